@@ -1,0 +1,40 @@
+// A device: its memory, its streams.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "kernels/core/buffer.h"
+#include "kernels/core/stream.h"
+
+namespace hearth {
+
+enum class DeviceKind : uint8_t { kCpu, kCuda };
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual DeviceKind kind() const = 0;
+  // For people: "CPU (2 threads)", "NVIDIA H200".
+  virtual std::string name() const = 0;
+
+  // Memory aligned to 4096 bytes with unspecified content. The device must outlive the buffer.
+  // DeviceError when there is not enough, or after Seal().
+  virtual Buffer Allocate(int64_t bytes, MemoryKind kind) = 0;
+  // From here on an allocation is an error: everything is allocated before step 0.
+  virtual void Seal() = 0;
+  // Bytes handed out and not yet freed.
+  virtual int64_t allocated_bytes(MemoryKind kind) const = 0;
+
+  virtual std::unique_ptr<Stream> CreateStream(std::string_view name) = 0;
+  virtual std::unique_ptr<Event> CreateEvent() = 0;
+  virtual std::unique_ptr<HostSignal> CreateHostSignal() = 0;
+
+  // Records the work that `enqueue` puts on `stream` without running it. Waits on signals, and
+  // anything of another stream, may not be captured.
+  virtual std::unique_ptr<Graph> Capture(Stream& stream, const std::function<void()>& enqueue) = 0;
+};
+
+}  // namespace hearth

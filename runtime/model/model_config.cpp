@@ -1,0 +1,164 @@
+#include "runtime/model/model_config.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "kernels/core/error.h"
+
+namespace hearth {
+
+namespace {
+
+// Bounds far above any published model and far below what overflows a product of two of them.
+constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
+constexpr int64_t kMaxWidth = int64_t{1} << 20;
+constexpr int64_t kMaxLayers = 4094;  // 16*(layer + 1) + role stays below 2^16
+constexpr int64_t kMaxPositions = int64_t{1} << 30;
+constexpr int64_t kMaxHeadDim = 1024;
+
+struct IntegerRange {
+  const char* name;
+  int64_t value;
+  int64_t largest;
+};
+
+class ConfigChecker {
+ public:
+  explicit ConfigChecker(const std::string& place) : place_(place) {}
+
+  void Require(bool condition, const std::string& what_and_remedy) const {
+    if (!condition) throw ConfigError(fmt::format("{}: error: {}", place_, what_and_remedy));
+  }
+  void Integer(const IntegerRange& range) const {
+    Require(range.value >= 1 && range.value <= range.largest,
+            fmt::format("{} is {}; it must be between 1 and {}", range.name, range.value,
+                        range.largest));
+  }
+  // `low` <= value < 'high'; false for NaN.
+  void Real(const char* name, double value, double low, double high) const {
+    Require(value >= low && value < high,
+            fmt::format("{} is {}; it must be at least {} and below {}", name, value, low, high));
+  }
+
+ private:
+  const std::string& place_;
+};
+
+void ValidateTokenIds(const ConfigChecker& checker, const char* name,
+                      const std::vector<int64_t>& ids, int64_t vocab_size) {
+  for (int64_t id : ids) {
+    checker.Require(id >= 0 && id < vocab_size,
+                    fmt::format("{} {} is outside the vocabulary of {}; correct one of the two",
+                                name, id, vocab_size));
+  }
+}
+
+void ValidateRope(const ConfigChecker& checker, const ModelConfig& config) {
+  checker.Real("rope_theta", config.rope_theta, 1.0, 1e15);
+  const RopeScaling& scaling = config.rope_scaling;
+  if (scaling.kind == RopeScalingKind::kNone) return;
+  checker.Real("the rope scaling's factor", scaling.factor, 1.0, 1e6);
+  if (scaling.kind != RopeScalingKind::kLlama3) return;
+  checker.Real("low_freq_factor", scaling.low_freq_factor, 1e-6, 1e6);
+  checker.Require(
+      scaling.high_freq_factor > scaling.low_freq_factor && scaling.high_freq_factor < 1e6,
+      fmt::format("high_freq_factor is {}; it must be above low_freq_factor ({})",
+                  scaling.high_freq_factor, scaling.low_freq_factor));
+  checker.Integer({"original_max_position_embeddings", scaling.original_max_position_embeddings,
+                   kMaxPositions});
+}
+
+// The inverse frequency of one pair under llama3 scaling: long waves are stretched, short ones
+// kept, those between blended.
+float Llama3Frequency(float frequency, const RopeScaling& scaling) {
+  const auto original = static_cast<double>(scaling.original_max_position_embeddings);
+  const auto low_wavelength = static_cast<float>(original / scaling.low_freq_factor);
+  const auto high_wavelength = static_cast<float>(original / scaling.high_freq_factor);
+  const auto wavelength = static_cast<float>(2.0 * std::numbers::pi) / frequency;
+  const auto factor = static_cast<float>(scaling.factor);
+  const float stretched = wavelength > low_wavelength ? frequency / factor : frequency;
+  if (wavelength < high_wavelength || wavelength > low_wavelength) return stretched;
+  const float smooth =
+      (static_cast<float>(original) / wavelength - static_cast<float>(scaling.low_freq_factor)) /
+      static_cast<float>(scaling.high_freq_factor - scaling.low_freq_factor);
+  return (1.0f - smooth) * stretched / factor + smooth * stretched;
+}
+
+}  // namespace
+
+std::string_view Name(ModelFamily family) {
+  switch (family) {
+    case ModelFamily::kLlama:
+      return "llama";
+    case ModelFamily::kMistral:
+      return "mistral";
+    case ModelFamily::kQwen2:
+      return "qwen2";
+    case ModelFamily::kQwen3:
+      return "qwen3";
+  }
+  return "unknown";
+}
+
+std::string_view ArchitectureName(ModelFamily family) {
+  switch (family) {
+    case ModelFamily::kLlama:
+      return "LlamaForCausalLM";
+    case ModelFamily::kMistral:
+      return "MistralForCausalLM";
+    case ModelFamily::kQwen2:
+      return "Qwen2ForCausalLM";
+    case ModelFamily::kQwen3:
+      return "Qwen3ForCausalLM";
+  }
+  return "unknown";
+}
+
+std::vector<float> RopeInverseFrequencies(const ModelConfig& config) {
+  const RopeScaling& scaling = config.rope_scaling;
+  const auto base = static_cast<double>(static_cast<float>(config.rope_theta));
+  std::vector<float> frequencies;
+  for (int64_t pair = 0; pair < config.head_dim / 2; ++pair) {
+    const float exponent = static_cast<float>(2 * pair) / static_cast<float>(config.head_dim);
+    // The double power rounded once is what a correctly rounded FP32 power gives.
+    const auto power = static_cast<float>(std::pow(base, static_cast<double>(exponent)));
+    float frequency = 1.0f / power;
+    if (scaling.kind == RopeScalingKind::kLinear) frequency /= static_cast<float>(scaling.factor);
+    if (scaling.kind == RopeScalingKind::kLlama3) frequency = Llama3Frequency(frequency, scaling);
+    frequencies.push_back(frequency);
+  }
+  return frequencies;
+}
+
+void ValidateModelConfig(const ModelConfig& config, const std::string& place) {
+  const ConfigChecker checker(place);
+  const IntegerRange ranges[] = {
+      {"vocab_size", config.vocab_size, kMaxVocabulary},
+      {"hidden_size", config.hidden_size, kMaxWidth},
+      {"intermediate_size", config.intermediate_size, kMaxWidth},
+      {"num_hidden_layers", config.num_layers, kMaxLayers},
+      {"num_attention_heads", config.num_heads, kMaxWidth},
+      {"num_key_value_heads", config.num_kv_heads, kMaxWidth},
+      {"head_dim", config.head_dim, kMaxHeadDim},
+      {"max_position_embeddings", config.max_position_embeddings, kMaxPositions},
+  };
+  for (const IntegerRange& range : ranges) checker.Integer(range);
+  checker.Require(config.num_heads % config.num_kv_heads == 0,
+                  fmt::format("num_attention_heads ({}) is not a multiple of num_key_value_heads "
+                              "({}); grouped-query attention shares each key head evenly",
+                              config.num_heads, config.num_kv_heads));
+  checker.Require(config.head_dim % 2 == 0,
+                  fmt::format("head_dim is {}; it must be even for RoPE", config.head_dim));
+  checker.Require(config.query_size() <= kMaxWidth,
+                  fmt::format("num_attention_heads * head_dim is {}; it must be at most {}",
+                              config.query_size(), kMaxWidth));
+  checker.Real("rms_norm_eps", config.rms_norm_eps, 1e-12, 1.0);
+  checker.Real("initializer_range", config.initializer_range, 0.0, 10.0);
+  ValidateRope(checker, config);
+  ValidateTokenIds(checker, "bos_token_id", config.bos_token_ids, config.vocab_size);
+  ValidateTokenIds(checker, "eos_token_id", config.eos_token_ids, config.vocab_size);
+}
+
+}  // namespace hearth

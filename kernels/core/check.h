@@ -42,9 +42,9 @@ std::string Format(std::string_view format, const Args&... args) {
 [[noreturn]] void FailCheck(const char* file, int line, const char* condition,
                             const std::string& message);
 
-#define CHECK(condition, ...)                                                              \
-  do {                                                                                     \
-    if (!(condition)) [[unlikely]]                                                         \
+#define CHECK(condition, ...)                                                             \
+  do {                                                                                    \
+    if (!(condition)) [[unlikely]]                                                        \
       ::hearth::FailCheck(__FILE__, __LINE__, #condition, ::hearth::Format(__VA_ARGS__)); \
   } while (false)
 

@@ -17,10 +17,9 @@ HEARTH_HOST_DEVICE constexpr Philox4 Philox4x32(uint64_t key, Philox4 counter) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{0xD2511F53u} * counter[0];
     const uint64_t product1 = uint64_t{0xCD9E8D57u} * counter[2];
-    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key0,
-               static_cast<uint32_t>(product1),
-               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key1,
-               static_cast<uint32_t>(product0)};
+    counter = {
+        static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key0, static_cast<uint32_t>(product1),
+        static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key1, static_cast<uint32_t>(product0)};
     key0 += 0x9E3779B9u;
     key1 += 0xBB67AE85u;
   }
@@ -43,7 +42,7 @@ enum class RandomUse : uint32_t {
 struct RandomStream {
   uint64_t seed = 0;
   uint32_t step = 0;
-  uint32_t tensor_id = 0;    // below 2^16
+  uint32_t tensor_id = 0;  // below 2^16
   RandomUse use = RandomUse::kMomentM;
   uint32_t micro_batch = 0;  // below 2^12
 

@@ -43,7 +43,8 @@ struct DTypeOf<uint8_t> {
 };
 
 // The storage is owned elsewhere and must outlive every use of the view, including the work that is
-// still queued on a stream. A default-constructed view is "absent": it stands for an optional operand.
+// still queued on a stream. A default-constructed view is "absent": it stands for an optional
+// operand.
 class TensorView {
  public:
   TensorView() = default;

@@ -1,0 +1,33 @@
+// How the ranks of a job find each other: small messages between hosts, before and beside the
+// device collectives. Every call is collective over all ranks and bounded by the job's time-out.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hearth {
+
+using Bytes = std::vector<std::byte>;
+
+class Bootstrap {
+ public:
+  virtual ~Bootstrap() = default;
+  virtual int rank() const = 0;
+  virtual int world() const = 0;
+  // Rank and number of ranks on this host.
+  virtual int local_rank() const = 0;
+  virtual int local_world() const = 0;
+
+  // Everybody's contribution, by rank; sizes may differ.
+  virtual std::vector<Bytes> AllGather(const Bytes& mine) = 0;
+  // Root's bytes, everywhere.
+  virtual Bytes Broadcast(const Bytes& mine, int root) = 0;
+  virtual void Barrier() = 0;
+  // Ends every rank of the job with the exit code, after one line that says why. Does not return.
+  [[noreturn]] virtual void Abort(int exit_code, std::string_view why) = 0;
+};
+
+}  // namespace hearth

@@ -1,0 +1,66 @@
+#include "comm/api/communicator.h"
+
+#include "kernels/core/check.h"
+
+namespace hearth {
+
+void Communicator::RegisterSlab(TensorView slab) {
+  CHECK(!slab_, "the exchange slab is registered once");
+  CHECK(slab && slab.dtype() == DType::kU8, "the exchange slab is a view of bytes");
+  slab_ = slab;
+  DoRegisterSlab();
+}
+
+void Communicator::CheckRange(const SlabRange& range, int64_t element_bytes) const {
+  CHECK(slab_, "no exchange slab is registered");
+  CHECK(range.offset_bytes >= 0 && range.bytes >= 0 && range.bytes <= slab_.bytes() &&
+            range.offset_bytes <= slab_.bytes() - range.bytes,
+        "range {} + {} of an exchange slab of {} bytes", range.offset_bytes, range.bytes,
+        slab_.bytes());
+  CHECK(range.offset_bytes % element_bytes == 0 && range.bytes % element_bytes == 0,
+        "range {} + {} is not whole elements of {} bytes", range.offset_bytes, range.bytes,
+        element_bytes);
+}
+
+TensorView Communicator::SlabBytes(const SlabRange& range) const {
+  return slab_.Rows(range.offset_bytes, range.bytes);
+}
+
+void Communicator::AllGather(Stream& stream, const AllGatherArgs& args) {
+  CHECK(static_cast<int>(args.ranges.size()) == world(), "{} ranges for {} ranks",
+        args.ranges.size(), world());
+  for (const SlabRange& range : args.ranges) CheckRange(range, 1);
+  ++enqueued_;
+  DoAllGather(stream, args);
+}
+
+void Communicator::ReduceScatter(Stream& stream, const ReduceScatterArgs& args) {
+  CHECK(static_cast<int>(args.ranges.size()) == world(), "{} ranges for {} ranks",
+        args.ranges.size(), world());
+  CHECK(args.dtype == DType::kF32 || args.dtype == DType::kBF16, "reduce-scatter of {}",
+        Name(args.dtype));
+  for (const SlabRange& range : args.ranges) CheckRange(range, SizeOf(args.dtype));
+  const SlabRange& mine = args.ranges[static_cast<size_t>(rank())];
+  CHECK(mine.bytes == 0 || args.out.elements() == mine.bytes / SizeOf(args.dtype),
+        "reduce-scatter of {} elements into {}", mine.bytes / SizeOf(args.dtype),
+        args.out.elements());
+  ++enqueued_;
+  DoReduceScatter(stream, args);
+}
+
+void Communicator::AllReduce(Stream& stream, const AllReduceArgs& args) {
+  CHECK(args.dtype == DType::kF32 || args.dtype == DType::kI64, "all-reduce of {}",
+        Name(args.dtype));
+  CheckRange(args.range, SizeOf(args.dtype));
+  ++enqueued_;
+  DoAllReduce(stream, args);
+}
+
+void Communicator::Broadcast(Stream& stream, const BroadcastArgs& args) {
+  CHECK(args.root >= 0 && args.root < world(), "broadcast from rank {} of {}", args.root, world());
+  CheckRange(args.range, 1);
+  ++enqueued_;
+  DoBroadcast(stream, args);
+}
+
+}  // namespace hearth

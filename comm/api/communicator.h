@@ -1,0 +1,93 @@
+// Collectives over device memory, enqueued on streams.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/core/buffer.h"
+#include "kernels/core/stream.h"
+
+namespace hearth {
+
+// A range of the registered exchange slab; the same on every rank.
+struct SlabRange {
+  int64_t offset_bytes = 0;
+  int64_t bytes = 0;
+};
+
+// Rank r's range (ranges[r], possibly empty) is copied from its slab into everybody's slab.
+struct AllGatherArgs {
+  std::vector<SlabRange> ranges;  // one per rank, disjoint
+};
+
+enum class ReduceOrder : uint8_t {
+  kRankOrder,  // ((rank 0 + rank 1) + rank 2) ... in fp32, rounded once: the same bits everywhere
+};
+
+// Rank r receives scale * (sum over ranks of ranges[r] of their slabs), rounded once to out's type;
+// with accumulate, out's present content is the first term.
+struct ReduceScatterArgs {
+  DType dtype = DType::kF32;      // of the slab's content: f32 | bf16
+  std::vector<SlabRange> ranges;  // one per rank; whole elements, may be empty
+  TensorView out;                 // my range's elements, f32 | bf16; may be my range of the slab
+  float scale = 1.0f;
+  bool accumulate = false;
+  ReduceOrder order = ReduceOrder::kRankOrder;
+};
+
+enum class AllReduceOp : uint8_t { kSum, kMax };
+
+// Small values, in place: f32 (max; sum in rank order) or i64 (sum, max). NaN wins a maximum.
+struct AllReduceArgs {
+  DType dtype = DType::kF32;
+  AllReduceOp op = AllReduceOp::kSum;
+  SlabRange range;
+};
+
+struct BroadcastArgs {
+  SlabRange range;
+  int root = 0;
+};
+
+// Every rank calls the same collectives in the same order. A call enqueues on `stream` and returns;
+// the result may be read by later work of that stream. A collective that does not finish within the
+// time-out is a CommError, thrown by Stream::Synchronize, that names the operation, its number and
+// the ranks waited for.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int world() const = 0;
+
+  // The slab all ranges refer to: equal size on every rank, owned by the caller, alive as long as
+  // the communicator. Collective; called once, before the first collective.
+  void RegisterSlab(TensorView slab);
+
+  void AllGather(Stream& stream, const AllGatherArgs& args);
+  void ReduceScatter(Stream& stream, const ReduceScatterArgs& args);
+  void AllReduce(Stream& stream, const AllReduceArgs& args);
+  void Broadcast(Stream& stream, const BroadcastArgs& args);
+
+  // Collectives enqueued so far: the sequence number a watchdog reports.
+  int64_t enqueued() const { return enqueued_; }
+
+ protected:
+  TensorView slab() const { return slab_; }
+  // The bytes of a range of the registered slab.
+  TensorView SlabBytes(const SlabRange& range) const;
+
+ private:
+  virtual void DoRegisterSlab() = 0;
+  virtual void DoAllGather(Stream& stream, const AllGatherArgs& args) = 0;
+  virtual void DoReduceScatter(Stream& stream, const ReduceScatterArgs& args) = 0;
+  virtual void DoAllReduce(Stream& stream, const AllReduceArgs& args) = 0;
+  virtual void DoBroadcast(Stream& stream, const BroadcastArgs& args) = 0;
+  void CheckRange(const SlabRange& range, int64_t element_bytes) const;
+
+  TensorView slab_;  // [bytes] u8
+  int64_t enqueued_ = 0;
+};
+
+}  // namespace hearth

@@ -1,0 +1,152 @@
+#include "kernels/cpu/cpu_stream.h"
+
+#include <utility>
+
+#include "kernels/core/check.h"
+
+namespace hearth {
+
+namespace {
+
+bool Reached(uint32_t word, uint32_t value) { return static_cast<int32_t>(word - value) >= 0; }
+
+void SetWord(CpuSignalWord& word, uint32_t value) {
+  {
+    std::lock_guard lock(word.mutex);
+    word.value = value;
+  }
+  word.changed.notify_all();
+}
+
+}  // namespace
+
+bool CpuEvent::Done() const {
+  std::lock_guard lock(completion_->mutex);
+  return completion_->completed == completion_->recorded;
+}
+
+void CpuHostSignal::Set(uint32_t value) { SetWord(*word_, value); }
+
+uint32_t CpuHostSignal::value() const {
+  std::lock_guard lock(word_->mutex);
+  return word_->value;
+}
+
+bool CpuHostSignal::WaitFor(uint32_t value, std::chrono::milliseconds timeout) const {
+  std::unique_lock lock(word_->mutex);
+  return word_->changed.wait_for(lock, timeout, [&] { return Reached(word_->value, value); });
+}
+
+CpuStream::CpuStream(std::string_view name) : name_(name), thread_([this] { Run(); }) {}
+
+CpuStream::~CpuStream() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void CpuStream::Push(Item item) {
+  {
+    std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(item));
+  }
+  changed_.notify_all();
+}
+
+void CpuStream::Enqueue(std::function<void()> work) {
+  if (captured_ != nullptr) {
+    captured_->push_back(std::move(work));
+    return;
+  }
+  Push({std::move(work), false});
+}
+
+void CpuStream::Record(Event& event) {
+  CHECK(captured_ == nullptr, "stream {}: an event may not be captured", name_);
+  auto completion = dynamic_cast<CpuEvent&>(event).completion_;
+  uint64_t number = 0;
+  {
+    std::lock_guard lock(completion->mutex);
+    number = ++completion->recorded;
+  }
+  Push({[completion, number] {
+          {
+            std::lock_guard lock(completion->mutex);
+            completion->completed = number;
+          }
+          completion->changed.notify_all();
+        },
+        true});
+}
+
+void CpuStream::Wait(const Event& event) {
+  CHECK(captured_ == nullptr, "stream {}: a wait may not be captured", name_);
+  auto completion = dynamic_cast<const CpuEvent&>(event).completion_;
+  uint64_t number = 0;
+  {
+    std::lock_guard lock(completion->mutex);
+    number = completion->recorded;
+  }
+  Push({[completion, number] {
+          std::unique_lock lock(completion->mutex);
+          completion->changed.wait(lock, [&] { return completion->completed >= number; });
+        },
+        true});
+}
+
+void CpuStream::Wait(const HostSignal& signal, uint32_t value) {
+  CHECK(captured_ == nullptr, "stream {}: a wait may not be captured", name_);
+  auto word = dynamic_cast<const CpuHostSignal&>(signal).word_;
+  Push({[word, value] {
+          std::unique_lock lock(word->mutex);
+          word->changed.wait(lock, [&] { return Reached(word->value, value); });
+        },
+        true});
+}
+
+void CpuStream::Signal(HostSignal& signal, uint32_t value) {
+  CHECK(captured_ == nullptr, "stream {}: a signal may not be captured", name_);
+  auto word = dynamic_cast<CpuHostSignal&>(signal).word_;
+  Push({[word, value] { SetWord(*word, value); }, true});
+}
+
+void CpuStream::Synchronize(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  const bool done = changed_.wait_for(lock, timeout, [this] { return queue_.empty() && !busy_; });
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  if (!done) {
+    throw DeviceError(Format("stream {} did not finish within {} ms ({} items left)", name_,
+                             timeout.count(), queue_.size()));
+  }
+}
+
+void CpuStream::Run() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    Item item = std::move(queue_.front());
+    queue_.pop_front();
+    busy_ = true;
+    if (item.always || !error_) {
+      lock.unlock();
+      std::exception_ptr error;
+      try {
+        item.work();
+      } catch (...) {
+        error = std::current_exception();
+      }
+      // What the work captured ends here, not under the lock.
+      item.work = nullptr;
+      lock.lock();
+      if (error && !error_) error_ = error;
+    }
+    busy_ = false;
+    if (queue_.empty()) changed_.notify_all();
+  }
+}
+
+}  // namespace hearth

@@ -1,0 +1,91 @@
+// The CPU's streams: each one a real thread, so that a missing wait is a data race a sanitizer sees
+// and not an accident of execution order.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kernels/core/stream.h"
+
+namespace hearth {
+
+// Shared by the stream that completes it and everybody who waits for it.
+struct CpuCompletion {
+  std::mutex mutex;
+  std::condition_variable changed;
+  uint64_t recorded = 0;
+  uint64_t completed = 0;
+};
+
+class CpuEvent final : public Event {
+ public:
+  CpuEvent() : completion_(std::make_shared<CpuCompletion>()) {}
+  bool Done() const override;
+
+ private:
+  friend class CpuStream;
+  std::shared_ptr<CpuCompletion> completion_;
+};
+
+struct CpuSignalWord {
+  std::mutex mutex;
+  std::condition_variable changed;
+  uint32_t value = 0;
+};
+
+class CpuHostSignal final : public HostSignal {
+ public:
+  CpuHostSignal() : word_(std::make_shared<CpuSignalWord>()) {}
+  void Set(uint32_t value) override;
+  uint32_t value() const override;
+  bool WaitFor(uint32_t value, std::chrono::milliseconds timeout) const override;
+
+ private:
+  friend class CpuStream;
+  std::shared_ptr<CpuSignalWord> word_;
+};
+
+class CpuStream final : public Stream {
+ public:
+  explicit CpuStream(std::string_view name);
+  ~CpuStream() override;
+
+  const std::string& name() const override { return name_; }
+  void Record(Event& event) override;
+  void Wait(const Event& event) override;
+  void Wait(const HostSignal& signal, uint32_t value) override;
+  void Signal(HostSignal& signal, uint32_t value) override;
+  void Synchronize(std::chrono::milliseconds timeout) override;
+
+  // Appends work; while capturing, to the captured list instead. After an error later work is
+  // dropped (waits and signals still pass, so that other streams do not hang).
+  void Enqueue(std::function<void()> work);
+
+ private:
+  friend class CpuDevice;
+  struct Item {
+    std::function<void()> work;
+    bool always = false;  // bookkeeping that runs even after an error
+  };
+  void Push(Item item);
+  void Run();
+
+  const std::string name_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Item> queue_;
+  std::exception_ptr error_;
+  bool busy_ = false;
+  bool stopping_ = false;
+  std::vector<std::function<void()>>* captured_ = nullptr;
+  std::thread thread_;
+};
+
+}  // namespace hearth

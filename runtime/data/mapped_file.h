@@ -1,0 +1,30 @@
+// A regular file mapped read-only for as long as the object lives.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace hearth {
+
+class MappedFile {
+ public:
+  // Throws IoError when the path cannot be opened or is not a regular file. An empty file has empty
+  // bytes. The file must not shrink while it is mapped: shards are immutable and replaced by
+  // rename.
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  int64_t size() const { return static_cast<int64_t>(bytes_.size()); }
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::string path_;
+  std::span<const std::byte> bytes_;
+};
+
+}  // namespace hearth

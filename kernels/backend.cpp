@@ -1,0 +1,18 @@
+#include "kernels/backend.h"
+
+#include "kernels/cpu/cpu_backend.h"
+
+namespace hearth {
+
+std::unique_ptr<KernelBackend> MakeBackend(std::string_view kind, const BackendOptions& options) {
+  if (kind == "cpu") return std::make_unique<CpuBackend>(options.threads);
+  std::string available;
+  for (const std::string& name : AvailableBackends()) {
+    available += (available.empty() ? "" : ", ") + name;
+  }
+  throw ConfigError(Format("this build has no backend '{}'; choose one of: {}", kind, available));
+}
+
+std::vector<std::string> AvailableBackends() { return {"cpu"}; }
+
+}  // namespace hearth

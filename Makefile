@@ -13,28 +13,27 @@ endif
 
 # $(call compile,PRESET,TARGETS)
 define compile
-	@cmake --preset $(1) --log-level=NOTICE
+	@cmake/setup.sh
+	@cmake --preset $(1) --log-level=NOTICE >/dev/null
 	@cmake --build build/$(1) -j $(JOBS) --target $(2)
+	@ln -sfn cpu/hearth build/hearth
 endef
 
 build:
-	@cmake/setup.sh
 	$(call compile,cpu,hearth)
-	@ln -sfn cpu/hearth build/hearth
 
 quickstart: build
 	@cmake/quickstart.sh
 
-test: build
+test:
 	$(call compile,cpu,all)
 	@tests/run_tests.sh cpu
 
 test-asan test-tsan: test-%:
-	@cmake/setup.sh
 	$(call compile,cpu-$*,all)
 	@tests/run_tests.sh cpu-$*
 
-test-long: build
+test-long:
 	$(call compile,cpu,all)
 	@tests/defects/run.sh
 	@tests/run_tests.sh cpu long

@@ -24,7 +24,7 @@ add_custom_target(build_info_header
           "-DHEARTH_MPI=MPI ${MPI_C_VERSION}"
           -DHEARTH_CONFIGS=${CMAKE_INSTALL_DATADIR}/hearth/configs
           -P ${CMAKE_CURRENT_LIST_FILE}
-  BYPRODUCTS ${build_info_header} VERBATIM)
+  BYPRODUCTS ${build_info_header} COMMENT "Noting the commit in build_info.h" VERBATIM)
 add_library(hearth_build_info INTERFACE)
 target_include_directories(hearth_build_info INTERFACE ${CMAKE_BINARY_DIR}/generated)
 add_dependencies(hearth_build_info build_info_header)

@@ -45,8 +45,13 @@ awk -v ctest_status="$ctest_status" '
     count = split(substr(broken, 2), list, "\n")
     for (i = 1; i <= count; i++) {
       print "\n--- " list[i]
-      while ((getline line < list[i]) > 0)
-        if (line !~ /^\[( RUN     |       OK )/ && line !~ /^\[-----/) print line
+      begun = ""  # the case that runs, to be named when anything but its success follows
+      while ((getline line < list[i]) > 0) {
+        if (line ~ /\[       OK \]/) { begun = ""; continue }
+        if (begun != "") { print begun; begun = "" }
+        if (line ~ /^\[ RUN      \]/) begun = line
+        else if (line !~ /^\[-----/ && line != "") print line
+      }
     }
     print passed + 0 " passed, " failed + 0 " failed, " skipped + 0 " skipped"
     exit failed > 0 || passed + 0 == 0

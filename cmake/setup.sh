@@ -40,15 +40,12 @@ missing_packages() {
 
 install_packages() {
   missing=$1
-  update="apt-get update -qq"
-  install="apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 \
--o Dpkg::Options::=--force-confold$missing"
   as_root=
   if [ "$(id -u)" -ne 0 ]; then
     as_root="sudo -n"
     if ! sudo -n true 2>/dev/null; then
-      say "packages are missing and root rights are needed. Run this, then try again:" >&2
-      echo "  sudo sh -c '$update && $install'" >&2
+      say "packages are missing and installing them needs root rights. Run this, then try again:" >&2
+      echo "sudo apt-get update && sudo apt-get install -y --no-install-recommends$missing" >&2
       exit 1
     fi
   fi
@@ -56,8 +53,10 @@ install_packages() {
   started=$(date +%s)
   log=$(mktemp)
   trap 'rm -f "$log"' EXIT
-  if ! { $as_root env DEBIAN_FRONTEND=noninteractive $update &&
-    $as_root env DEBIAN_FRONTEND=noninteractive $install; } >"$log" 2>&1 </dev/null; then
+  if ! { $as_root apt-get update &&
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+      -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold $missing; } \
+    >"$log" 2>&1 </dev/null; then
     cat "$log" >&2
     say "apt-get failed; its words are above" >&2
     exit 1

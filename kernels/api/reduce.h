@@ -40,6 +40,8 @@ constexpr int64_t kFixedPointWords = 5;
 double ToDouble(const FixedPointSum& sum);
 // Adds one term exactly (bits below 2^-64 are cut off towards minus infinity).
 void AddTerm(FixedPointSum& sum, float term);
+// Adds a sum of up to 2^31 records, carrying: the lower three limbs of the result are in [0, 2^32).
+void AddSum(FixedPointSum& sum, const FixedPointSum& other);
 
 // What each term of a fixed-point sum is.
 enum class SumTerms : uint8_t {

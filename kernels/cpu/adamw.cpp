@@ -1,0 +1,95 @@
+#include "kernels/api/adamw.h"
+
+#include <cstring>
+
+#include "kernels/core/adamw_formula.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/row_access.h"
+
+namespace hearth {
+
+namespace {
+
+constexpr int64_t kElementsPerPiece = 16384;
+
+// Rounds into storage: bf16 stochastically with the element's own draw.
+template <typename T>
+T RoundState(float value, const RandomStream& stream, uint64_t element) {
+  if constexpr (std::is_same_v<T, float>) {
+    return value;
+  } else {
+    return ToBFloat16Stochastic(value, stream.DrawElement(element));
+  }
+}
+
+// Updates elements [begin, end) of a segment, counted from its start.
+template <typename Master, typename M, typename V>
+void UpdateElements(const AdamwArgs& args, const AdamwSegment& segment, float clip_factor,
+                    int64_t begin, int64_t end) {
+  const AdamwHyper& hyper = args.hyper;
+  const float decay = segment.decay ? hyper.weight_decay : 0.0f;
+  const auto stream = [&](RandomUse use) {
+    return RandomStream{
+        .seed = hyper.seed, .step = hyper.step, .tensor_id = segment.tensor_id, .use = use};
+  };
+  const RandomStream m_stream = stream(RandomUse::kMomentM);
+  const RandomStream v_stream = stream(RandomUse::kMomentV);
+  const RandomStream master_stream = stream(RandomUse::kMaster);
+  Master* masters = args.master.as<Master>() + segment.begin;
+  M* ms = args.m.as<M>() + segment.begin;
+  V* vs = args.v.as<V>() + segment.begin;
+  const TensorView gradient = args.gradient.Flat(segment.begin, segment.count);
+  const TensorView weight =
+      args.weight ? args.weight.Flat(segment.begin, segment.count) : TensorView();
+  for (int64_t i = begin; i < end; ++i) {
+    const auto element = static_cast<uint64_t>(segment.first_element + i);
+    const float g = gradient.dtype() == DType::kF32
+                        ? static_cast<const float*>(gradient.data())[i]
+                        : ToFloat(static_cast<const BFloat16*>(gradient.data())[i]);
+    const AdamwMoments moments = AdamwMomentsUpdate(ToFloat(ms[i]), ToFloat(vs[i]), g, clip_factor,
+                                                    hyper.beta1, hyper.beta2);
+    ms[i] = RoundState<M>(moments.m, m_stream, element);
+    vs[i] = RoundState<V>(moments.v, v_stream, element);
+    const float master =
+        AdamwMasterUpdate(ToFloat(masters[i]), ToFloat(ms[i]), ToFloat(vs[i]), hyper.learning_rate,
+                          hyper.epsilon, decay, hyper.inverse_bias1, hyper.inverse_sqrt_bias2);
+    masters[i] = RoundState<Master>(master, master_stream, element);
+    if (!weight) continue;
+    if (weight.dtype() == DType::kF32) {
+      static_cast<float*>(weight.data())[i] = ToFloat(masters[i]);
+    } else {
+      static_cast<BFloat16*>(weight.data())[i] = ToBFloat16(ToFloat(masters[i]));
+    }
+  }
+}
+
+// UpdateElements for the state's storage types.
+void UpdatePiece(const AdamwArgs& args, const AdamwSegment& segment, float clip_factor,
+                 int64_t begin, int64_t end) {
+  WithStorage(args.master.dtype(), [&](auto master) {
+    WithStorage(args.m.dtype(), [&](auto m) {
+      WithStorage(args.v.dtype(), [&](auto v) {
+        UpdateElements<decltype(master), decltype(m), decltype(v)>(args, segment, clip_factor,
+                                                                   begin, end);
+      });
+    });
+  });
+}
+
+}  // namespace
+
+void CpuBackend::DoAdamw(Stream& stream, const AdamwArgs& args) {
+  Enqueue(stream, [this, args] {
+    UpdateControl control;
+    std::memcpy(&control, args.control.data(), sizeof control);
+    if (control.skip != 0) return;
+    for (const AdamwSegment& segment : args.segments) {
+      ForEachPiece(device_.pool(), segment.count, kElementsPerPiece,
+                   [&](int64_t begin, int64_t end) {
+                     UpdatePiece(args, segment, control.clip_factor, begin, end);
+                   });
+    }
+  });
+}
+
+}  // namespace hearth

@@ -18,7 +18,7 @@ constexpr int64_t kMaxLayers = 4094;  // 16*(layer + 1) + role stays below 2^16
 constexpr int64_t kMaxPositions = int64_t{1} << 30;
 constexpr int64_t kMaxHeadDim = 1024;
 
-struct IntegerRange {
+struct SizeField {
   const char* name;
   int64_t value;
   int64_t largest;
@@ -26,48 +26,39 @@ struct IntegerRange {
 
 class ConfigChecker {
  public:
-  explicit ConfigChecker(const std::string& place) : place_(place) {}
+  explicit ConfigChecker(const FieldPlace& place) : place_(place) {}
 
-  void Require(bool condition, const std::string& what_and_remedy) const {
-    if (!condition) throw ConfigError(fmt::format("{}: error: {}", place_, what_and_remedy));
+  void Require(std::string_view field, bool condition, std::string_view what_and_remedy) const {
+    if (condition) return;
+    throw ConfigError(fmt::format("{}: error: {} {}", place_(field), field, what_and_remedy));
   }
-  void Integer(const IntegerRange& range) const {
-    Require(range.value >= 1 && range.value <= range.largest,
-            fmt::format("{} is {}; it must be between 1 and {}", range.name, range.value,
-                        range.largest));
+  void Size(const SizeField& field) const {
+    Require(field.name, field.value >= 1 && field.value <= field.largest,
+            fmt::format("is {}; it must be from 1 to {}", field.value, field.largest));
   }
-  // `low` <= value < 'high'; false for NaN.
-  void Real(const char* name, double value, double low, double high) const {
-    Require(value >= low && value < high,
-            fmt::format("{} is {}; it must be at least {} and below {}", name, value, low, high));
+  // low <= value < high; false for NaN.
+  void Real(const char* field, double value, double low, double high) const {
+    Require(field, value >= low && value < high,
+            fmt::format("is {}; it must be at least {} and below {}", value, low, high));
   }
 
  private:
-  const std::string& place_;
+  const FieldPlace& place_;
 };
-
-void ValidateTokenIds(const ConfigChecker& checker, const char* name,
-                      const std::vector<int64_t>& ids, int64_t vocab_size) {
-  for (int64_t id : ids) {
-    checker.Require(id >= 0 && id < vocab_size,
-                    fmt::format("{} {} is outside the vocabulary of {}; correct one of the two",
-                                name, id, vocab_size));
-  }
-}
 
 void ValidateRope(const ConfigChecker& checker, const ModelConfig& config) {
   checker.Real("rope_theta", config.rope_theta, 1.0, 1e15);
   const RopeScaling& scaling = config.rope_scaling;
   if (scaling.kind == RopeScalingKind::kNone) return;
-  checker.Real("the rope scaling's factor", scaling.factor, 1.0, 1e6);
+  checker.Real("factor", scaling.factor, 1.0, 1e6);
   if (scaling.kind != RopeScalingKind::kLlama3) return;
   checker.Real("low_freq_factor", scaling.low_freq_factor, 1e-6, 1e6);
-  checker.Require(
-      scaling.high_freq_factor > scaling.low_freq_factor && scaling.high_freq_factor < 1e6,
-      fmt::format("high_freq_factor is {}; it must be above low_freq_factor ({})",
-                  scaling.high_freq_factor, scaling.low_freq_factor));
-  checker.Integer({"original_max_position_embeddings", scaling.original_max_position_embeddings,
-                   kMaxPositions});
+  checker.Real("high_freq_factor", scaling.high_freq_factor, 1e-6, 1e6);
+  checker.Require("high_freq_factor", scaling.high_freq_factor > scaling.low_freq_factor,
+                  fmt::format("is {}; it must be above low_freq_factor ({})",
+                              scaling.high_freq_factor, scaling.low_freq_factor));
+  checker.Size({"original_max_position_embeddings", scaling.original_max_position_embeddings,
+                kMaxPositions});
 }
 
 // The inverse frequency of one pair under llama3 scaling: long waves are stretched, short ones
@@ -132,9 +123,9 @@ std::vector<float> RopeInverseFrequencies(const ModelConfig& config) {
   return frequencies;
 }
 
-void ValidateModelConfig(const ModelConfig& config, const std::string& place) {
+void ValidateModelConfig(const ModelConfig& config, const FieldPlace& place) {
   const ConfigChecker checker(place);
-  const IntegerRange ranges[] = {
+  const SizeField fields[] = {
       {"vocab_size", config.vocab_size, kMaxVocabulary},
       {"hidden_size", config.hidden_size, kMaxWidth},
       {"intermediate_size", config.intermediate_size, kMaxWidth},
@@ -144,21 +135,18 @@ void ValidateModelConfig(const ModelConfig& config, const std::string& place) {
       {"head_dim", config.head_dim, kMaxHeadDim},
       {"max_position_embeddings", config.max_position_embeddings, kMaxPositions},
   };
-  for (const IntegerRange& range : ranges) checker.Integer(range);
-  checker.Require(config.num_heads % config.num_kv_heads == 0,
-                  fmt::format("num_attention_heads ({}) is not a multiple of num_key_value_heads "
-                              "({}); grouped-query attention shares each key head evenly",
+  for (const SizeField& field : fields) checker.Size(field);
+  checker.Require("num_attention_heads", config.num_heads % config.num_kv_heads == 0,
+                  fmt::format("is {}; it must be a multiple of num_key_value_heads ({})",
                               config.num_heads, config.num_kv_heads));
-  checker.Require(config.head_dim % 2 == 0,
-                  fmt::format("head_dim is {}; it must be even for RoPE", config.head_dim));
-  checker.Require(config.query_size() <= kMaxWidth,
-                  fmt::format("num_attention_heads * head_dim is {}; it must be at most {}",
-                              config.query_size(), kMaxWidth));
+  checker.Require("head_dim", config.head_dim % 2 == 0,
+                  fmt::format("is {}; RoPE needs an even one", config.head_dim));
+  checker.Require(
+      "num_attention_heads", config.query_size() <= kMaxWidth,
+      fmt::format("times head_dim is {}; it must be at most {}", config.query_size(), kMaxWidth));
   checker.Real("rms_norm_eps", config.rms_norm_eps, 1e-12, 1.0);
   checker.Real("initializer_range", config.initializer_range, 0.0, 10.0);
   ValidateRope(checker, config);
-  ValidateTokenIds(checker, "bos_token_id", config.bos_token_ids, config.vocab_size);
-  ValidateTokenIds(checker, "eos_token_id", config.eos_token_ids, config.vocab_size);
 }
 
 }  // namespace hearth

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,8 +50,10 @@ struct ModelConfig {
   bool qkv_bias = false;  // Qwen2
   bool qk_norm = false;   // Qwen3: RMSNorm over each head of q and k, before RoPE
   double initializer_range = 0.02;
-  std::vector<int64_t> bos_token_ids;  // none, one or several
+  // None, one or several; not negative, but nothing forces them to lie in the vocabulary.
+  std::vector<int64_t> bos_token_ids;
   std::vector<int64_t> eos_token_ids;
+  std::optional<int64_t> pad_token_id;  // carried to an export; padding never reaches a loss here
   WeightDType weight_dtype = WeightDType::kUnknown;
 
   int64_t query_size() const { return num_heads * head_dim; }
@@ -64,7 +68,10 @@ struct ModelConfig {
 // operation as transformers does, because at position p an error is magnified p times.
 std::vector<float> RopeInverseFrequencies(const ModelConfig& config);
 
+// Where a field came from, "FILE:LINE:COLUMN" or "FILE", by its Hugging Face name.
+using FieldPlace = std::function<std::string(std::string_view field)>;
+
 // Checks ranges and what must divide what; ConfigError "PLACE: error: what; remedy".
-void ValidateModelConfig(const ModelConfig& config, const std::string& place);
+void ValidateModelConfig(const ModelConfig& config, const FieldPlace& place);
 
 }  // namespace hearth

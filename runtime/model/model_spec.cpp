@@ -203,7 +203,7 @@ int64_t ModelSpec::StoredElements() const {
 }
 
 ModelSpec BuildModelSpec(const ModelConfig& config) {
-  ValidateModelConfig(config, "model");
+  ValidateModelConfig(config, [](std::string_view) { return std::string("model"); });
   SpecBuilder builder(config);
   const Shape vocabulary_shape = {config.vocab_size, config.hidden_size};
   builder.BeginUnit(UnitKind::kEmbedding, -1);

@@ -35,7 +35,6 @@ test-asan test-tsan: test-%:
 
 test-long:
 	$(call compile,cpu,all)
-	@tests/defects/run.sh
 	@tests/run_tests.sh cpu long
 
 install: build

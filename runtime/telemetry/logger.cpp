@@ -1,0 +1,207 @@
+#include "runtime/telemetry/logger.h"
+
+#include <fmt/format.h>
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "kernels/core/error.h"
+#include "kernels/core/log.h"
+#include "runtime/telemetry/json_lines_log.h"
+#include "runtime/telemetry/tensorboard_log.h"
+
+namespace hearth {
+
+namespace {
+
+constexpr size_t kMaxWaiting = 8192;  // records
+constexpr auto kMaxGoodbye = std::chrono::seconds(10);
+
+double SteadySeconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void AddToCurve(const StepRecord& record, LossCurve* curve) {
+  if (const auto loss = record.Number("train/loss")) curve->train.push_back({record.step, *loss});
+  if (const auto loss = record.Number("eval/loss")) curve->eval.push_back({record.step, *loss});
+}
+
+}  // namespace
+
+struct Logger::Shared {
+  explicit Shared(const LoggerOptions& given) : options(given), progress(given.progress, stdout) {
+    curve.title = given.run_name;
+  }
+
+  // Runs `write`; what it throws is counted and, for the first time, reported.
+  void Try(const char* target, bool* reported, const std::function<void()>& write) {
+    try {
+      write();
+    } catch (const std::exception& error) {
+      const std::lock_guard lock(mutex);
+      ++failures;
+      if (std::exchange(*reported, true)) return;
+      LogWarning(fmt::format("{} fails; the run goes on without it: {}", target, error.what()));
+    }
+  }
+
+  void OpenFiles() {
+    const bool resumed = options.resume_step >= 0;
+    const std::filesystem::path log = options.output_dir / "log.jsonl";
+    if (options.jsonl) {
+      Try("log.jsonl", &jsonl_reported, [&] {
+        CutBackTo(log, options.resume_step);
+        ReadJsonLines(log, [&](const StepRecord& record) { AddToCurve(record, &curve); });
+        jsonl.emplace(log);
+      });
+    }
+    if (options.tensorboard) {
+      Try("tensorboard", &tensorboard_reported, [&] {
+        const std::filesystem::path folder = options.output_dir / "tb";
+        if (!resumed) std::filesystem::remove_all(folder);
+        tensorboard.emplace(folder,
+                            resumed ? std::optional(options.resume_step + 1) : std::nullopt);
+      });
+    }
+  }
+
+  void Write(const StepRecord& record) {
+    if (jsonl) Try("log.jsonl", &jsonl_reported, [&] { jsonl->Append(record); });
+    if (tensorboard) {
+      Try("tensorboard", &tensorboard_reported, [&] { tensorboard->Append(record); });
+    }
+    progress.Show(record, SteadySeconds());
+  }
+
+  void Sync() {
+    if (jsonl) Try("log.jsonl", &jsonl_reported, [&] { jsonl->Sync(); });
+    if (tensorboard) Try("tensorboard", &tensorboard_reported, [&] { tensorboard->Sync(); });
+  }
+
+  void WriteSvg(const LossCurve& drawn) {
+    Try("loss.svg", &svg_reported, [&] {
+      const std::filesystem::path path = options.output_dir / "loss.svg";
+      const std::filesystem::path next = options.output_dir / ".loss.svg.next";
+      std::filesystem::remove(next);
+      AppendFile(next).Append(LossCurveSvg(drawn));
+      std::filesystem::rename(next, path);
+    });
+  }
+
+  // The thread: runs the tasks in order until told to stop and nothing is left.
+  void Run() {
+    std::unique_lock lock(mutex);
+    while (true) {
+      changed.wait(lock, [&] { return stopping || !tasks.empty(); });
+      if (tasks.empty()) break;
+      const std::function<void()> task = std::move(tasks.front());
+      tasks.pop_front();
+      lock.unlock();
+      task();
+      lock.lock();
+      ++done;
+      changed.notify_all();
+    }
+    finished = true;
+    changed.notify_all();
+  }
+
+  void Enqueue(std::function<void()> task) {
+    const std::lock_guard lock(mutex);
+    tasks.push_back(std::move(task));
+    ++enqueued;
+    changed.notify_all();
+  }
+
+  // Waits for what has been enqueued so far.
+  bool Drain(std::chrono::milliseconds timeout) {
+    std::unique_lock lock(mutex);
+    const int64_t goal = enqueued;
+    return changed.wait_for(lock, timeout, [&] { return done >= goal; });
+  }
+
+  const LoggerOptions options;
+
+  // Of the thread alone (the constructor before it starts).
+  std::optional<JsonLinesLog> jsonl;
+  std::optional<TensorboardLog> tensorboard;
+  Progress progress;
+  bool jsonl_reported = false;
+  bool tensorboard_reported = false;
+  bool svg_reported = false;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::function<void()>> tasks;
+  int64_t enqueued = 0;
+  int64_t done = 0;
+  int64_t failures = 0;
+  bool stopping = false;
+  bool finished = false;
+
+  // Of the logger's caller alone (the constructor before).
+  LossCurve curve;
+};
+
+Logger::Logger(const LoggerOptions& options) : shared_(std::make_shared<Shared>(options)) {
+  shared_->OpenFiles();
+  thread_ = std::thread([shared = shared_] { shared->Run(); });
+}
+
+Logger::~Logger() {
+  EndProgressLine();
+  bool finished = false;
+  {
+    std::unique_lock lock(shared_->mutex);
+    shared_->stopping = true;
+    shared_->changed.notify_all();
+    finished = shared_->changed.wait_for(lock, kMaxGoodbye, [&] { return shared_->finished; });
+  }
+  if (finished) {
+    thread_.join();
+  } else {
+    LogWarning("the log's disk does not answer; the last records may be missing");
+    thread_.detach();
+  }
+}
+
+void Logger::Log(const StepRecord& record) {
+  AddToCurve(record, &shared_->curve);
+  {
+    const std::lock_guard lock(shared_->mutex);
+    if (shared_->tasks.size() >= kMaxWaiting) {
+      ++shared_->failures;
+      return;
+    }
+  }
+  shared_->Enqueue([shared = shared_.get(), record] { shared->Write(record); });
+}
+
+bool Logger::Flush(std::chrono::milliseconds timeout) {
+  const int64_t failures_before = failures();
+  shared_->Enqueue([shared = shared_.get()] { shared->Sync(); });
+  return shared_->Drain(timeout) && failures() == failures_before;
+}
+
+void Logger::EndProgressLine(std::chrono::milliseconds timeout) {
+  shared_->Enqueue([shared = shared_.get()] { shared->progress.EndLine(); });
+  shared_->Drain(timeout);
+}
+
+void Logger::WriteLossSvg() {
+  shared_->Enqueue([shared = shared_.get(), curve = Curve()] { shared->WriteSvg(curve); });
+}
+
+LossCurve Logger::Curve() const { return shared_->curve; }
+
+int64_t Logger::failures() const {
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->failures;
+}
+
+}  // namespace hearth

@@ -26,13 +26,17 @@ for file in "${sources[@]}"; do
   awk -v file="$file" 'NR == 1 && /One file because/ { exit } END { if (NR > 500) print file ": " NR " lines" }' "$file"
 done | Report "more than 500 lines (split it, or begin with a comment 'One file because ...')"
 
-# A function as clang-format leaves it: from the line of column 1 that opens it to the brace of column 1.
+# A function as clang-format leaves it: from the line that opens it, in column 1 or (a member) 3, to
+# the brace in the same column.
 for file in "${code[@]}"; do
   awk -v file="$file" '
     NR == 1 && /One function because/ { exit }
-    /^[A-Za-z~_].*\(/ && !/^(namespace|class|struct|enum|using|static_assert)/ { start = NR }
-    /^}/ && start { if (NR - start + 1 > 60) print file ":" start ": " NR - start + 1 " lines"; start = 0 }
-    /;$/ && /^[^ ]/ { start = 0 }' "$file"
+    { match($0, /^ */); column = RLENGTH; text = substr($0, column + 1) }
+    column > 2 || text == "" { next }
+    text ~ /^}/ && start[column] {
+      if (NR - start[column] + 1 > 60) print file ":" start[column] ": " NR - start[column] + 1 " lines" }
+    text ~ /[;}]$|^}/ { start[column] = 0; next }
+    !start[column] && text ~ /^[A-Za-z~_].*\(/ && text !~ /^(namespace|class|struct|enum|using)/ { start[column] = NR }' "$file"
 done | Report "function of more than 60 lines"
 
 [ ${#code[@]} -eq 0 ] || grep -nE '\bgetenv\b' "${code[@]}" /dev/null | grep -vE '^(launcher|tests)/' |

@@ -61,6 +61,7 @@ Plant files utils/planted.cpp '\n'
 Plant files runtime/common/planted.h '\n'
 Plant files runtime/plan/planted.cpp "$(yes 'int x;' | head -n 501)\n"
 Plant files runtime/plan/planted.cpp "void F() {\n$(yes '  G();' | head -n 60)\n}\n"
+Plant files runtime/plan/planted.cpp "class C {\n  void F(\n      int x) {\n$(yes '    G();' | head -n 60)\n  }\n};\n"
 Plant files runtime/plan/planted.cpp 'const char* home = getenv("HOME");\n'
 Plant files runtime/plan/planted.cpp 'using namespace std;\n'
 Plant files runtime/plan/planted.cpp '#define PLANTED 1\n'
@@ -74,5 +75,8 @@ Expect files 1 runtime/README.md
 CleanTree
 printf "// One file because the rule is under test.\n$(yes 'int x;' | head -n 600)\n" >"$tree/runtime/plan/long.cpp"
 Expect files 0 "a long file that says why"
+CleanTree
+printf "int F() { return 1; }\n\nclass C {\n$(yes '  int x;' | head -n 70)\n};\n" >"$tree/runtime/plan/class.cpp"
+Expect files 0 "a long class after a short function"
 [ $failures -eq 0 ] && echo "every planted violation was found"
 exit $((failures > 0))

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,10 @@ class HostSignal {
   virtual ~HostSignal() = default;
   virtual void Set(uint32_t value) = 0;
   virtual uint32_t value() const = 0;
+  // Ends every present and later wait for this signal with the error, so that nothing hangs on what
+  // will never happen: a waiting stream keeps it like an error of its work, WaitFor throws it. The
+  // first error stays.
+  virtual void Fail(std::exception_ptr error) = 0;
   // Host side. Waits until the word reaches `value`; false after the timeout.
   virtual bool WaitFor(uint32_t value, std::chrono::milliseconds timeout) const = 0;
 };

@@ -18,6 +18,14 @@ void SetWord(CpuSignalWord& word, uint32_t value) {
   word.changed.notify_all();
 }
 
+// Waits under `lock` until the word has the value; throws when the signal failed instead.
+template <typename WaitUntil>
+bool AwaitWord(const CpuSignalWord& word, uint32_t value, const WaitUntil& wait_until) {
+  const bool ended = wait_until([&] { return word.error || Reached(word.value, value); });
+  if (word.error) std::rethrow_exception(word.error);
+  return ended;
+}
+
 }  // namespace
 
 bool CpuEvent::Done() const {
@@ -34,7 +42,17 @@ uint32_t CpuHostSignal::value() const {
 
 bool CpuHostSignal::WaitFor(uint32_t value, std::chrono::milliseconds timeout) const {
   std::unique_lock lock(word_->mutex);
-  return word_->changed.wait_for(lock, timeout, [&] { return Reached(word_->value, value); });
+  return AwaitWord(*word_, value, [&](const auto& reached) {
+    return word_->changed.wait_for(lock, timeout, reached);
+  });
+}
+
+void CpuHostSignal::Fail(std::exception_ptr error) {
+  {
+    std::lock_guard lock(word_->mutex);
+    if (!word_->error) word_->error = std::move(error);
+  }
+  word_->changed.notify_all();
 }
 
 CpuStream::CpuStream(std::string_view name) : name_(name), thread_([this] { Run(); }) {}
@@ -102,7 +120,10 @@ void CpuStream::Wait(const HostSignal& signal, uint32_t value) {
   auto word = dynamic_cast<const CpuHostSignal&>(signal).word_;
   Push({[word, value] {
           std::unique_lock lock(word->mutex);
-          word->changed.wait(lock, [&] { return Reached(word->value, value); });
+          AwaitWord(*word, value, [&](const auto& reached) {
+            word->changed.wait(lock, reached);
+            return true;
+          });
         },
         true});
 }

@@ -38,6 +38,7 @@ struct CpuSignalWord {
   std::mutex mutex;
   std::condition_variable changed;
   uint32_t value = 0;
+  std::exception_ptr error;
 };
 
 class CpuHostSignal final : public HostSignal {
@@ -45,6 +46,7 @@ class CpuHostSignal final : public HostSignal {
   CpuHostSignal() : word_(std::make_shared<CpuSignalWord>()) {}
   void Set(uint32_t value) override;
   uint32_t value() const override;
+  void Fail(std::exception_ptr error) override;
   bool WaitFor(uint32_t value, std::chrono::milliseconds timeout) const override;
 
  private:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string_view>
 
@@ -11,12 +12,25 @@
 
 namespace hearth {
 
+// Starts MPI, once per process, and ends it in the destructor; a process that has started MPI
+// itself keeps it. When init_timeout passes before all ranks have started, or a rank does not come
+// to the end, the process ends with a line that says so (MPI offers no other way out).
+std::unique_ptr<Bootstrap> MakeMpiBootstrap(const BootstrapOptions& options);
+
 struct CommunicatorOptions {
   std::chrono::milliseconds collective_timeout{100'000};
+  // The most that a message holds which waits in the communicator's own memory, a multiple of 64.
+  // That memory is (2, staged 4) * world * piece_bytes pinned, and staged world * piece_bytes on
+  // the device.
+  int64_t piece_bytes = int64_t{1} << 20;
+  // Copy everything through pinned host memory, as is always done where device memory is not host
+  // memory.
+  bool stage = false;
 };
 
-// kind: "mpi". Collective over the ranks of `bootstrap`, which must outlive the communicator, as
-// must the backend. Every call makes an independent communicator.
+// kind: "mpi", or "inproc" for a bootstrap of MakeInprocBootstraps; ConfigError otherwise.
+// Collective over the ranks of `bootstrap`, which must outlive the communicator, as must the
+// backend. Every call makes an independent communicator.
 std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap& bootstrap,
                                                KernelBackend& backend,
                                                const CommunicatorOptions& options);

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +12,15 @@ namespace hearth {
 
 using Bytes = std::vector<std::byte>;
 
+struct BootstrapOptions {
+  // Until every rank has started.
+  std::chrono::milliseconds init_timeout{300'000};
+  // Of each later call: how long it may go without hearing from a rank it needs.
+  std::chrono::milliseconds collective_timeout{100'000};
+};
+
+// One thread of a rank uses its bootstrap, Abort aside. A time-out is a CommError that names the
+// ranks waited for; after one the job can only be ended.
 class Bootstrap {
  public:
   virtual ~Bootstrap() = default;
@@ -26,7 +35,8 @@ class Bootstrap {
   // Root's bytes, everywhere.
   virtual Bytes Broadcast(const Bytes& mine, int root) = 0;
   virtual void Barrier() = 0;
-  // Ends every rank of the job with the exit code, after one line that says why. Does not return.
+  // Ends every rank of the job with the exit code, after one line that says why. Does not return;
+  // any thread may call it.
   [[noreturn]] virtual void Abort(int exit_code, std::string_view why) = 0;
 };
 

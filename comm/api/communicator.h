@@ -1,9 +1,8 @@
 // Collectives over device memory, enqueued on streams.
 #pragma once
 
-#include <chrono>
+#include <atomic>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "kernels/core/buffer.h"
@@ -52,9 +51,11 @@ struct BroadcastArgs {
 };
 
 // Every rank calls the same collectives in the same order. A call enqueues on `stream` and returns;
-// the result may be read by later work of that stream. A collective that does not finish within the
-// time-out is a CommError, thrown by Stream::Synchronize, that names the operation, its number and
-// the ranks waited for.
+// the result may be read by later work of that stream. When nothing moves for the time-out after
+// this rank is ready, Stream::Synchronize throws a CommError that names the operation, its number
+// and the ranks waited for; every later collective of the communicator fails with the same error.
+// Destroying a communicator fails what is in flight, so that its streams drain: own it where it is
+// destroyed before them.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -70,8 +71,10 @@ class Communicator {
   void AllReduce(Stream& stream, const AllReduceArgs& args);
   void Broadcast(Stream& stream, const BroadcastArgs& args);
 
-  // Collectives enqueued so far: the sequence number a watchdog reports.
-  int64_t enqueued() const { return enqueued_; }
+  // Collectives enqueued, and finished by this rank, so far; the n-th has the sequence number n.
+  // Any thread may read them: a watchdog reports who is behind.
+  int64_t enqueued() const { return enqueued_.load(std::memory_order_relaxed); }
+  virtual int64_t completed() const = 0;
 
  protected:
   TensorView slab() const { return slab_; }
@@ -87,7 +90,7 @@ class Communicator {
   void CheckRange(const SlabRange& range, int64_t element_bytes) const;
 
   TensorView slab_;  // [bytes] u8
-  int64_t enqueued_ = 0;
+  std::atomic<int64_t> enqueued_{0};
 };
 
 }  // namespace hearth

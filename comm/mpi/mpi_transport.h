@@ -1,0 +1,51 @@
+// Messages between the processes of an MPI job.
+#pragma once
+
+#include <mpi.h>
+
+#include <atomic>
+#include <chrono>
+#include <string_view>
+#include <vector>
+
+#include "comm/api/transport.h"
+
+namespace hearth {
+
+// CommError naming the call when an MPI call did not succeed.
+void CheckMpi(int result, std::string_view call);
+
+// Its messages never meet those of another transport. All calls of MPI are non-blocking and polled.
+class MpiTransport final : public Transport {
+ public:
+  // Collective over all processes of the job, which has MPI_THREAD_MULTIPLE.
+  explicit MpiTransport(std::chrono::milliseconds timeout);
+  ~MpiTransport() override;
+
+  int rank() const override { return rank_; }
+  int world() const override { return world_; }
+  void Exchange(const ExchangeArgs& args) override;
+  void Cancel() noexcept override { cancelled_ = true; }
+
+ private:
+  // The messages of one Exchange; request i carries messages[i].
+  struct Pending {
+    std::vector<MPI_Request> requests;
+    std::vector<Message> messages;
+    size_t receives = 0;  // the first requests are receives
+  };
+
+  void Post(const ExchangeArgs& args, Pending& pending);
+  void PollUntilDone(Pending& pending);
+  // Ends what has moved; returns how many messages.
+  int Test(Pending& pending);
+  void CheckStatus(const Pending& pending, size_t index, const MPI_Status& status) const;
+
+  const std::chrono::milliseconds timeout_;
+  MPI_Comm communicator_ = MPI_COMM_NULL;
+  int rank_ = 0;
+  int world_ = 1;
+  std::atomic<bool> cancelled_{false};
+};
+
+}  // namespace hearth

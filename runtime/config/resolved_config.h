@@ -2,20 +2,24 @@
 // resolved.yaml.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "runtime/config/built_values.h"
 #include "runtime/config/overrides.h"
 #include "runtime/config/run_config.h"
 
 namespace hearth {
 
+// In rising order of precedence: what is typed replaces what the file says.
+enum class OriginKind { kDefault, kFile, kCommandLine, kPlanner };
+
 // Where a leaf's value comes from.
 struct LeafOrigin {
-  std::string text;  // "run.yaml:12", "command line", "default" or "planner"
+  OriginKind kind = OriginKind::kDefault;
+  std::string text = "default";  // or "run.yaml:12", "command line", "planner"
   // 1-based position of the value in the file; 0 where there is none.
   int64_t line = 0;
   int64_t column = 0;
@@ -36,6 +40,9 @@ struct ResolvedConfig {
   // output_dir, in table order, without origins. What a sweep hashes into a run's id.
   std::string IdentityText() const;
 
+  // Throws the ConfigError about the leaf: "PLACE: error: PATH: MESSAGE".
+  [[noreturn]] void Fail(std::string_view path, std::string_view message) const;
+
   // Sets one leaf from its YAML text with the origin "planner", for what `auto` turned out to be.
   // Throws CheckError for an unknown path, ConfigError where the value is not valid for the leaf.
   void SetPlanned(std::string_view path, std::string_view value);
@@ -43,11 +50,6 @@ struct ResolvedConfig {
   // "FILE:LINE:COLUMN", or "FILE" or "command line" where the leaf has no line: what a message
   // about the leaf starts with (": error: " follows).
   std::string Place(std::string_view path) const;
-};
-
-// What this binary was built with, as far as a configuration can ask for it.
-struct BuildFeatures {
-  bool cuda = false;
 };
 
 struct ConfigSource {
@@ -75,6 +77,6 @@ ResolvedConfig LoadConfig(const std::string& path, const std::string& installed_
 void CheckRunLength(const ResolvedConfig& resolved, int64_t total_steps);
 
 // One entry per leaf a user can set: option, type, default, meaning. What is not built is absent.
-std::string OptionsHelp();
+std::string OptionsHelp(const BuildFeatures& features);
 
 }  // namespace hearth

@@ -9,7 +9,8 @@
 
 namespace hearth {
 
-// Either a value, or what is wrong with the text ("has a leading zero; write 10").
+// Either a value, or what is wrong with the text ("'010' has a leading zero"), the remedy left to
+// the caller.
 template <typename T>
 struct Parsed {
   std::optional<T> value;

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/config/scalar_text.h"
+
 namespace hearth {
 
 inline constexpr int64_t kMaxYamlBytes = int64_t{1} << 20;
@@ -66,6 +68,12 @@ struct NumberRange {
 std::string Describe(const IntegerRange& range);
 std::string Describe(const NumberRange& range);
 
+// What a scalar says, or what is wrong with it, for callers with a message of their own.
+Parsed<int64_t> ReadInteger(const YamlNode& node, const IntegerRange& range);
+Parsed<double> ReadNumber(const YamlNode& node, const NumberRange& range);
+Parsed<bool> ReadBoolean(const YamlNode& node);
+Parsed<std::string> ReadText(const YamlNode& node);
+
 // A parsed file. Nodes are borrowed from it; references into `root()` live as long as the document.
 class YamlDocument {
  public:
@@ -99,8 +107,6 @@ class YamlDocument {
 
  private:
   YamlDocument() = default;
-
-  void RequirePlain(const YamlNode& node, std::string_view name, std::string_view wanted) const;
 
   std::string file_name_;
   bool has_lines_ = true;

@@ -1,0 +1,92 @@
+#include "runtime/config/built_values.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "runtime/config/field_table.h"
+#include "runtime/config/resolved_config.h"
+#include "runtime/config/suggestion.h"
+
+namespace hearth {
+namespace {
+
+constexpr size_t kMostValues = 4;
+
+// One leaf of which only some values are built, as the field prints them. A row goes when the rest
+// is.
+struct PartlyBuilt {
+  std::string_view path;
+  std::array<std::string_view, kMostValues> values;  // padded with ""
+  bool is_offered = true;                            // in help; false where the values all mean one
+};
+
+constexpr std::array kPartlyBuilt = {
+    PartlyBuilt{"training.clip_mode", {"exact"}, false},
+    PartlyBuilt{"precision.fp8_recipe", {"tensorwise_current"}, false},
+    PartlyBuilt{"precision.fp8_fast_accumulation", {"false"}, false},
+    PartlyBuilt{"precision.fp8_lm_head", {"false"}, false},
+    PartlyBuilt{"parallel.zero_stage", {"0", "1"}},
+    PartlyBuilt{"memory.plan", {"auto", "manual"}},
+    PartlyBuilt{"memory.offload.m", {"auto", "none", "host"}},
+    PartlyBuilt{"memory.offload.v", {"auto", "none", "host"}},
+    PartlyBuilt{"memory.offload.master", {"auto", "none", "host"}},
+    PartlyBuilt{"memory.offload.weights", {"auto", "none"}, false},
+    PartlyBuilt{"memory.offload.gradients", {"auto", "none"}, false},
+    PartlyBuilt{"memory.offload.residual", {"auto", "none"}, false},
+    PartlyBuilt{"memory.offload.optimizer", {"null", "auto", "none", "host"}},
+    PartlyBuilt{"memory.schedule", {"auto", "horizontal"}, false},
+    PartlyBuilt{"memory.micro_batches_per_group", {"auto", "1"}, false},
+    PartlyBuilt{"memory.attention_chunks", {"auto", "1"}, false},
+    PartlyBuilt{"memory.ssd_path", {"null"}, false},
+    PartlyBuilt{"comm.backend", {"auto", "mpi"}, false},
+    PartlyBuilt{"comm.interface", {"auto"}, false},
+    PartlyBuilt{"logging.trace_steps", {"[]"}, false},
+    PartlyBuilt{"launch.hostfile", {"null"}, false},
+};
+
+constexpr PartlyBuilt kWithoutCuda{"device", {"auto", "cpu"}};
+
+const PartlyBuilt* FindRow(std::string_view path, const BuildFeatures& features) {
+  if (!features.cuda && path == kWithoutCuda.path) return &kWithoutCuda;
+  const auto row = std::find_if(kPartlyBuilt.begin(), kPartlyBuilt.end(),
+                                [&](const PartlyBuilt& each) { return each.path == path; });
+  return row == kPartlyBuilt.end() ? nullptr : &*row;
+}
+
+}  // namespace
+
+std::vector<std::string_view> BuiltValues(const Field& field, const BuildFeatures& features) {
+  std::vector<std::string_view> values;
+  if (const PartlyBuilt* row = FindRow(field.path, features)) {
+    for (const std::string_view value : row->values) {
+      if (!value.empty()) values.push_back(value);
+    }
+  }
+  return values;
+}
+
+bool IsOffered(const Field& field, const BuildFeatures& features) {
+  const PartlyBuilt* row = FindRow(field.path, features);
+  return row == nullptr || row->is_offered;
+}
+
+void CheckBuilt(const ResolvedConfig& resolved, const BuildFeatures& features) {
+  for (const Field& field : FieldTable()) {
+    const std::vector<std::string_view> built = BuiltValues(field, features);
+    if (built.empty()) continue;
+    const std::string value = field.print(resolved.config);
+    if (std::find(built.begin(), built.end(), value) != built.end()) continue;
+    if (field.path == kWithoutCuda.path) {
+      resolved.Fail(field.path,
+                    fmt::format("this build has no CUDA backend, so '{}' cannot be had; "
+                                "use {}, or build with CUDA",
+                                value, fmt::join(built, " or ")));
+    }
+    resolved.Fail(field.path, fmt::format("'{}' is not built yet; use {}", Printable(value),
+                                          fmt::join(built, " or ")));
+  }
+}
+
+}  // namespace hearth

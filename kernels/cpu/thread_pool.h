@@ -1,6 +1,7 @@
 // Threads that share the work of one op.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -30,18 +31,24 @@ class ThreadPool {
  private:
   void Work();
   void RunTasks();
+  void AwaitJob(uint64_t seen);
+  void AwaitWorkers();
 
   std::mutex owner_;  // held by the caller that has the workers
-  std::mutex mutex_;
-  std::condition_variable start_;
-  std::condition_variable finished_;
+  // The job: written by the owner while no worker is inside (active_ is 0 and open_ false).
   const std::function<void(int64_t)>* task_ = nullptr;
   int64_t count_ = 0;
-  int64_t next_ = 0;
-  int64_t running_ = 0;
-  uint64_t generation_ = 0;
+  std::atomic<int64_t> next_{0};
+  std::atomic<bool> open_{false};
+  std::atomic<uint64_t> generation_{0};
+  std::atomic<int> active_{0};  // workers that may be reading the job
+  std::atomic<int> sleeping_workers_{0};
+  std::atomic<bool> sleeping_owner_{false};
+  std::atomic<bool> stopping_{false};
+  std::mutex mutex_;  // guards sleeping and the error
+  std::condition_variable start_;
+  std::condition_variable finished_;
   std::exception_ptr error_;
-  bool stopping_ = false;
   std::vector<std::thread> workers_;
 };
 

@@ -1,0 +1,51 @@
+#include "kernels/api/workspace.h"
+
+#include "kernels/core/check.h"
+
+namespace hearth {
+
+namespace {
+
+// Partial sums over rows are formed per block of this many rows, in fp32.
+constexpr int64_t kRowBlock = 64;
+// Every piece of a workspace starts on its own cache line and DMA boundary.
+constexpr int64_t kPieceAlignment = 256;
+
+int64_t Floats(int64_t count) { return RoundUp(count * SizeOf(DType::kF32), kPieceAlignment); }
+
+int64_t PartialRows(int64_t rows) { return DivUp(rows, kRowBlock); }
+
+}  // namespace
+
+// What cuBLASLt's split-K algorithms ask for at most on Hopper; smaller devices need less.
+int64_t GemmWorkspaceBytes() { return int64_t{32} << 20; }
+
+// dot(out, d_out) of each row and head.
+int64_t AttentionBackwardWorkspaceBytes(const AttentionShape& shape, int64_t tokens) {
+  return Floats(shape.heads * tokens);
+}
+
+int64_t RmsNormBackwardWorkspaceBytes(int64_t tokens, int64_t columns) {
+  return Floats(PartialRows(tokens) * columns);
+}
+
+// One partial sum for the query norm and one for the key norm.
+int64_t RopeBackwardWorkspaceBytes(int64_t tokens, int64_t heads, int64_t kv_heads,
+                                   int64_t head_dim) {
+  // The heads of a token are summed before its row enters a partial sum, whatever their number.
+  CHECK(heads >= 0 && kv_heads >= 0, "{} heads, {} key/value heads", heads, kv_heads);
+  return 2 * Floats(PartialRows(tokens) * head_dim);
+}
+
+// The tokens' rows in the order of their ids: per token an id and a position, twice (sorting is not
+// in place on every backend), and the counts of a radix sort.
+int64_t EmbeddingBackwardWorkspaceBytes(int64_t tokens) {
+  constexpr int64_t kSortCounts = int64_t{1} << 16;
+  return 4 * Floats(tokens) + Floats(kSortCounts);
+}
+
+int64_t ColumnSumWorkspaceBytes(int64_t rows, int64_t columns) {
+  return Floats(PartialRows(rows) * columns);
+}
+
+}  // namespace hearth

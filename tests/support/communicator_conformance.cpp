@@ -1,0 +1,344 @@
+#include "tests/support/communicator_conformance.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <thread>
+
+#include "tests/support/communicator_rig.h"
+
+namespace hearth::test {
+
+namespace {
+
+// ---- All-gather and broadcast ----
+
+void AllGatherUneven(const ConformanceRank& rank) {
+  for (const CommunicatorOptions& mode : Modes()) {
+    for (int variant = 0; variant < 6; ++variant) {
+      const auto ranges = UnevenRanges(rank.bootstrap.world(), 1, variant);
+      const int64_t bytes = SlabBytesFor(ranges, 1);
+      CommunicatorRig rig(rank, mode, bytes);
+      rig.communicator().AllGather(rig.stream(), {.ranges = ranges});
+      rig.Finish();
+      for (int64_t i = 0; i < bytes; ++i) {
+        int owner = rig.rank();
+        for (int r = 0; r < rig.world(); ++r) {
+          const SlabRange& range = ranges[static_cast<size_t>(r)];
+          if (i >= range.offset_bytes && i < range.offset_bytes + range.bytes) owner = r;
+        }
+        ASSERT_EQ(rig.slab()[i], TestByte(owner, i)) << "byte " << i << ", variant " << variant;
+      }
+    }
+  }
+}
+
+void BroadcastFromEachRoot(const ConformanceRank& rank) {
+  for (const CommunicatorOptions& mode : Modes()) {
+    for (int root = 0; root < rank.bootstrap.world(); ++root) {
+      constexpr int64_t kSlab = 1200;
+      for (int64_t bytes : {0, 1, 64, 1001}) {
+        CommunicatorRig rig(rank, mode, kSlab);
+        rig.communicator().Broadcast(rig.stream(),
+                                     {.range = {.offset_bytes = 3, .bytes = bytes}, .root = root});
+        rig.Finish();
+        for (int64_t i = 0; i < kSlab; ++i) {
+          const int owner = i >= 3 && i < 3 + bytes ? root : rig.rank();
+          ASSERT_EQ(rig.slab()[i], TestByte(owner, i)) << "byte " << i << " from rank " << root;
+        }
+      }
+    }
+  }
+}
+
+// ---- Reduce-scatter ----
+
+struct ReduceScatterCase {
+  DType slab = DType::kF32;
+  DType out = DType::kF32;
+  float scale = 1.0f;
+  bool accumulate = false;
+  bool in_place = false;
+};
+
+void Store(std::byte* base, DType dtype, int64_t index, float value) {
+  if (dtype == DType::kF32) {
+    reinterpret_cast<float*>(base)[index] = value;
+  } else {
+    reinterpret_cast<BFloat16*>(base)[index] = ToBFloat16(value);
+  }
+}
+
+// The value as it is after rounding to the type.
+float Rounded(DType dtype, float value) {
+  return dtype == DType::kF32 ? value : ToFloat(ToBFloat16(value));
+}
+
+// What element `index` of the slab becomes, in the order of the ranks or in the reverse one.
+float ReducedValue(const ReduceScatterCase& test, int world, int64_t index, float before,
+                   bool reverse) {
+  float sum = 0;
+  for (int step = 0; step < world; ++step) {
+    const int source = reverse ? world - 1 - step : step;
+    const float term = Rounded(test.slab, TestValue(source, index));
+    if (test.accumulate) {
+      if (step == 0) sum = before;
+      const float scaled = test.scale * term;
+      sum = sum + scaled;
+    } else {
+      sum = step == 0 ? term : sum + term;
+    }
+  }
+  return Rounded(test.out, test.accumulate ? sum : test.scale * sum);
+}
+
+// Returns how many of my elements would have other bits in another order.
+int64_t RunReduceScatter(const ConformanceRank& rank, const CommunicatorOptions& mode,
+                         const ReduceScatterCase& test, int variant) {
+  const int64_t unit = SizeOf(test.slab);
+  const auto ranges = UnevenRanges(rank.bootstrap.world(), unit, variant);
+  CommunicatorRig rig(rank, mode, SlabBytesFor(ranges, unit));
+  const SlabRange mine = ranges[static_cast<size_t>(rig.rank())];
+  const int64_t first = mine.offset_bytes / unit;
+  const int64_t elements = mine.bytes / unit;
+  for (int64_t i = 0; i < SlabBytesFor(ranges, unit) / unit; ++i) {
+    Store(rig.slab(), test.slab, i, TestValue(rig.rank(), i));
+  }
+
+  Buffer other = rank.backend.device().Allocate(elements * 4 + 4, MemoryKind::kDevice);
+  std::byte* out = test.in_place ? rig.slab() + mine.offset_bytes : other.data();
+  std::vector<float> before;
+  for (int64_t i = 0; i < elements; ++i) {
+    before.push_back(Rounded(
+        test.out, test.in_place ? TestValue(rig.rank(), first + i) : TestValue(1000, first + i)));
+    Store(out, test.out, i, before.back());
+  }
+  rig.communicator().ReduceScatter(rig.stream(), {.dtype = test.slab,
+                                                  .ranges = ranges,
+                                                  .out = {out, test.out, {elements}},
+                                                  .scale = test.scale,
+                                                  .accumulate = test.accumulate});
+  rig.Finish();
+
+  int64_t sensitive = 0;
+  for (int64_t i = 0; i < elements; ++i) {
+    const float expected = ReducedValue(test, rig.world(), first + i,
+                                        before[static_cast<size_t>(i)], /*reverse=*/false);
+    const float got = test.out == DType::kF32 ? reinterpret_cast<float*>(out)[i]
+                                              : ToFloat(reinterpret_cast<BFloat16*>(out)[i]);
+    EXPECT_EQ(std::bit_cast<uint32_t>(got), std::bit_cast<uint32_t>(expected))
+        << "element " << i << " of " << elements << ": " << got << ", not " << expected;
+    if (std::bit_cast<uint32_t>(got) != std::bit_cast<uint32_t>(expected)) return 0;
+    sensitive += expected != ReducedValue(test, rig.world(), first + i,
+                                          before[static_cast<size_t>(i)], /*reverse=*/true);
+  }
+  return sensitive;
+}
+
+void ReduceScatterInRankOrder(const ConformanceRank& rank) {
+  int64_t sensitive = 0;
+  for (const CommunicatorOptions& mode : Modes()) {
+    int variant = 0;
+    for (DType slab : {DType::kF32, DType::kBF16}) {
+      for (DType out : {DType::kF32, DType::kBF16}) {
+        for (float scale : {1.0f, 1.0f / 3.0f}) {
+          for (bool accumulate : {false, true}) {
+            sensitive += RunReduceScatter(
+                rank, mode, {.slab = slab, .out = out, .scale = scale, .accumulate = accumulate},
+                variant++);
+          }
+        }
+      }
+    }
+  }
+  // Otherwise the case could not tell one order from another.
+  EXPECT_TRUE(rank.bootstrap.world() < 3 || sensitive > 100) << sensitive;
+}
+
+void ReduceScatterInPlace(const ConformanceRank& rank) {
+  for (const CommunicatorOptions& mode : Modes()) {
+    for (DType dtype : {DType::kF32, DType::kBF16}) {
+      for (int variant = 0; variant < 6; ++variant) {
+        RunReduceScatter(rank, mode, {.slab = dtype, .out = dtype, .in_place = true}, variant);
+      }
+    }
+  }
+}
+
+// ---- All-reduce ----
+
+void AllReduceFloats(const ConformanceRank& rank) {
+  constexpr int64_t kElements = 101;
+  for (const CommunicatorOptions& mode : Modes()) {
+    for (AllReduceOp op : {AllReduceOp::kSum, AllReduceOp::kMax}) {
+      CommunicatorRig rig(rank, mode, kElements * 4);
+      // Element e is not a number on rank e of the first `world` elements.
+      const auto value = [](int source, int64_t i) {
+        return i == source ? std::numeric_limits<float>::quiet_NaN() : TestValue(source, i);
+      };
+      for (int64_t i = 0; i < kElements; ++i) rig.slab_as<float>()[i] = value(rig.rank(), i);
+      rig.communicator().AllReduce(
+          rig.stream(),
+          {.dtype = DType::kF32, .op = op, .range = {.offset_bytes = 0, .bytes = kElements * 4}});
+      rig.Finish();
+      for (int64_t i = 0; i < kElements; ++i) {
+        const float got = rig.slab_as<float>()[i];
+        if (i < rig.world()) {
+          EXPECT_TRUE(std::isnan(got)) << "element " << i << " is " << got;
+          continue;
+        }
+        float expected = value(0, i);
+        for (int source = 1; source < rig.world(); ++source) {
+          expected = op == AllReduceOp::kSum ? expected + value(source, i)
+                                             : std::fmax(expected, value(source, i));
+        }
+        EXPECT_EQ(std::bit_cast<uint32_t>(got), std::bit_cast<uint32_t>(expected)) << i;
+      }
+    }
+  }
+}
+
+void AllReduceIntegers(const ConformanceRank& rank) {
+  constexpr int64_t kElements = 37;
+  constexpr int64_t kOffset = 16;
+  for (const CommunicatorOptions& mode : Modes()) {
+    for (AllReduceOp op : {AllReduceOp::kSum, AllReduceOp::kMax}) {
+      CommunicatorRig rig(rank, mode, kOffset + kElements * 8 + 8);
+      int64_t* values = rig.slab_as<int64_t>(kOffset);
+      for (int64_t i = 0; i <= kElements; ++i) values[i] = TestInteger(rig.rank(), i);
+      const AllReduceArgs args{.dtype = DType::kI64,
+                               .op = op,
+                               .range = {.offset_bytes = kOffset, .bytes = kElements * 8}};
+      rig.communicator().AllReduce(rig.stream(), args);
+      // An empty one moves nothing and leaves nothing waiting.
+      rig.communicator().AllReduce(
+          rig.stream(), {.dtype = DType::kI64, .range = {.offset_bytes = kOffset, .bytes = 0}});
+      rig.Finish();
+      for (int64_t i = 0; i < kElements; ++i) {
+        auto sum = static_cast<uint64_t>(TestInteger(0, i));
+        int64_t largest = TestInteger(0, i);
+        for (int source = 1; source < rig.world(); ++source) {
+          sum += static_cast<uint64_t>(TestInteger(source, i));
+          largest = std::max(largest, TestInteger(source, i));
+        }
+        EXPECT_EQ(values[i], op == AllReduceOp::kSum ? static_cast<int64_t>(sum) : largest) << i;
+      }
+      EXPECT_EQ(values[kElements], TestInteger(rig.rank(), kElements)) << "beyond the range";
+    }
+  }
+}
+
+// ---- Many at once ----
+
+// Two communicators on two streams, each with a long queue in which every collective reads what the
+// one before it wrote.
+void ManyInFlight(const ConformanceRank& rank) {
+  constexpr int kCollectives = 30;
+  constexpr int64_t kElements = 50;
+  for (const CommunicatorOptions& mode : Modes()) {
+    CommunicatorRig first(rank, mode, kElements * 8);
+    CommunicatorRig second(rank, mode, kElements * 8);
+    for (CommunicatorRig* rig : {&first, &second}) {
+      for (int64_t i = 0; i < kElements; ++i) rig->slab_as<int64_t>()[i] = TestInteger(0, i);
+    }
+    const SlabRange range{.offset_bytes = 0, .bytes = kElements * 8};
+    for (int i = 0; i < kCollectives; ++i) {
+      first.communicator().AllReduce(first.stream(), {.dtype = DType::kI64, .range = range});
+      second.communicator().AllReduce(second.stream(), {.dtype = DType::kI64, .range = range});
+    }
+    first.Finish();
+    second.Finish();
+    for (CommunicatorRig* rig : {&first, &second}) {
+      EXPECT_EQ(rig->communicator().enqueued(), kCollectives);
+      EXPECT_EQ(rig->communicator().completed(), kCollectives);
+      for (int64_t i = 0; i < kElements; ++i) {
+        auto expected = static_cast<uint64_t>(TestInteger(0, i));
+        for (int n = 0; n < kCollectives; ++n) expected *= static_cast<uint64_t>(rig->world());
+        ASSERT_EQ(rig->slab_as<int64_t>()[i], static_cast<int64_t>(expected)) << i;
+      }
+    }
+  }
+}
+
+// One communicator serves two streams in turn; ranks come at different times.
+void TwoStreamsShareOne(const ConformanceRank& rank) {
+  constexpr int kCollectives = 12;
+  constexpr int64_t kElements = 40;
+  constexpr int64_t kHalf = kElements * 4;
+  for (const CommunicatorOptions& mode : Modes()) {
+    CommunicatorRig rig(rank, mode, 2 * kHalf);
+    const auto other = rank.backend.device().CreateStream("other");
+    for (int64_t i = 0; i < 2 * kElements; ++i) {
+      rig.slab_as<float>()[i] = TestValue(rig.rank(), i);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(3 * rig.rank()));
+    for (int n = 0; n < kCollectives; ++n) {
+      Stream& stream = n % 2 == 0 ? rig.stream() : *other;
+      rig.communicator().AllReduce(stream,
+                                   {.dtype = DType::kF32,
+                                    .op = AllReduceOp::kMax,
+                                    .range = {.offset_bytes = n % 2 * kHalf, .bytes = kHalf}});
+    }
+    rig.Finish();
+    other->Synchronize(kRigTimeout);
+    for (int64_t i = 0; i < 2 * kElements; ++i) {
+      float expected = TestValue(0, i);
+      for (int source = 1; source < rig.world(); ++source) {
+        expected = std::fmax(expected, TestValue(source, i));
+      }
+      ASSERT_EQ(rig.slab_as<float>()[i], expected) << i;
+    }
+  }
+}
+
+// A message that a transport may cut: looked at where it begins and ends and around whole MiB.
+void LargeBroadcast(const ConformanceRank& rank) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  constexpr int64_t kBytes = 66 * kMiB + 12345;
+  constexpr int64_t kWindow = 64;
+  CommunicatorRig rig(rank, Modes().front(), kBytes);
+  const auto for_each_byte = [&](const auto& use) {
+    for (int64_t base = 0; base + kWindow < kBytes; base += kMiB) {
+      for (int64_t i = std::max<int64_t>(0, base - kWindow); i < base + kWindow; ++i) use(i);
+    }
+    for (int64_t i = kBytes - kWindow; i < kBytes; ++i) use(i);
+  };
+  for_each_byte([&](int64_t i) { rig.slab()[i] = TestByte(rig.rank(), i); });
+  rig.communicator().Broadcast(rig.stream(), {.range = {.offset_bytes = 1, .bytes = kBytes - 2}});
+  rig.Finish();
+  for_each_byte([&](int64_t i) {
+    const int owner = i == 0 || i == kBytes - 1 ? rig.rank() : 0;
+    EXPECT_EQ(rig.slab()[i], TestByte(owner, i)) << "byte " << i;
+  });
+}
+
+}  // namespace
+
+const std::vector<ConformanceCase>& CommunicatorCases() {
+  static const std::vector<ConformanceCase> cases = {
+      {"AllGatherUneven", &AllGatherUneven},
+      {"BroadcastFromEachRoot", &BroadcastFromEachRoot},
+      {"ReduceScatterInRankOrder", &ReduceScatterInRankOrder},
+      {"ReduceScatterInPlace", &ReduceScatterInPlace},
+      {"AllReduceFloats", &AllReduceFloats},
+      {"AllReduceIntegers", &AllReduceIntegers},
+      {"ManyInFlight", &ManyInFlight},
+      {"TwoStreamsShareOne", &TwoStreamsShareOne},
+      {"LargeBroadcast", &LargeBroadcast},
+  };
+  return cases;
+}
+
+std::vector<ConformanceCase> ConformanceCases() {
+  std::vector<ConformanceCase> all = BootstrapCases();
+  for (const auto* cases : {&CommunicatorCases(), &CommunicatorFailureCases()}) {
+    all.insert(all.end(), cases->begin(), cases->end());
+  }
+  return all;
+}
+
+}  // namespace hearth::test

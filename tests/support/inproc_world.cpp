@@ -1,0 +1,54 @@
+#include "tests/support/inproc_world.h"
+
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "comm/inproc/inproc_bootstrap.h"
+#include "kernels/backend.h"
+
+namespace hearth::test {
+
+namespace {
+
+void RunRank(const InprocWorldOptions& options, Bootstrap& bootstrap,
+             const std::function<void(InprocRank&)>& body) {
+  const auto backend = MakeBackend("cpu", {.threads = options.threads});
+  const auto stream = backend->device().CreateStream("compute");
+  const auto communicator = MakeCommunicator("inproc", bootstrap, *backend, options.communicator);
+  InprocRank rank{bootstrap, *backend, *stream, *communicator};
+  body(rank);
+}
+
+}  // namespace
+
+void RunInprocWorld(const InprocWorldOptions& options,
+                    const std::function<void(InprocRank& rank)>& body) {
+  const auto bootstraps = MakeInprocBootstraps(options.ranks, options.bootstrap);
+  std::mutex mutex;
+  std::exception_ptr first;
+  std::vector<std::thread> threads;
+  for (const auto& bootstrap : bootstraps) {
+    threads.emplace_back([&, rank = bootstrap.get()] {
+      try {
+        RunRank(options, *rank, body);
+      } catch (const std::exception& error) {
+        {
+          std::lock_guard lock(mutex);
+          if (!first) first = std::current_exception();
+        }
+        try {
+          rank->Abort(1, error.what());
+        } catch (const CommError&) {
+          // How Abort of a thread returns.
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  if (first) std::rethrow_exception(first);
+}
+
+}  // namespace hearth::test

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/api/workspace.h"
 #include "kernels/core/check.h"
 
 namespace hearth {
@@ -61,8 +60,7 @@ void Linear(const LayerContext& context, const TensorView& input, const TensorVi
                                         .b_scale = weight.scale,
                                         .bias = bias,
                                         .addend = addend,
-                                        .out = out,
-                                        .workspace = {}});
+                                        .out = out});
 }
 
 // The operands of one linear's backward.
@@ -86,39 +84,24 @@ void LinearBackward(const LayerContext& context, const LinearBackwardArgs& args)
                                           .b = args.weight.transposed,
                                           .a_scale = args.d_out_scale,
                                           .b_scale = args.weight.scale,
-                                          .bias = {},
-                                          .addend = {},
-                                          .out = args.d_input,
-                                          .workspace = {}});
+                                          .out = args.d_input});
     context.backend.Gemm(context.stream, {.a = args.d_out_transposed,
                                           .b = args.input_transposed,
                                           .a_scale = args.d_out_scale,
                                           .b_scale = args.input_scale,
-                                          .bias = {},
                                           .addend = args.d_weight,
-                                          .out = args.d_weight,
-                                          .workspace = {}});
+                                          .out = args.d_weight});
     return;
   }
-  context.backend.Gemm(context.stream, {.a = args.d_out,
-                                        .b = args.weight.values,
-                                        .b_transposed = true,
-                                        .a_scale = {},
-                                        .b_scale = {},
-                                        .bias = {},
-                                        .addend = {},
-                                        .out = args.d_input,
-                                        .workspace = {}});
+  context.backend.Gemm(
+      context.stream,
+      {.a = args.d_out, .b = args.weight.values, .b_transposed = true, .out = args.d_input});
   context.backend.Gemm(context.stream, {.a = args.d_out,
                                         .b = args.input,
                                         .a_transposed = true,
                                         .b_transposed = true,
-                                        .a_scale = {},
-                                        .b_scale = {},
-                                        .bias = {},
                                         .addend = args.d_weight,
-                                        .out = args.d_weight,
-                                        .workspace = {}});
+                                        .out = args.d_weight});
 }
 
 void Norm(const LayerContext& context, const TensorView& x, const TensorView& weight,
@@ -157,8 +140,7 @@ void OutputAdd(const LayerContext& context, const BlockWeights& weights, const B
     context.backend.Quantize(
         context.stream,
         {.input = attention,
-         .output = {
-             .values = views[kAttentionValues], .transposed = {}, .scale = scale, .mode = scales}});
+         .output = {.values = views[kAttentionValues], .scale = scale, .mode = scales}});
     attention = views[kAttentionValues];
   }
   Linear(context, attention, scale, weights.o, {}, views[kInput], views[kResidual]);
@@ -207,10 +189,8 @@ void FfnBackward(const LayerContext& context, const BlockWeights& weights,
                            .d_input = views[kDSwiglu],
                            .d_weight = gradients.down});
   const TensorView d_gate_up_scale = views.Scale(BlockScale::kDGateUp);
-  SwigluBackwardArgs swiglu{.d_out = views[kDSwiglu],
-                            .gate_up = views[kGateUp],
-                            .d_gate_up = views[kGateUp],
-                            .quantized = {}};
+  SwigluBackwardArgs swiglu{
+      .d_out = views[kDSwiglu], .gate_up = views[kGateUp], .d_gate_up = views[kGateUp]};
   if (context.precision.fp8) {
     swiglu.quantized = {.values = views[kDGateUpValues],
                         .transposed = views[kDGateUpTransposed],
@@ -242,8 +222,7 @@ void AttentionPartBackward(const LayerContext& context, const BlockWeights& weig
   const TensorView attention_scale = views.Scale(BlockScale::kAttention);
   if (context.precision.fp8) {
     context.backend.Quantize(context.stream, {.input = Matrix(views[kAttention]),
-                                              .output = {.values = {},
-                                                         .transposed = views[kAttentionTransposed],
+                                              .output = {.transposed = views[kAttentionTransposed],
                                                          .scale = attention_scale,
                                                          .mode = ScaleMode::kGiven}});
   }
@@ -314,14 +293,6 @@ QuantizedOutput Quantized(const LayerContext& context, const BlockViews& views, 
 }
 
 }  // namespace
-
-int64_t BlockWorkspaceBytes(const ModelConfig& config, int64_t tokens) {
-  return std::max(
-      {AttentionBackwardWorkspaceBytes(MakeAttentionShape(config), tokens),
-       RmsNormBackwardWorkspaceBytes(tokens, config.hidden_size),
-       RopeBackwardWorkspaceBytes(tokens, config.num_heads, config.num_kv_heads, config.head_dim),
-       ColumnSumWorkspaceBytes(tokens, config.qkv_size()), GemmWorkspaceBytes()});
-}
 
 void RunSegment(const LayerContext& context, Segment segment, const BlockWeights& weights,
                 const SequenceViews& sequences, const BlockViews& views, ScaleMode scales) {

@@ -12,9 +12,6 @@ namespace hearth {
 // transformers.
 std::vector<float> RopeTable(const ModelConfig& config, int64_t positions);
 
-// Scratch bytes a block of this size needs in its backward, the largest of its ops.
-int64_t BlockWorkspaceBytes(const ModelConfig& config, int64_t tokens);
-
 // Runs one segment: reads and writes the views the table names. With `scales` = kGiven (recompute)
 // FP8 tensors are quantised with the scales of the first run, so their bytes are the same.
 void RunSegment(const LayerContext& context, Segment segment, const BlockWeights& weights,

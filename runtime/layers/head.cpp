@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/api/workspace.h"
 #include "kernels/core/check.h"
 
 namespace hearth {
@@ -15,20 +14,12 @@ void FinalNorm(const LayerContext& context, const HeadWeights& weights, const He
                                   .weight = weights.norm,
                                   .epsilon = static_cast<float>(context.config.rms_norm_eps),
                                   .out = views.normed,
-                                  .quantized = {},
                                   .rstd = views.rstd});
 }
 
 void Logits(const LayerContext& context, const TensorView& normed, const TensorView& matrix,
             const TensorView& logits) {
-  context.backend.Gemm(context.stream, {.a = normed,
-                                        .b = matrix,
-                                        .a_scale = {},
-                                        .b_scale = {},
-                                        .bias = {},
-                                        .addend = {},
-                                        .out = logits,
-                                        .workspace = {}});
+  context.backend.Gemm(context.stream, {.a = normed, .b = matrix, .out = logits});
 }
 
 // The weight's gradient before the input's: its reduction can start earlier.
@@ -39,28 +30,13 @@ void SlabBackward(const LayerContext& context, const HeadWeights& weights,
                                         .b = normed,
                                         .a_transposed = true,
                                         .b_transposed = true,
-                                        .a_scale = {},
-                                        .b_scale = {},
-                                        .bias = {},
                                         .addend = gradients.matrix,
-                                        .out = gradients.matrix,
-                                        .workspace = {}});
-  context.backend.Gemm(context.stream, {.a = d_logits,
-                                        .b = weights.matrix,
-                                        .b_transposed = true,
-                                        .a_scale = {},
-                                        .b_scale = {},
-                                        .bias = {},
-                                        .addend = {},
-                                        .out = d_normed,
-                                        .workspace = {}});
+                                        .out = gradients.matrix});
+  context.backend.Gemm(context.stream,
+                       {.a = d_logits, .b = weights.matrix, .b_transposed = true, .out = d_normed});
 }
 
 }  // namespace
-
-int64_t HeadWorkspaceBytes(const ModelConfig& config, int64_t tokens) {
-  return std::max(RmsNormBackwardWorkspaceBytes(tokens, config.hidden_size), GemmWorkspaceBytes());
-}
 
 void RunHead(const LayerContext& context, const HeadWeights& weights,
              const HeadGradients& gradients, const HeadViews& views, const HeadOptions& options) {
@@ -93,7 +69,6 @@ void RunHead(const LayerContext& context, const HeadWeights& weights,
                                                    .x = views.input,
                                                    .weight = weights.norm,
                                                    .rstd = views.rstd,
-                                                   .d_residual = {},
                                                    .d_x = views.d_input,
                                                    .d_weight = gradients.norm,
                                                    .workspace = views.workspace});

@@ -28,15 +28,13 @@ struct HeadViews {
   TensorView gradient_scale;  // [1] f32, 1 / targets of the whole step; absent: forward only
   TensorView d_normed;        // [N, hidden], backward only
   TensorView d_input;         // [N, hidden], backward only
-  TensorView workspace;       // u8, HeadWorkspaceBytes
+  TensorView workspace;       // u8, RmsNormBackwardWorkspaceBytes
 };
 
 struct HeadOptions {
   int64_t slab_tokens = 4096;  // rows of one call, forward and backward: part of the numerics
   float z_loss = 0.0f;
 };
-
-int64_t HeadWorkspaceBytes(const ModelConfig& config, int64_t tokens);
 
 // Final norm, logits and loss; with gradient_scale also the gradients. Works through the
 // micro-batch in chunks as large as `logits`, each in slabs, so that the chunk's size changes no

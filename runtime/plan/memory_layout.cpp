@@ -1,0 +1,247 @@
+#include "runtime/plan/memory_layout.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/api/reduce.h"
+#include "kernels/api/workspace.h"
+#include "kernels/core/check.h"
+
+namespace hearth {
+
+namespace {
+
+// Every tensor starts on a cache line pair; FP8 scales need 16 bytes, vector loads at most 128.
+constexpr int64_t kTensorAlignment = 256;
+constexpr int64_t kScaleBytes = 16;
+constexpr int64_t kPageBytes = 4096;
+
+// Hands out offsets in one allocation and keeps the memory table.
+class Region {
+ public:
+  Region(Tier tier, std::vector<MemoryPool>& pools) : tier_(tier), pools_(pools) {}
+
+  int64_t Add(std::string_view pool, int64_t bytes, int64_t alignment = kTensorAlignment) {
+    const int64_t offset = RoundUp(bytes_, alignment);
+    const int64_t end = offset + bytes;
+    // The gap in front belongs to whoever needs the alignment, so that the table adds up.
+    Pool(pool).bytes += end - bytes_;
+    bytes_ = end;
+    return offset;
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  MemoryPool& Pool(std::string_view name) {
+    for (MemoryPool& pool : pools_) {
+      if (pool.tier == tier_ && pool.name == name) return pool;
+    }
+    return pools_.emplace_back(MemoryPool{tier_, std::string(name), 0});
+  }
+
+  const Tier tier_;
+  std::vector<MemoryPool>& pools_;
+  int64_t bytes_ = 0;
+};
+
+class LayoutBuilder {
+ public:
+  LayoutBuilder(const Plan& plan, const ModelSpec& spec, int rank)
+      : plan_(plan),
+        spec_(spec),
+        rank_(rank),
+        slab_(Tier::kDevice, layout_.pools),
+        arena_(Tier::kDevice, layout_.pools),
+        host_(Tier::kHost, layout_.pools) {}
+
+  MemoryLayout Build() {
+    AddUnits();
+    AddStates();
+    AddStaging();
+    AddBatches();
+    AddBlocks();
+    AddHead();
+    AddWords();
+    layout_.slab_bytes = slab_.bytes();
+    layout_.arena_bytes = arena_.bytes();
+    layout_.host_bytes = host_.bytes();
+    return std::move(layout_);
+  }
+
+ private:
+  int64_t StorageBytes() const { return SizeOf(plan_.precision.storage); }
+  int64_t GradientBytes() const { return SizeOf(plan_.precision.gradient); }
+
+  void AddUnits() {
+    for (size_t u = 0; u < spec_.units.size(); ++u) {
+      const UnitSpec& unit = spec_.units[u];
+      UnitLayout& out = layout_.units.emplace_back();
+      const int fp8_count = plan_.precision.fp8 ? CountFp8(spec_, static_cast<int>(u)) : 0;
+      out.dense_begin = plan_.precision.fp8 ? unit.matmul_elements : 0;
+      out.fp8_values = slab_.Add("weights", out.dense_begin, kPageBytes);
+      out.dense = slab_.Add("weights", DenseElements(plan_, unit) * StorageBytes(), kPageBytes);
+      out.gradients = slab_.Add("gradients", unit.elements * GradientBytes(), kPageBytes);
+      out.fp8_transposed = arena_.Add("transposed weights", out.dense_begin, kPageBytes);
+      out.scales = arena_.Add("scales", fp8_count * kScaleBytes);
+      out.amax = slab_.Add("scales", fp8_count * int64_t{4});
+      if (plan_.numeric.reduction_order == ReductionOrder::kRankThenMicro) {
+        out.shard_gradients =
+            arena_.Add("gradients", plan_.Shard(unit, rank_).count() * GradientBytes());
+      }
+    }
+  }
+
+  void AddStates() {
+    const auto add = [&](Tier tier, DType dtype, int64_t elements) {
+      Region& region = tier == Tier::kDevice ? arena_ : host_;
+      return region.Add("optimizer state", elements * SizeOf(dtype), kPageBytes);
+    };
+    for (const UnitSpec& unit : spec_.units) {
+      const int64_t elements = plan_.Updated(unit, rank_).count();
+      layout_.states.push_back(
+          {.master = add(plan_.optimizer.master, plan_.state_types.master, elements),
+           .m = add(plan_.optimizer.m, plan_.state_types.m, elements),
+           .v = add(plan_.optimizer.v, plan_.state_types.v, elements)});
+    }
+  }
+
+  void AddStaging() {
+    int64_t largest = 0;
+    for (const UnitSpec& unit : spec_.units) {
+      largest = std::max(largest, plan_.Updated(unit, rank_).count());
+    }
+    const auto fetched = [&](Tier tier, DType dtype) {
+      const bool staged = tier == Tier::kHost && !plan_.optimizer.update_on_host;
+      return arena_.Add("staging", staged ? largest * SizeOf(dtype) : 0);
+    };
+    for (StagingLayout& slot : layout_.staging) {
+      slot.weights = arena_.Add("staging", largest * StorageBytes());
+      slot.state[0] = fetched(plan_.optimizer.master, plan_.state_types.master);
+      slot.state[1] = fetched(plan_.optimizer.m, plan_.state_types.m);
+      slot.state[2] = fetched(plan_.optimizer.v, plan_.state_types.v);
+      if (!plan_.optimizer.update_on_host) continue;
+      slot.host_gradients = host_.Add("staging", largest * GradientBytes());
+      slot.host_weights = host_.Add("staging", largest * StorageBytes());
+      slot.host_amax = host_.Add("staging", kParameterRoleCount * int64_t{4});
+    }
+  }
+
+  BatchLayout AddBatch(Region& region) const {
+    const int64_t n = plan_.tokens_per_micro_batch * 4;
+    return {.tokens = region.Add("batch", n),
+            .targets = region.Add("batch", n),
+            .positions = region.Add("batch", n),
+            .sequence_offsets = region.Add("batch", (plan_.max_sequences + 1) * 4)};
+  }
+
+  void AddBatches() {
+    for (int64_t micro_batch = 0; micro_batch < plan_.micro_batches; ++micro_batch) {
+      layout_.batch.push_back(AddBatch(arena_));
+      layout_.host_batch.push_back(AddBatch(host_));
+    }
+  }
+
+  void AddBlocks() {
+    const std::vector<BlockTensorSpec> table =
+        BlockTensors(spec_.config, plan_.precision, plan_.tokens_per_micro_batch);
+    const auto layers = static_cast<size_t>(spec_.config.num_layers);
+    const int64_t boundary =
+        plan_.tokens_per_micro_batch * spec_.config.hidden_size * StorageBytes();
+    for (size_t layer = 0; layer <= layers; ++layer) {
+      layout_.boundaries.push_back(arena_.Add("block inputs", boundary));
+    }
+    layout_.d_stream = arena_.Add("work", boundary);
+    // One work slot per tensor, shared by the layers that do not keep it.
+    std::vector<int64_t> work(table.size(), -1);
+    layout_.block_tensors.assign(layers, std::vector<int64_t>(table.size(), -1));
+    for (size_t t = 0; t < table.size(); ++t) {
+      const BlockTensorSpec& tensor = table[t];
+      for (size_t layer = 0; layer < layers; ++layer) {
+        int64_t& offset = layout_.block_tensors[layer][t];
+        if (tensor.lifetime == Lifetime::kAbsent) continue;
+        if (tensor.lifetime == Lifetime::kBoundary) {
+          offset = BoundaryOffset(tensor.tensor, layer);
+        } else if (Kept(tensor, layer)) {
+          offset = arena_.Add("activations", tensor.bytes());
+        } else {
+          if (work[t] < 0) work[t] = arena_.Add("work", tensor.bytes());
+          offset = work[t];
+        }
+      }
+    }
+  }
+
+  int64_t BoundaryOffset(BlockTensor tensor, size_t layer) const {
+    if (tensor == BlockTensor::kInput) return layout_.boundaries[layer];
+    if (tensor == BlockTensor::kOutput) return layout_.boundaries[layer + 1];
+    return layout_.d_stream;
+  }
+
+  bool Kept(const BlockTensorSpec& tensor, size_t layer) const {
+    if (tensor.lifetime == Lifetime::kAlways) return true;
+    return tensor.lifetime == Lifetime::kSaved && !plan_.recompute[layer].Drops(tensor.tensor);
+  }
+
+  void AddHead() {
+    const int64_t n = plan_.tokens_per_micro_batch;
+    const int64_t rows = n * spec_.config.hidden_size * StorageBytes();
+    layout_.head.rstd = arena_.Add("head", n * 4);
+    layout_.head.normed = arena_.Add("head", rows);
+    layout_.head.logits =
+        arena_.Add("logits", plan_.head_chunk_tokens * spec_.padded_vocab_size() * StorageBytes());
+    layout_.head.losses = arena_.Add("head", n * 4);
+    layout_.head.d_normed = arena_.Add("head", rows);
+    layout_.cos_sin = arena_.Add("head", plan_.sequence_len * spec_.config.head_dim * 4);
+    layout_.workspace_bytes = WorkspaceBytes();
+    layout_.workspace = arena_.Add("workspace", layout_.workspace_bytes);
+  }
+
+  int64_t WorkspaceBytes() const {
+    const ModelConfig& config = spec_.config;
+    const int64_t n = plan_.tokens_per_micro_batch;
+    const AttentionShape attention{.heads = config.num_heads,
+                                   .kv_heads = config.num_kv_heads,
+                                   .head_dim = config.head_dim,
+                                   .softmax_scale = 1.0f};
+    return std::max(
+        {AttentionBackwardWorkspaceBytes(attention, n),
+         RmsNormBackwardWorkspaceBytes(n, config.hidden_size),
+         RopeBackwardWorkspaceBytes(n, config.num_heads, config.num_kv_heads, config.head_dim),
+         ColumnSumWorkspaceBytes(n, config.qkv_size()), EmbeddingBackwardWorkspaceBytes(n),
+         GemmWorkspaceBytes()});
+  }
+
+  void AddWords() {
+    layout_.words.sums = slab_.Add("words", 2 * kFixedPointWords * 8);
+    layout_.words.norm = arena_.Add("words", 4);
+    layout_.words.control = arena_.Add("words", 8);
+    layout_.words.gradient_scale = arena_.Add("words", 4);
+    layout_.words.host = host_.Add("words", static_cast<int64_t>(sizeof(StepWords)));
+  }
+
+  const Plan& plan_;
+  const ModelSpec& spec_;
+  const int rank_;
+  MemoryLayout layout_;
+  Region slab_;
+  Region arena_;
+  Region host_;
+};
+
+}  // namespace
+
+int64_t DenseElements(const Plan& plan, const UnitSpec& unit) {
+  return unit.elements - (plan.precision.fp8 ? unit.matmul_elements : 0);
+}
+
+int CountFp8(const ModelSpec& spec, int unit) {
+  int count = 0;
+  for (const ParameterSpec& parameter : spec.UnitParameters(unit)) count += parameter.fp8 ? 1 : 0;
+  return count;
+}
+
+MemoryLayout MakeMemoryLayout(const Plan& plan, const ModelSpec& spec, int rank) {
+  return LayoutBuilder(plan, spec, rank).Build();
+}
+
+}  // namespace hearth

@@ -1,0 +1,115 @@
+// Where every byte of a rank lies: the offsets of all tensors in three allocations (the exchange
+// slab and the arena on the device, the pinned slab on the host), known before anything is
+// allocated.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/plan/plan.h"
+
+namespace hearth {
+
+// A line of the memory table.
+struct MemoryPool {
+  Tier tier = Tier::kDevice;
+  std::string name;
+  int64_t bytes = 0;
+};
+
+// A unit's working weights and gradients. Under FP8 the matmul prefix is one byte per element and
+// the rest is dense; without it everything is dense.
+struct UnitLayout {
+  int64_t fp8_values = 0;       // slab: matmul_elements bytes
+  int64_t dense = 0;            // slab: the elements that are not FP8, in the storage type
+  int64_t dense_begin = 0;      // first dense element of the unit
+  int64_t gradients = 0;        // slab: elements in the gradient type
+  int64_t fp8_transposed = 0;   // arena: matmul_elements bytes, each matrix transposed in place
+  int64_t scales = 0;           // arena: one ScaleRecord per FP8 matrix
+  int64_t amax = 0;             // slab: one float per FP8 matrix
+  int64_t shard_gradients = 0;  // arena: rank_then_micro only, the shard in the gradient type
+};
+
+// A rank's optimizer state of one unit, each in its own tier's allocation.
+struct StateLayout {
+  int64_t master = 0;
+  int64_t m = 0;
+  int64_t v = 0;
+};
+
+// Buffers that units take turns in.
+struct StagingLayout {
+  int64_t weights = 0;         // arena: a shard in the storage type, before quantisation
+  int64_t state[3] = {};       // arena: master, m, v fetched from the host
+  int64_t host_gradients = 0;  // host: a shard for the host optimizer
+  int64_t host_weights = 0;    // host: its new weights in the storage type
+  int64_t host_amax = 0;       // host: one float per FP8 matrix of a block
+};
+constexpr int kStagingSlots = 2;
+
+// One micro-batch of tokens.
+struct BatchLayout {
+  int64_t tokens = 0;            // [N] i32
+  int64_t targets = 0;           // [N] i32
+  int64_t positions = 0;         // [N] i32
+  int64_t sequence_offsets = 0;  // [max_sequences + 1] i32
+};
+
+struct HeadLayout {
+  int64_t rstd = 0;
+  int64_t normed = 0;
+  int64_t logits = 0;
+  int64_t losses = 0;
+  int64_t d_normed = 0;
+};
+
+// Small words.
+struct WordLayout {
+  int64_t sums = 0;            // slab: two FixedPointSums, squares then losses
+  int64_t norm = 0;            // arena: [1] f32
+  int64_t control = 0;         // arena: UpdateControl
+  int64_t gradient_scale = 0;  // arena: [1] f32
+  int64_t host = 0;            // host: what the end of a step reports (StepWords)
+};
+
+// What the device reports at the end of a step, and what the host feeds it at the beginning.
+struct StepWords {
+  int64_t sums[10] = {};
+  float norm = 0;
+  float clip_factor = 1;
+  uint32_t skip = 0;
+  float gradient_scale = 0;
+};
+
+struct MemoryLayout {
+  int64_t slab_bytes = 0;
+  int64_t arena_bytes = 0;
+  int64_t host_bytes = 0;
+  std::vector<MemoryPool> pools;
+
+  std::vector<UnitLayout> units;
+  std::vector<StateLayout> states;
+  StagingLayout staging[kStagingSlots];
+  std::vector<BatchLayout> batch;       // by micro-batch, arena
+  std::vector<BatchLayout> host_batch;  // by micro-batch, host
+  // Arena offsets of a block's tensors by layer; -1 where absent. Tensors that are not kept share
+  // the work area; boundaries are those of `boundaries`.
+  std::vector<std::vector<int64_t>> block_tensors;
+  std::vector<int64_t> boundaries;  // arena: the input of layer l, then the last output
+  int64_t d_stream = 0;             // arena: the gradient of the residual stream
+  int64_t workspace = 0;
+  int64_t workspace_bytes = 0;
+  int64_t cos_sin = 0;
+  HeadLayout head;
+  WordLayout words;
+};
+
+// Bytes a unit's working weights take.
+int64_t DenseElements(const Plan& plan, const UnitSpec& unit);
+int CountFp8(const ModelSpec& spec, int unit);
+
+MemoryLayout MakeMemoryLayout(const Plan& plan, const ModelSpec& spec, int rank);
+
+}  // namespace hearth

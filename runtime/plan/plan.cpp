@@ -1,0 +1,177 @@
+#include "runtime/plan/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/core/check.h"
+#include "runtime/plan/memory_layout.h"
+
+namespace hearth {
+
+namespace {
+
+constexpr int64_t kLargestAutomaticMicroBatch = 8;
+// FP8 operands need multiples of 16 tokens; the other precisions follow so that one layout serves
+// all.
+constexpr int64_t kTokenAlignment = 16;
+
+Tier ToTier(OffloadTarget target) {
+  return target == OffloadTarget::kHost ? Tier::kHost : Tier::kDevice;
+}
+
+// Sequences of rank r of a global batch.
+int64_t RankSequences(int64_t global_batch, int world, int rank) {
+  return (rank + 1) * global_batch / world - rank * global_batch / world;
+}
+
+int64_t ChooseMicroBatch(int64_t global_batch, int world) {
+  int64_t common = 0;
+  for (int rank = 0; rank < world; ++rank) {
+    common = std::gcd(common, RankSequences(global_batch, world, rank));
+  }
+  for (int64_t size = std::min(kLargestAutomaticMicroBatch, common); size > 1; --size) {
+    if (common % size == 0) return size;
+  }
+  return 1;
+}
+
+void PlanBatch(const ResolvedConfig& resolved, Plan& plan) {
+  const RunConfig& config = resolved.config;
+  const TrainingSection& training = config.training;
+  if (training.gradient_accumulation_steps) {
+    const int64_t micro = training.micro_batch_size.value_or(1);
+    plan.global_batch_size = micro * *training.gradient_accumulation_steps * plan.world;
+  } else {
+    plan.global_batch_size = training.global_batch_size.value_or(1);
+  }
+  if (plan.global_batch_size < plan.world) {
+    throw ConfigError(fmt::format(
+        "{}: error: global_batch_size {} is smaller than the number of ranks {}; raise it or start "
+        "fewer ranks",
+        resolved.Place("training.global_batch_size"), plan.global_batch_size, plan.world));
+  }
+  plan.numeric.micro_batch_size =
+      training.micro_batch_size.value_or(ChooseMicroBatch(plan.global_batch_size, plan.world));
+  plan.micro_batches = 0;
+  for (int rank = 0; rank < plan.world; ++rank) {
+    plan.micro_batches =
+        std::max(plan.micro_batches, DivUp(RankSequences(plan.global_batch_size, plan.world, rank),
+                                           plan.numeric.micro_batch_size));
+  }
+  plan.sequence_len = config.data.sequence_len;
+  const int64_t tokens = plan.numeric.micro_batch_size * plan.sequence_len;
+  plan.tokens_per_micro_batch = RoundUp(tokens, kTokenAlignment);
+  // Every token can be a document of its own.
+  plan.max_sequences = tokens;
+}
+
+void PlanMemory(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& plan) {
+  const MemorySection& memory = resolved.config.memory;
+  plan.numeric.head_slab_tokens = memory.head_slab_tokens;
+  const int64_t slabs = DivUp(plan.tokens_per_micro_batch, memory.head_slab_tokens);
+  const int64_t chunks = std::clamp<int64_t>(memory.lm_head_chunks.value_or(1), 1, slabs);
+  plan.head_chunk_tokens =
+      std::min(DivUp(slabs, chunks) * memory.head_slab_tokens, plan.tokens_per_micro_batch);
+  const std::vector<RecomputeItem> items = memory.recompute.value_or(std::vector<RecomputeItem>{});
+  plan.recompute.assign(static_cast<size_t>(spec.config.num_layers),
+                        MakeRecomputeSet(items, spec.config, plan.precision));
+  plan.optimizer = {.master = ToTier(memory.offload.master),
+                    .m = ToTier(memory.offload.m),
+                    .v = ToTier(memory.offload.v)};
+  const bool all_on_host = plan.optimizer.master == Tier::kHost &&
+                           plan.optimizer.m == Tier::kHost && plan.optimizer.v == Tier::kHost;
+  if (memory.optimizer_device == OptimizerDevice::kCpu && !all_on_host) {
+    throw ConfigError(fmt::format(
+        "{}: error: optimizer_device cpu works on state in host memory; add `offload: {{optimizer: "
+        "host}}`",
+        resolved.Place("memory.optimizer_device")));
+  }
+  plan.optimizer.update_on_host = all_on_host && memory.optimizer_device != OptimizerDevice::kGpu;
+}
+
+}  // namespace
+
+std::string_view Name(Tier tier) { return tier == Tier::kDevice ? "device" : "host"; }
+
+ElementRange Plan::Shard(const UnitSpec& unit, int rank) const {
+  const int64_t blocks = DivExact(unit.elements, kParameterAlignment);
+  return {blocks * rank / world * kParameterAlignment,
+          blocks * (rank + 1) / world * kParameterAlignment};
+}
+
+ElementRange Plan::Updated(const UnitSpec& unit, int rank) const {
+  return zero_stage == 0 ? ElementRange{0, unit.elements} : Shard(unit, rank);
+}
+
+Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world) {
+  const RunConfig& config = resolved.config;
+  if (config.data.sequence_len > spec.config.max_position_embeddings) {
+    throw ConfigError(
+        fmt::format("{}: error: sequence_len {} is beyond the model's {} positions; lower it",
+                    resolved.Place("data.sequence_len"), config.data.sequence_len,
+                    spec.config.max_position_embeddings));
+  }
+  Plan plan;
+  plan.world = world;
+  plan.zero_stage = static_cast<int>(config.parallel.zero_stage);
+  plan.precision = MakePrecision(config.precision);
+  const auto dtype = [](FloatDtype type) {
+    return type == FloatDtype::kFp32 ? DType::kF32 : DType::kBF16;
+  };
+  plan.state_types = {
+      .master = config.optimizer.master_dtype == MasterDtype::kFp32 ? DType::kF32 : DType::kBF16,
+      .m = dtype(config.optimizer.m_dtype),
+      .v = dtype(config.optimizer.v_dtype)};
+  plan.numeric.reduction_order = config.parallel.reduction_order == ReductionOrder::kRankThenMicro
+                                     ? ReductionOrder::kRankThenMicro
+                                     : ReductionOrder::kMicroThenRank;
+  plan.z_loss = static_cast<float>(config.training.z_loss);
+  plan.max_grad_norm = config.training.max_grad_norm;
+  PlanBatch(resolved, plan);
+  PlanMemory(resolved, spec, plan);
+  return plan;
+}
+
+std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
+  std::string text;
+  const auto line = [&](std::string_view key, const auto& value) {
+    text += fmt::format("{}: {}\n", key, value);
+  };
+  line("plan_version", 1);
+  line("world", plan.world);
+  line("zero_stage", plan.zero_stage);
+  line("compute", plan.precision.fp8 ? "fp8" : Name(plan.precision.storage));
+  line("gradients", Name(plan.precision.gradient));
+  line("global_batch_size", plan.global_batch_size);
+  line("micro_batch_size", plan.numeric.micro_batch_size);
+  line("micro_batches", plan.micro_batches);
+  line("tokens_per_micro_batch", plan.tokens_per_micro_batch);
+  line("sequence_len", plan.sequence_len);
+  line("reduction_order", EnumName(plan.numeric.reduction_order));
+  line("head_slab_tokens", plan.numeric.head_slab_tokens);
+  line("head_chunk_tokens", plan.head_chunk_tokens);
+  text += "schedule: horizontal\noptimizer:\n";
+  text += fmt::format("  master: {{type: {}, tier: {}}}\n", Name(plan.state_types.master),
+                      Name(plan.optimizer.master));
+  text += fmt::format("  m: {{type: {}, tier: {}}}\n", Name(plan.state_types.m),
+                      Name(plan.optimizer.m));
+  text += fmt::format("  v: {{type: {}, tier: {}}}\n", Name(plan.state_types.v),
+                      Name(plan.optimizer.v));
+  line("  update", plan.optimizer.update_on_host ? "host" : "device");
+  std::vector<std::string_view> again;
+  if (!plan.recompute.empty()) {
+    for (Segment segment : plan.recompute.front().segments) again.push_back(Name(segment));
+  }
+  text += fmt::format("recompute: [{}]\n", fmt::join(again, ", "));
+  text += "memory:  # bytes, by rank 0\n";
+  const MemoryLayout layout = MakeMemoryLayout(plan, spec, 0);
+  for (const MemoryPool& pool : layout.pools) {
+    text += fmt::format("  - {{tier: {}, pool: {}, bytes: {}}}\n", Name(pool.tier), pool.name,
+                        pool.bytes);
+  }
+  return text;
+}
+
+}  // namespace hearth

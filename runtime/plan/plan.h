@@ -1,0 +1,83 @@
+// What a run will do and where everything will live, decided once before it starts. Pure data, a
+// pure function of model, configuration and machine; written to plan.yaml.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/config/resolved_config.h"
+#include "runtime/model/activation_table.h"
+#include "runtime/model/model_spec.h"
+
+namespace hearth {
+
+enum class Tier : uint8_t { kDevice, kHost };
+std::string_view Name(Tier tier);
+
+// Elements of a unit; boundaries are multiples of kParameterAlignment.
+struct ElementRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t count() const { return end - begin; }
+  bool operator==(const ElementRange&) const = default;
+};
+
+// Everything that decides the bits of a run besides its configuration and its number of ranks:
+// chosen once, kept on resume and by re-planning.
+struct NumericConfiguration {
+  int64_t micro_batch_size = 1;  // sequences
+  int64_t head_slab_tokens = 4096;
+  ReductionOrder reduction_order = ReductionOrder::kMicroThenRank;  // never kAuto
+  bool operator==(const NumericConfiguration&) const = default;
+};
+
+// Where a unit's optimizer state lives and who updates it.
+struct OptimizerPlacement {
+  Tier master = Tier::kDevice;
+  Tier m = Tier::kDevice;
+  Tier v = Tier::kDevice;
+  bool update_on_host = false;  // then all three are on the host
+  bool operator==(const OptimizerPlacement&) const = default;
+};
+
+// The element types of the optimizer state.
+struct StateTypes {
+  DType master = DType::kF32;
+  DType m = DType::kBF16;
+  DType v = DType::kBF16;
+  bool operator==(const StateTypes&) const = default;
+};
+
+struct Plan {
+  int world = 1;
+  int zero_stage = 1;
+  Precision precision;
+  StateTypes state_types;
+  NumericConfiguration numeric;
+  int64_t sequence_len = 0;
+  int64_t global_batch_size = 0;       // sequences of a step, all ranks
+  int64_t micro_batches = 1;           // of a step and rank; ranks with less work get masked ones
+  int64_t tokens_per_micro_batch = 0;  // with padding to a multiple of 16
+  int64_t max_sequences = 0;           // packed documents in a micro-batch, at most
+  int64_t head_chunk_tokens = 0;       // rows of the logits buffer
+  bool head_in_slabs = true;
+  std::vector<RecomputeSet> recompute;  // by layer
+  OptimizerPlacement optimizer;
+  float z_loss = 0.0f;
+  double max_grad_norm = 1.0;  // 0: no clipping
+
+  // Rank r's part of a unit: what it reduces, updates under ZeRO 1, and saves.
+  ElementRange Shard(const UnitSpec& unit, int rank) const;
+  // What rank r updates: its shard, or everything under ZeRO 0.
+  ElementRange Updated(const UnitSpec& unit, int rank) const;
+};
+
+// The largest micro-batch of at most eight sequences that divides every rank's share, unless the
+// configuration names one. ConfigError where the batch cannot be formed.
+Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world);
+
+// The text of plan.yaml, memory table included.
+std::string PlanYaml(const Plan& plan, const ModelSpec& spec);
+
+}  // namespace hearth

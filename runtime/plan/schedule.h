@@ -1,0 +1,110 @@
+// A step as data: tasks with their streams, the tasks they wait for and the resources they touch.
+// One truth for what is printed, checked, priced and executed.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/plan/plan.h"
+
+namespace hearth {
+
+enum class TaskKind : uint8_t {
+  kBeginStep,         // zero the sums; feed the gradient scale
+  kLoadBatch,         // one micro-batch, host to device
+  kZeroGradients,     // of a unit
+  kForward,           // the embedding, or a block
+  kHead,              // final norm, logits, loss, and in training their backward
+  kRecompute,         // one segment of a block again
+  kBackward,          // a block, or the embedding
+  kReduceGradients,   // a unit's partial gradients to their shards
+  kSquareSum,         // of a unit's reduced shard
+  kReduceSums,        // squares and losses over the ranks
+  kClip,              // norm, clip factor, skip flag
+  kGatherGradients,   // a unit's reduced shards to every rank
+  kFetchState,        // a unit's optimizer state, host to device
+  kGradientsToHost,   // a unit's reduced gradients, for the host optimizer
+  kUpdate,            // AdamW on a unit
+  kStoreState,        // back to the host
+  kWeightsToDevice,   // what the host optimizer wrote
+  kCastMaster,        // the master weights to the storage type, as an update would leave them
+  kReduceAmax,        // of a unit's FP8 matrices over the ranks
+  kQuantizeWeights,   // staging to FP8 values and dense weights
+  kGatherWeights,     // a unit's updated shards to every rank
+  kTransposeWeights,  // the second FP8 copy
+  kEndStep,           // the step's words to the host
+};
+std::string_view Name(TaskKind kind);
+
+enum class StreamId : uint8_t { kCompute, kComm, kToDevice, kToHost, kHostOptimizer };
+constexpr int kStreamCount = 5;
+std::string_view Name(StreamId stream);
+
+// What tasks read and write. Two tasks that touch the same resource, one of them writing, are
+// ordered by the schedule.
+enum class ResourceKind : uint8_t {
+  kBatch,        // by micro-batch
+  kBoundary,     // a layer's input
+  kActivation,   // what a layer keeps between forward and backward
+  kWork,         // the area that layers take turns in, head buffers and workspace included
+  kWeights,      // of a unit
+  kGradients,    // of a unit
+  kState,        // of a unit, in its home tier
+  kStaging,      // by slot: device side
+  kHostStaging,  // by slot: host side
+  kAmax,         // of a unit
+  kSums,
+  kControl,
+};
+
+struct Access {
+  ResourceKind kind = ResourceKind::kWork;
+  int index = 0;
+  bool write = false;
+  bool operator==(const Access&) const = default;
+};
+
+struct Task {
+  int id = 0;
+  TaskKind kind = TaskKind::kBeginStep;
+  StreamId stream = StreamId::kCompute;
+  int unit = -1;
+  int micro_batch = -1;
+  Segment segment = Segment::kNorm1;  // of kRecompute
+  ElementRange elements;              // of the unit, where a part of it is meant
+  int slot = -1;                      // staging slot
+  int step_offset = 0;                // 0: of this step; +1: carried into the next forward
+  Tier source = Tier::kDevice;
+  Tier destination = Tier::kDevice;
+  int64_t bytes = 0;       // moved between tiers or ranks
+  double flops = 0;        // of matmuls and attention
+  std::vector<int> waits;  // tasks of other streams; earlier tasks of the same stream come for free
+  std::vector<Access> accesses;
+};
+
+enum class Phase : uint8_t {
+  kTrain,      // a whole step
+  kGradients,  // forward and backward, gradients reduced and gathered, no update
+  kEvaluate,   // forward and loss of one batch
+  kPublish,    // working weights from the master weights, before the first step
+};
+std::string_view Name(Phase phase);
+
+struct Schedule {
+  Phase phase = Phase::kTrain;
+  std::vector<Task> tasks;  // in the order the host enqueues them; every rank has the same
+};
+
+// The horizontal order: for each micro-batch forward, then backward; the waits follow from the
+// accesses. `rank` only enters element ranges and byte counts.
+Schedule BuildSchedule(Phase phase, const Plan& plan, const ModelSpec& spec, int rank);
+
+// Proves that every conflicting pair of accesses is ordered by streams and waits, that waits point
+// backwards, and that the step begins and ends as the executor expects. CheckError names the pair.
+void ValidateSchedule(const Schedule& schedule);
+
+// One line a task, for people.
+std::string PrintSchedule(const Schedule& schedule);
+
+}  // namespace hearth

@@ -1,0 +1,57 @@
+#include "runtime/plan/schedule_order.h"
+
+#include <algorithm>
+
+#include "kernels/core/check.h"
+
+namespace hearth {
+
+TaskOrder::Clock TaskOrder::ClockOf(StreamId stream, const std::vector<int>& waits) const {
+  Clock clock{-1, -1, -1, -1, -1};
+  const auto merge = [&](int task) {
+    const Entry& entry = entries_[static_cast<size_t>(task)];
+    for (size_t s = 0; s < clock.size(); ++s) clock[s] = std::max(clock[s], entry.clock[s]);
+    int& own = clock[static_cast<size_t>(entry.stream)];
+    own = std::max(own, task);
+  };
+  const int previous = last_[static_cast<size_t>(stream)];
+  if (previous >= 0) merge(previous);
+  for (int wait : waits) merge(wait);
+  return clock;
+}
+
+void TaskOrder::Add(const Task& task) {
+  CHECK(task.id == static_cast<int>(entries_.size()), "task {} added as number {}", task.id,
+        entries_.size());
+  for (int wait : task.waits) {
+    CHECK(wait >= 0 && wait < task.id, "task {} waits for task {}", task.id, wait);
+  }
+  entries_.push_back({task.stream, ClockOf(task.stream, task.waits)});
+  last_[static_cast<size_t>(task.stream)] = task.id;
+}
+
+bool TaskOrder::Before(int earlier, const Clock& clock) const {
+  const StreamId stream = entries_[static_cast<size_t>(earlier)].stream;
+  return clock[static_cast<size_t>(stream)] >= earlier;
+}
+
+std::vector<int> AccessHistory::Conflicts(const Access& access) const {
+  const auto found = states_.find({access.kind, access.index});
+  if (found == states_.end()) return {};
+  std::vector<int> tasks;
+  if (access.write) tasks = found->second.readers;
+  if (found->second.writer >= 0) tasks.push_back(found->second.writer);
+  return tasks;
+}
+
+void AccessHistory::Add(const Access& access, int task) {
+  State& state = states_[{access.kind, access.index}];
+  if (access.write) {
+    state.writer = task;
+    state.readers.clear();
+  } else {
+    state.readers.push_back(task);
+  }
+}
+
+}  // namespace hearth

@@ -1,0 +1,48 @@
+// Which tasks of a schedule are known to come before which.
+#pragma once
+
+#include <array>
+#include <map>
+#include <vector>
+
+#include "runtime/plan/schedule.h"
+
+namespace hearth {
+
+// Vector clocks over the streams: for each task, the last task of every stream that is certain to
+// have finished before it starts (-1: none). Tasks are added in enqueueing order.
+class TaskOrder {
+ public:
+  using Clock = std::array<int, kStreamCount>;
+
+  // The clock of a task on `stream` that waits for `waits`.
+  Clock ClockOf(StreamId stream, const std::vector<int>& waits) const;
+  void Add(const Task& task);
+  // True when `earlier` has finished before a task with `clock` starts.
+  bool Before(int earlier, const Clock& clock) const;
+
+ private:
+  struct Entry {
+    StreamId stream;
+    Clock clock;
+  };
+  std::vector<Entry> entries_;  // by task id
+  Clock last_{-1, -1, -1, -1, -1};
+};
+
+// Last writer and readers since, by resource.
+class AccessHistory {
+ public:
+  // Tasks that must have finished before `access` may happen.
+  std::vector<int> Conflicts(const Access& access) const;
+  void Add(const Access& access, int task);
+
+ private:
+  struct State {
+    int writer = -1;
+    std::vector<int> readers;
+  };
+  std::map<std::pair<ResourceKind, int>, State> states_;
+};
+
+}  // namespace hearth

@@ -1,0 +1,240 @@
+#include "runtime/state/stores.h"
+
+#include <algorithm>
+#include <array>
+
+#include "kernels/core/check.h"
+
+namespace hearth {
+
+namespace {
+
+int UnitCount(const RankMemory& memory) { return static_cast<int>(memory.spec.units.size()); }
+
+const UnitSpec& UnitOf(const RankMemory& memory, int unit) {
+  return memory.spec.units.at(static_cast<size_t>(unit));
+}
+
+const UnitLayout& LayoutOf(const RankMemory& memory, int unit) {
+  return memory.layout.units.at(static_cast<size_t>(unit));
+}
+
+ElementRange Intersect(const ElementRange& a, const ElementRange& b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
+
+}  // namespace
+
+RankMemory::RankMemory(Device& device, const Plan& plan_in, const ModelSpec& spec_in, int rank_in)
+    : plan(plan_in),
+      spec(spec_in),
+      rank(rank_in),
+      layout(MakeMemoryLayout(plan_in, spec_in, rank_in)),
+      slab(device, MemoryKind::kDevice, layout.slab_bytes, "exchange slab"),
+      arena(device, MemoryKind::kDevice, layout.arena_bytes, "device arena"),
+      host(device, MemoryKind::kPinnedHost, layout.host_bytes, "host slab") {}
+
+std::vector<ParameterPiece> PiecesOf(const ModelSpec& spec, int unit, const ElementRange& range) {
+  std::vector<ParameterPiece> pieces;
+  int fp8_index = 0;
+  for (const ParameterSpec& parameter : spec.UnitParameters(unit)) {
+    const int index = parameter.fp8 ? fp8_index++ : -1;
+    const ElementRange own{parameter.unit_offset, parameter.unit_offset + parameter.elements()};
+    const ElementRange common = Intersect(own, range);
+    if (common.count() == 0) continue;
+    pieces.push_back({.parameter = &parameter,
+                      .fp8_index = index,
+                      .range_begin = common.begin - range.begin,
+                      .first_element = common.begin - own.begin,
+                      .count = common.count()});
+  }
+  return pieces;
+}
+
+ParameterStore::ParameterStore(const RankMemory& memory)
+    : memory_(memory), leases_("weights of unit", UnitCount(memory)) {}
+
+const UnitLayout& ParameterStore::Layout(int unit) const { return LayoutOf(memory_, unit); }
+const UnitSpec& ParameterStore::Unit(int unit) const { return UnitOf(memory_, unit); }
+
+ElementRange ParameterStore::Fp8Part(int unit, const ElementRange& range) const {
+  return Intersect({0, Layout(unit).dense_begin}, range);
+}
+
+ElementRange ParameterStore::DensePart(int unit, const ElementRange& range) const {
+  return Intersect({Layout(unit).dense_begin, Unit(unit).elements}, range);
+}
+
+TensorView ParameterStore::Dense(int unit, const ElementRange& range) const {
+  const SlabRange bytes = DenseSlab(unit, range);
+  return memory_.slab.View(bytes.offset_bytes, memory_.plan.precision.storage, {range.count()});
+}
+
+TensorView ParameterStore::Fp8Values(int unit, const ElementRange& range) const {
+  return memory_.slab.View(Fp8Slab(unit, range).offset_bytes, DType::kF8E4M3, {range.count()});
+}
+
+SlabRange ParameterStore::DenseSlab(int unit, const ElementRange& dense) const {
+  const int64_t begin = Layout(unit).dense_begin;
+  CHECK(dense.begin >= begin && dense.end <= Unit(unit).elements,
+        "elements {}..{} of unit {} are not dense", dense.begin, dense.end, unit);
+  const int64_t size = SizeOf(memory_.plan.precision.storage);
+  return {Layout(unit).dense + (dense.begin - begin) * size, dense.count() * size};
+}
+
+SlabRange ParameterStore::Fp8Slab(int unit, const ElementRange& fp8) const {
+  CHECK(fp8.begin >= 0 && fp8.end <= Layout(unit).dense_begin,
+        "elements {}..{} of unit {} are not FP8", fp8.begin, fp8.end, unit);
+  return {Layout(unit).fp8_values + fp8.begin, fp8.count()};
+}
+
+SlabRange ParameterStore::AmaxSlab(int unit) const {
+  return {Layout(unit).amax, int64_t{4} * CountFp8(memory_.spec, unit)};
+}
+
+TensorView ParameterStore::Scales(int unit) const {
+  return memory_.arena.View(Layout(unit).scales, DType::kF32, {CountFp8(memory_.spec, unit), 4});
+}
+
+TensorView ParameterStore::Amax(int unit) const {
+  return memory_.slab.View(Layout(unit).amax, DType::kF32, {CountFp8(memory_.spec, unit)});
+}
+
+ParameterView ParameterStore::Parameter(int unit, ParameterRole role) const {
+  const ParameterSpec* parameter = memory_.spec.Find(unit, role);
+  if (parameter == nullptr) return {};
+  const ElementRange range{parameter->unit_offset,
+                           parameter->unit_offset + parameter->stored_elements};
+  if (!parameter->fp8 || !memory_.plan.precision.fp8) {
+    return {.values = Dense(unit, range).Reshape(parameter->stored_shape)};
+  }
+  int index = 0;
+  for (const ParameterSpec& other : memory_.spec.UnitParameters(unit)) {
+    if (&other == parameter) break;
+    index += other.fp8 ? 1 : 0;
+  }
+  const Shape& shape = parameter->stored_shape;
+  return {.values = Fp8Values(unit, range).Reshape(shape),
+          .transposed = memory_.arena.View(Layout(unit).fp8_transposed + range.begin,
+                                           DType::kF8E4M3, {shape[1], shape[0]}),
+          .scale = Scales(unit).Rows(index, 1).Reshape({4})};
+}
+
+GradientStore::GradientStore(const RankMemory& memory)
+    : memory_(memory), leases_("gradients of unit", UnitCount(memory)) {}
+
+SlabRange GradientStore::Slab(int unit, const ElementRange& range) const {
+  const int64_t size = SizeOf(memory_.plan.precision.gradient);
+  return {LayoutOf(memory_, unit).gradients + range.begin * size, range.count() * size};
+}
+
+TensorView GradientStore::Range(int unit, const ElementRange& range) const {
+  CHECK(range.begin >= 0 && range.end <= UnitOf(memory_, unit).elements,
+        "gradients {}..{} of unit {}", range.begin, range.end, unit);
+  return memory_.slab.View(Slab(unit, range).offset_bytes, memory_.plan.precision.gradient,
+                           {range.count()});
+}
+
+TensorView GradientStore::Parameter(int unit, ParameterRole role) const {
+  const ParameterSpec* parameter = memory_.spec.Find(unit, role);
+  if (parameter == nullptr) return {};
+  return Range(unit, {parameter->unit_offset, parameter->unit_offset + parameter->stored_elements})
+      .Reshape(parameter->stored_shape);
+}
+
+TensorView GradientStore::ShardSum(int unit) const {
+  if (memory_.plan.numeric.reduction_order != ReductionOrder::kRankThenMicro) return {};
+  return memory_.arena.View(LayoutOf(memory_, unit).shard_gradients,
+                            memory_.plan.precision.gradient,
+                            {memory_.plan.Shard(UnitOf(memory_, unit), memory_.rank).count()});
+}
+
+ActivationStore::ActivationStore(const RankMemory& memory)
+    : memory_(memory),
+      table_(BlockTensors(memory.spec.config, memory.plan.precision,
+                          memory.plan.tokens_per_micro_batch)),
+      kept_("activations of layer", static_cast<int>(memory.spec.config.num_layers)) {}
+
+TensorView ActivationStore::Block(int layer, BlockTensor tensor) const {
+  const BlockTensorSpec& row = table_[static_cast<size_t>(tensor)];
+  if (row.lifetime == Lifetime::kAbsent) return {};
+  const int64_t offset =
+      memory_.layout.block_tensors.at(static_cast<size_t>(layer)).at(static_cast<size_t>(tensor));
+  return memory_.arena.View(offset, row.dtype, row.shape);
+}
+
+TensorView ActivationStore::Boundary(int layer) const {
+  return memory_.arena.View(memory_.layout.boundaries.at(static_cast<size_t>(layer)),
+                            memory_.plan.precision.storage,
+                            {memory_.plan.tokens_per_micro_batch, memory_.spec.config.hidden_size});
+}
+
+TensorView ActivationStore::DStream() const {
+  return memory_.arena.View(memory_.layout.d_stream, memory_.plan.precision.storage,
+                            {memory_.plan.tokens_per_micro_batch, memory_.spec.config.hidden_size});
+}
+
+TensorView ActivationStore::Workspace() const {
+  return memory_.arena.View(memory_.layout.workspace, DType::kU8, {memory_.layout.workspace_bytes});
+}
+
+TensorView ActivationStore::CosSin() const {
+  return memory_.arena.View(memory_.layout.cos_sin, DType::kF32,
+                            {memory_.plan.sequence_len, memory_.spec.config.head_dim});
+}
+
+std::string_view Name(StateKind kind) {
+  constexpr std::array<std::string_view, kStateKindCount> kNames = {"master", "m", "v"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
+Tier OptimizerStore::HomeTier(StateKind kind) const {
+  const OptimizerPlacement& place = memory_.plan.optimizer;
+  return kind == StateKind::kMaster ? place.master : kind == StateKind::kM ? place.m : place.v;
+}
+
+DType OptimizerStore::Type(StateKind kind) const {
+  const StateTypes& types = memory_.plan.state_types;
+  return kind == StateKind::kMaster ? types.master : kind == StateKind::kM ? types.m : types.v;
+}
+
+Shape OptimizerStore::UpdatedShape(int unit) const {
+  return {memory_.plan.Updated(UnitOf(memory_, unit), memory_.rank).count()};
+}
+
+TensorView OptimizerStore::Home(int unit, StateKind kind) const {
+  const StateLayout& layout = memory_.layout.states.at(static_cast<size_t>(unit));
+  const int64_t offset = kind == StateKind::kMaster ? layout.master
+                         : kind == StateKind::kM    ? layout.m
+                                                    : layout.v;
+  return memory_.Of(HomeTier(kind)).View(offset, Type(kind), UpdatedShape(unit));
+}
+
+TensorView OptimizerStore::OnDevice(int unit, StateKind kind, int slot) const {
+  if (HomeTier(kind) == Tier::kDevice) return Home(unit, kind);
+  return memory_.arena.View(memory_.layout.staging[slot].state[static_cast<int>(kind)], Type(kind),
+                            UpdatedShape(unit));
+}
+
+TensorView OptimizerStore::StagedWeights(int unit, int slot) const {
+  return memory_.arena.View(memory_.layout.staging[slot].weights, memory_.plan.precision.storage,
+                            UpdatedShape(unit));
+}
+
+TensorView OptimizerStore::HostGradients(int unit, int slot) const {
+  return memory_.host.View(memory_.layout.staging[slot].host_gradients,
+                           memory_.plan.precision.gradient, UpdatedShape(unit));
+}
+
+TensorView OptimizerStore::HostWeights(int unit, int slot) const {
+  return memory_.host.View(memory_.layout.staging[slot].host_weights,
+                           memory_.plan.precision.storage, UpdatedShape(unit));
+}
+
+TensorView OptimizerStore::HostAmax(int unit, int slot) const {
+  return memory_.host.View(memory_.layout.staging[slot].host_amax, DType::kF32,
+                           {CountFp8(memory_.spec, unit)});
+}
+
+}  // namespace hearth

@@ -1,0 +1,151 @@
+// The tensors of a rank, by their name in the model. Stores place nothing and decide nothing: the
+// plan's memory layout says where things are, and a lease on what no task has made is an error.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "comm/api/communicator.h"
+#include "runtime/memory/arena.h"
+#include "runtime/model/model_spec.h"
+#include "runtime/plan/memory_layout.h"
+#include "runtime/state/lease.h"
+
+namespace hearth {
+
+// The three allocations of a rank, exactly as large as the plan says, and what lies where.
+struct RankMemory {
+  RankMemory(Device& device, const Plan& plan, const ModelSpec& spec, int rank);
+
+  const Plan& plan;
+  const ModelSpec& spec;
+  const int rank;
+  const MemoryLayout layout;
+  Arena slab;   // device, registered with the communicator
+  Arena arena;  // device
+  Arena host;   // pinned host
+
+  const Arena& Of(Tier tier) const { return tier == Tier::kDevice ? arena : host; }
+};
+
+// One parameter's working weight.
+struct ParameterView {
+  TensorView values;      // stored shape: f8 for an FP8 matrix, else the storage type
+  TensorView transposed;  // [columns, rows] f8, FP8 matrices only
+  TensorView scale;       // [4] f32 ScaleRecord, FP8 matrices only
+};
+
+// A piece of a parameter inside an element range of its unit.
+struct ParameterPiece {
+  const ParameterSpec* parameter = nullptr;
+  int fp8_index = -1;         // among the unit's FP8 matrices
+  int64_t range_begin = 0;    // first element, relative to the range
+  int64_t first_element = 0;  // the same element in the parameter
+  int64_t count = 0;
+};
+
+// The logical parameters that overlap a range, in order; padding belongs to none.
+std::vector<ParameterPiece> PiecesOf(const ModelSpec& spec, int unit, const ElementRange& range);
+
+class ParameterStore {
+ public:
+  explicit ParameterStore(const RankMemory& memory);
+
+  // The version of a unit's weights is the step whose update they contain; 0 for initial ones.
+  Lease Read(int unit, int64_t version) { return leases_.Read(unit, version); }
+  Lease Write(int unit, int64_t version) { return leases_.Write(unit, version); }
+
+  // A parameter the unit has not gives absent views.
+  ParameterView Parameter(int unit, ParameterRole role) const;
+  // [count] in the storage type; the range (of the unit) lies in its dense part.
+  TensorView Dense(int unit, const ElementRange& range) const;
+  // [count] f8; the range lies in the unit's FP8 prefix.
+  TensorView Fp8Values(int unit, const ElementRange& range) const;
+  TensorView Scales(int unit) const;  // [FP8 matrices, 4] f32
+  TensorView Amax(int unit) const;    // [FP8 matrices] f32
+  // The parts of a range that are dense, and that are FP8; either may be empty.
+  ElementRange DensePart(int unit, const ElementRange& range) const;
+  ElementRange Fp8Part(int unit, const ElementRange& range) const;
+  // Where such a part lies in the slab.
+  SlabRange DenseSlab(int unit, const ElementRange& dense) const;
+  SlabRange Fp8Slab(int unit, const ElementRange& fp8) const;
+  SlabRange AmaxSlab(int unit) const;
+
+ private:
+  const UnitLayout& Layout(int unit) const;
+  const UnitSpec& Unit(int unit) const;
+
+  const RankMemory& memory_;
+  LeaseTable leases_;
+};
+
+class GradientStore {
+ public:
+  explicit GradientStore(const RankMemory& memory);
+
+  // The version of a unit's gradients: step * micro-batches of a step + micro-batches contained
+  // - 1.
+  Lease Read(int unit, int64_t version) { return leases_.Read(unit, version); }
+  Lease Write(int unit, int64_t version) { return leases_.Write(unit, version); }
+
+  // [stored shape] in the gradient type; absent when the unit has no such parameter.
+  TensorView Parameter(int unit, ParameterRole role) const;
+  // [count] of the whole unit.
+  TensorView Range(int unit, const ElementRange& range) const;
+  SlabRange Slab(int unit, const ElementRange& range) const;
+  // [shard] where the ranks' sum accumulates under rank_then_micro; absent otherwise.
+  TensorView ShardSum(int unit) const;
+
+ private:
+  const RankMemory& memory_;
+  LeaseTable leases_;
+};
+
+// Tensors between forward and backward, one micro-batch at a time. The version of a layer's kept
+// tensors is the number of the forward that made them.
+class ActivationStore {
+ public:
+  explicit ActivationStore(const RankMemory& memory);
+
+  Lease Read(int layer, int64_t version) { return kept_.Read(layer, version); }
+  Lease Write(int layer, int64_t version) { return kept_.Write(layer, version); }
+
+  TensorView Block(int layer, BlockTensor tensor) const;
+  TensorView Boundary(int layer) const;  // [N, hidden] the input of a layer; the last output
+  TensorView DStream() const;            // [N, hidden] gradient of the residual stream
+  TensorView Workspace() const;          // u8
+  TensorView CosSin() const;             // [sequence_len, head_dim] f32
+
+ private:
+  const RankMemory& memory_;
+  const std::vector<BlockTensorSpec> table_;
+  LeaseTable kept_;
+};
+
+enum class StateKind : uint8_t { kMaster, kM, kV };
+constexpr int kStateKindCount = 3;
+std::string_view Name(StateKind kind);
+
+// A rank's part of master weights and moments, in their home tiers.
+class OptimizerStore {
+ public:
+  explicit OptimizerStore(const RankMemory& memory) : memory_(memory) {}
+
+  Tier HomeTier(StateKind kind) const;
+  DType Type(StateKind kind) const;
+  // [elements this rank updates], at home.
+  TensorView Home(int unit, StateKind kind) const;
+  // The same elements where the update kernel reads them: staged when home is the host.
+  TensorView OnDevice(int unit, StateKind kind, int slot) const;
+  TensorView StagedWeights(int unit, int slot) const;  // device, storage type
+  TensorView HostGradients(int unit, int slot) const;  // host, gradient type
+  TensorView HostWeights(int unit, int slot) const;    // host, storage type
+  TensorView HostAmax(int unit, int slot) const;       // host, [FP8 matrices] f32
+
+ private:
+  Shape UpdatedShape(int unit) const;
+
+  const RankMemory& memory_;
+};
+
+}  // namespace hearth

@@ -20,15 +20,9 @@ namespace hearth {
 namespace {
 
 constexpr size_t kMaxWaiting = 8192;  // records
-constexpr auto kMaxGoodbye = std::chrono::seconds(10);
 
 double SteadySeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-void AddToCurve(const StepRecord& record, LossCurve* curve) {
-  if (const auto loss = record.Number("train/loss")) curve->train.push_back({record.step, *loss});
-  if (const auto loss = record.Number("eval/loss")) curve->eval.push_back({record.step, *loss});
 }
 
 }  // namespace
@@ -50,13 +44,19 @@ struct Logger::Shared {
     }
   }
 
+  void AddToCurve(const StepRecord& record) {
+    const std::lock_guard lock(mutex);
+    if (const auto loss = record.Number("train/loss")) curve.train.push_back({record.step, *loss});
+    if (const auto loss = record.Number("eval/loss")) curve.eval.push_back({record.step, *loss});
+  }
+
   void OpenFiles() {
     const bool resumed = options.resume_step >= 0;
     const std::filesystem::path log = options.output_dir / "log.jsonl";
     if (options.jsonl) {
       Try("log.jsonl", &jsonl_reported, [&] {
         CutBackTo(log, options.resume_step);
-        ReadJsonLines(log, [&](const StepRecord& record) { AddToCurve(record, &curve); });
+        ReadJsonLines(log, [&](const StepRecord& record) { AddToCurve(record); });
         jsonl.emplace(log);
       });
     }
@@ -71,6 +71,7 @@ struct Logger::Shared {
   }
 
   void Write(const StepRecord& record) {
+    AddToCurve(record);
     if (jsonl) Try("log.jsonl", &jsonl_reported, [&] { jsonl->Append(record); });
     if (tensorboard) {
       Try("tensorboard", &tensorboard_reported, [&] { tensorboard->Append(record); });
@@ -83,12 +84,17 @@ struct Logger::Shared {
     if (tensorboard) Try("tensorboard", &tensorboard_reported, [&] { tensorboard->Sync(); });
   }
 
-  void WriteSvg(const LossCurve& drawn) {
+  LossCurve CopyCurve() {
+    const std::lock_guard lock(mutex);
+    return curve;
+  }
+
+  void WriteSvg() {
     Try("loss.svg", &svg_reported, [&] {
       const std::filesystem::path path = options.output_dir / "loss.svg";
       const std::filesystem::path next = options.output_dir / ".loss.svg.next";
       std::filesystem::remove(next);
-      AppendFile(next).Append(LossCurveSvg(drawn));
+      AppendFile(next).Append(LossCurveSvg(CopyCurve()));
       std::filesystem::rename(next, path);
     });
   }
@@ -127,7 +133,7 @@ struct Logger::Shared {
 
   const LoggerOptions options;
 
-  // Of the thread alone (the constructor before it starts).
+  // Of the thread alone.
   std::optional<JsonLinesLog> jsonl;
   std::optional<TensorboardLog> tensorboard;
   Progress progress;
@@ -135,7 +141,7 @@ struct Logger::Shared {
   bool tensorboard_reported = false;
   bool svg_reported = false;
 
-  std::mutex mutex;
+  std::mutex mutex;  // guards all that follows
   std::condition_variable changed;
   std::deque<std::function<void()>> tasks;
   int64_t enqueued = 0;
@@ -143,24 +149,23 @@ struct Logger::Shared {
   int64_t failures = 0;
   bool stopping = false;
   bool finished = false;
-
-  // Of the logger's caller alone (the constructor before).
   LossCurve curve;
 };
 
 Logger::Logger(const LoggerOptions& options) : shared_(std::make_shared<Shared>(options)) {
-  shared_->OpenFiles();
+  shared_->Enqueue([shared = shared_.get()] { shared->OpenFiles(); });
   thread_ = std::thread([shared = shared_] { shared->Run(); });
 }
 
 Logger::~Logger() {
-  EndProgressLine();
+  EndProgressLine(std::chrono::milliseconds(0));
   bool finished = false;
   {
     std::unique_lock lock(shared_->mutex);
     shared_->stopping = true;
     shared_->changed.notify_all();
-    finished = shared_->changed.wait_for(lock, kMaxGoodbye, [&] { return shared_->finished; });
+    finished = shared_->changed.wait_for(lock, shared_->options.goodbye_timeout,
+                                         [&] { return shared_->finished; });
   }
   if (finished) {
     thread_.join();
@@ -171,7 +176,6 @@ Logger::~Logger() {
 }
 
 void Logger::Log(const StepRecord& record) {
-  AddToCurve(record, &shared_->curve);
   {
     const std::lock_guard lock(shared_->mutex);
     if (shared_->tasks.size() >= kMaxWaiting) {
@@ -194,10 +198,13 @@ void Logger::EndProgressLine(std::chrono::milliseconds timeout) {
 }
 
 void Logger::WriteLossSvg() {
-  shared_->Enqueue([shared = shared_.get(), curve = Curve()] { shared->WriteSvg(curve); });
+  shared_->Enqueue([shared = shared_.get()] { shared->WriteSvg(); });
 }
 
-LossCurve Logger::Curve() const { return shared_->curve; }
+LossCurve Logger::Curve(std::chrono::milliseconds timeout) const {
+  shared_->Drain(timeout);
+  return shared_->CopyCurve();
+}
 
 int64_t Logger::failures() const {
   const std::lock_guard lock(shared_->mutex);

@@ -25,13 +25,14 @@ struct LoggerOptions {
   // -1: a run that starts, whose log begins empty.
   int64_t resume_step = -1;
   ProgressOptions progress;
+  std::chrono::milliseconds goodbye_timeout = std::chrono::seconds(10);  // of the destructor
 };
 
 // For rank 0 alone; calls come from one thread.
 class Logger {
  public:
   explicit Logger(const LoggerOptions& options);
-  // Waits ten seconds at most for what is still to be written.
+  // Waits for what is still to be written, but not for ever.
   ~Logger();
   Logger(const Logger&) = delete;
   Logger& operator=(const Logger&) = delete;
@@ -51,8 +52,9 @@ class Logger {
   // (Re)writes output_dir/loss.svg, atomically; returns at once.
   void WriteLossSvg();
 
-  // Losses so far, those before a resume included where log.jsonl has them.
-  LossCurve Curve() const;
+  // Losses so far, those before a resume included where log.jsonl has them. Waits at most `timeout`
+  // for the latest.
+  LossCurve Curve(std::chrono::milliseconds timeout = std::chrono::seconds(2)) const;
 
   // Failures so far.
   int64_t failures() const;

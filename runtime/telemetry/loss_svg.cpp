@@ -63,16 +63,18 @@ std::vector<LossPoint> Thinned(const std::vector<LossPoint>& points) {
   return thinned;
 }
 
-// Exponential mean over about a fiftieth of the points, without the pull towards the first one.
+// The mean over about a fiftieth of the points, half of them on either side (fewer at the ends).
 std::vector<LossPoint> Smoothed(const std::vector<LossPoint>& points) {
-  const double decay = 1.0 - 1.0 / std::max(1.0, static_cast<double>(points.size()) / 50.0);
-  double sum = 0;
-  double weight = 0;
+  const auto count = static_cast<int64_t>(points.size());
+  std::vector<double> sums = {0.0};  // sums[i]: of the first i losses
+  for (const LossPoint& point : points) sums.push_back(sums.back() + point.loss);
   std::vector<LossPoint> smoothed = points;
-  for (LossPoint& point : smoothed) {
-    sum = decay * sum + point.loss;
-    weight = decay * weight + 1.0;
-    point.loss = sum / weight;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t reach = std::min({count / 100, i, count - 1 - i});
+    const auto begin = static_cast<size_t>(i - reach);
+    const auto end = static_cast<size_t>(i + reach + 1);
+    smoothed[static_cast<size_t>(i)].loss =
+        (sums[end] - sums[begin]) / static_cast<double>(end - begin);
   }
   return smoothed;
 }

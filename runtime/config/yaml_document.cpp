@@ -219,7 +219,9 @@ class TreeBuilder : public YAML::EventHandler {
     frame.node = MakeNode(kind, mark);
     RefuseTag(frame.node, tag, Offset(mark));
     if (IsKeyPosition()) {
-      document_.Fail(frame.node.mark, "a list or map cannot be a key; write a word");
+      document_.Fail(
+          frame.node.mark,
+          "a list or map cannot be a key; write a word, or close the bracket that is open here");
     }
     if (static_cast<int>(stack_.size()) >= kMaxYamlDepth) {
       document_.Fail(frame.node.mark,

@@ -1,0 +1,258 @@
+// Rules between keys, and what is not built yet.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/config/field_table.h"
+#include "tests/unit/config/config_test_support.h"
+
+namespace hearth {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+TEST(ConfigRules, OnlyOneLength) {
+  EXPECT_EQ(MoreError("training:\n  max_steps: 10\n  num_epochs: 2\n"),
+            "run.yaml:7:15: error: training.num_epochs: 'training.max_steps' is given too "
+            "(run.yaml:6); keep only one of training.max_steps, training.num_epochs, "
+            "training.max_tokens");
+  EXPECT_THAT(MoreError("training: {max_tokens: 5, max_steps: 1}\n"),
+              StartsWith("run.yaml:5:38: error: training.max_steps: 'training.max_tokens'"));
+  const TrainingSection by_steps = MoreConfig("training: {max_steps: 10}\n").training;
+  EXPECT_EQ(by_steps.max_steps, 10);
+  EXPECT_FALSE(by_steps.num_epochs.has_value());
+  const TrainingSection by_tokens = MoreConfig("training: {max_tokens: 1000000}\n").training;
+  EXPECT_EQ(by_tokens.max_tokens, 1000000);
+  EXPECT_FALSE(by_tokens.num_epochs.has_value());
+  EXPECT_EQ(MoreConfig("training: {num_epochs: null}\n").training.num_epochs, 1);
+  EXPECT_EQ(MoreConfig("training: {max_steps: null, num_epochs: 2}\n").training.num_epochs, 2);
+}
+
+TEST(ConfigRules, CommandLineReplacesTheFilesLength) {
+  const TrainingSection training =
+      MoreConfig("training: {max_tokens: 100000}\n", {"--max-steps", "7"}).training;
+  EXPECT_EQ(training.max_steps, 7);
+  EXPECT_FALSE(training.max_tokens.has_value());
+  EXPECT_THAT(MoreError("", {"--max-steps", "7", "--num-epochs=2"}),
+              StartsWith("command line: error: training."));
+}
+
+TEST(ConfigRules, OnlyOneBatchSize) {
+  EXPECT_THAT(MoreError("training:\n  micro_batch_size: 2\n  global_batch_size: 8\n"
+                        "  gradient_accumulation_steps: 2\n"),
+              StartsWith("run.yaml:8:32: error: training.gradient_accumulation_steps: "
+                         "'training.global_batch_size' is given too (run.yaml:7); keep only one"));
+  const TrainingSection training =
+      MoreConfig("training: {micro_batch_size: 2, gradient_accumulation_steps: 4}\n").training;
+  EXPECT_EQ(training.gradient_accumulation_steps, 4);
+  EXPECT_FALSE(training.global_batch_size.has_value());
+  EXPECT_THAT(MoreError("training: {gradient_accumulation_steps: 4}\n"),
+              HasSubstr("needs training.micro_batch_size as a number"));
+}
+
+TEST(ConfigRules, OnlyOneWarmup) {
+  EXPECT_THAT(MoreError("lr_scheduler: {warmup_steps: 5, warmup_ratio: 0.1}\n"),
+              StartsWith("run.yaml:5:47: error: lr_scheduler.warmup_ratio: "
+                         "'lr_scheduler.warmup_steps' is given too"));
+  const LrSchedulerSection by_steps = MoreConfig("lr_scheduler: {warmup_steps: 5}\n").lr_scheduler;
+  EXPECT_EQ(by_steps.warmup_steps, 5);
+  EXPECT_FALSE(by_steps.warmup_ratio.has_value());
+}
+
+TEST(ConfigRules, WarmupFitsIntoTheRun) {
+  EXPECT_EQ(MoreError("training: {max_steps: 10}\nlr_scheduler: {warmup_steps: 11}\n"),
+            "run.yaml:6:30: error: lr_scheduler.warmup_steps: a warm-up of 11 steps is longer than "
+            "the run of 10; write at most 10");
+  EXPECT_EQ(MoreError("training: {max_steps: 10}\nlr_scheduler: {warmup_steps: 10}\n"), "no error");
+  // 2 * 1024 tokens a step: 4,096 tokens are 2 steps.
+  EXPECT_THAT(MoreError("training: {max_tokens: 4096, global_batch_size: 2}\n"
+                        "lr_scheduler: {warmup_steps: 3}\n"),
+              HasSubstr("longer than the run of 2"));
+  const ResolvedConfig resolved = ParseRun(kMinimal + "lr_scheduler: {warmup_steps: 11}\n");
+  EXPECT_EQ(ErrorOf([&] { CheckRunLength(resolved, 11); }), "no error");
+  EXPECT_THAT(ErrorOf([&] { CheckRunLength(resolved, 10); }),
+              StartsWith("run.yaml:5:30: error: lr_scheduler.warmup_steps: a warm-up of 11"));
+}
+
+TEST(ConfigRules, DecayStepsBelongToWsd) {
+  EXPECT_THAT(
+      MoreError("lr_scheduler: {decay_steps: 5}\n"),
+      StartsWith("run.yaml:5:29: error: lr_scheduler.decay_steps: only lr_scheduler_type wsd "
+                 "has decay_steps, not cosine; remove it"));
+  EXPECT_THAT(MoreError("lr_scheduler: {lr_scheduler_type: wsd}\n"),
+              HasSubstr("wsd needs lr_scheduler.decay_steps; write"));
+  const std::string wsd =
+      "lr_scheduler: {lr_scheduler_type: wsd, warmup_steps: 4, decay_steps: 7}\n";
+  EXPECT_EQ(MoreError("training: {max_steps: 11}\n" + wsd), "no error");
+  EXPECT_THAT(
+      MoreError("training: {max_steps: 10}\n" + wsd),
+      StartsWith("run.yaml:6:70: error: lr_scheduler.decay_steps: 7 steps of decay after 4"));
+  EXPECT_FALSE(
+      MoreConfig(wsd, {"--lr-scheduler-type", "linear"}).lr_scheduler.decay_steps.has_value());
+}
+
+TEST(ConfigRules, GradientsAreFp32UnderFp32Compute) {
+  EXPECT_EQ(MoreConfig("precision: {compute_dtype: fp32}\n").precision.grad_dtype,
+            FloatDtype::kFp32);
+  EXPECT_THAT(MoreError("precision: {compute_dtype: fp32, grad_dtype: bf16}\n"),
+              StartsWith("run.yaml:5:46: error: precision.grad_dtype: gradients are always fp32"));
+  EXPECT_EQ(
+      MoreConfig("precision: {grad_dtype: bf16}\n", {"--compute-dtype=fp32"}).precision.grad_dtype,
+      FloatDtype::kFp32);
+  EXPECT_EQ(MoreConfig("precision: {compute_dtype: bf16}\n").precision.grad_dtype,
+            FloatDtype::kBf16);
+  EXPECT_EQ(MoreConfig("precision: {grad_dtype: fp32}\n").precision.grad_dtype, FloatDtype::kFp32);
+}
+
+TEST(ConfigRules, OffloadOptimizerSetsThree) {
+  const OffloadSection all =
+      MoreConfig("memory: {offload: {m: auto, optimizer: host}}\n").memory.offload;
+  EXPECT_EQ(all.m, OffloadTarget::kHost);
+  EXPECT_EQ(all.v, OffloadTarget::kHost);
+  EXPECT_EQ(all.master, OffloadTarget::kHost);
+  EXPECT_EQ(all.weights, OffloadTarget::kAuto);
+  EXPECT_FALSE(all.optimizer.has_value());
+  EXPECT_EQ(
+      MoreError("memory: {offload: {m: none, optimizer: host}}\n"),
+      "run.yaml:5:23: error: memory.offload.m: 'none' contradicts memory.offload.optimizer: host "
+      "(run.yaml:5); keep one of them");
+  const OffloadSection typed =
+      MoreConfig("memory: {offload: {optimizer: host}}\n", {"--set", "memory.offload.m=none"})
+          .memory.offload;
+  EXPECT_EQ(typed.m, OffloadTarget::kNone);
+  EXPECT_EQ(typed.v, OffloadTarget::kHost);
+  const OffloadSection typed_all =
+      MoreConfig("memory: {offload: {m: none}}\n", {"--set", "memory.offload.optimizer=host"})
+          .memory.offload;
+  EXPECT_EQ(typed_all.m, OffloadTarget::kHost);
+}
+
+TEST(ConfigRules, HostOptimizerNeedsStateOnTheHost) {
+  EXPECT_THAT(
+      MoreError("memory: {optimizer_device: cpu, offload: {v: none}}\n"),
+      StartsWith("run.yaml:5:46: error: memory.offload.v: 'none' keeps this on the device"));
+  EXPECT_EQ(MoreError("memory: {optimizer_device: cpu, offload: {optimizer: host}}\n"), "no error");
+  EXPECT_EQ(MoreError("memory: {optimizer_device: cpu}\n"), "no error");
+}
+
+TEST(ConfigRules, OverflowingProductsAreErrors) {
+  EXPECT_THAT(
+      MoreError("training: {max_steps: 1099511627776, global_batch_size: 16777216}\n"),
+      StartsWith("run.yaml:5:23: error: training.max_steps: the number of tokens of the run"));
+  EXPECT_THAT(
+      RunError("model: {name_or_path: m}\ndata: {sequence_len: 16777216, datasets: [{path: d}]}\n"
+               "training: {gradient_accumulation_steps: 16777216, micro_batch_size: 16777216}\n"),
+      HasSubstr("the number of tokens per step, 281474976710656 * 16777216, overflows"));
+}
+
+struct Refused {
+  std::string path;
+  std::string value;
+};
+
+TEST(ConfigRules, WhatIsNotBuiltIsRefusedByName) {
+  const std::vector<Refused> refused = {
+      {"training.clip_mode", "per_tensor"},
+      {"training.clip_mode", "speculate"},
+      {"precision.fp8_recipe", "tensorwise_verified"},
+      {"precision.fp8_fast_accumulation", "true"},
+      {"precision.fp8_lm_head", "true"},
+      {"parallel.zero_stage", "2"},
+      {"parallel.zero_stage", "3"},
+      {"memory.plan", "some/plan.yaml"},
+      {"memory.offload.m", "ssd"},
+      {"memory.offload.v", "ssd"},
+      {"memory.offload.master", "ssd"},
+      {"memory.offload.optimizer", "ssd"},
+      {"memory.offload.weights", "host"},
+      {"memory.offload.weights", "ssd"},
+      {"memory.offload.gradients", "host"},
+      {"memory.offload.gradients", "ssd"},
+      {"memory.offload.residual", "host"},
+      {"memory.offload.residual", "ssd"},
+      {"memory.schedule", "vertical"},
+      {"memory.micro_batches_per_group", "2"},
+      {"memory.attention_chunks", "2"},
+      {"memory.ssd_path", "/mnt/ssd"},
+      {"comm.backend", "nccl"},
+      {"comm.backend", "copy_engine"},
+      {"comm.interface", "eth0"},
+      {"logging.trace_steps", "[5]"},
+      {"launch.hostfile", "hosts.txt"},
+  };
+  for (const Refused& each : refused) {
+    const std::string typed = MoreError("", {"--set", each.path + "=" + each.value});
+    EXPECT_THAT(typed, StartsWith("command line: error: " + each.path + ": '" + each.value +
+                                  "' is not built yet; use "));
+    // In the file, with its place: nest the path.
+    std::string yaml = each.value;
+    for (size_t end = each.path.size(); end != std::string::npos;) {
+      const size_t dot = each.path.rfind('.', end - 1);
+      const size_t start = dot == std::string::npos ? 0 : dot + 1;
+      yaml = fmt::format("{{{}: {}}}", each.path.substr(start, end - start), yaml);
+      end = dot;
+    }
+    const std::string placed = MoreError(yaml.substr(1, yaml.size() - 2) + "\n");
+    EXPECT_THAT(placed, StartsWith("run.yaml:5:"));
+    EXPECT_THAT(placed,
+                HasSubstr(": error: " + each.path + ": '" + each.value + "' is not built yet"));
+  }
+}
+
+TEST(ConfigRules, WhatIsBuiltIsAccepted) {
+  for (const char* assignment :
+       {"parallel.zero_stage=0", "memory.plan=manual", "memory.offload.m=host",
+        "memory.offload.v=none", "memory.offload.weights=none", "memory.schedule=horizontal",
+        "memory.recompute=[block]", "memory.recompute=none", "memory.optimizer_device=cpu",
+        "memory.lm_head_chunks=4", "memory.attention_chunks=1", "comm.backend=mpi", "device=cpu",
+        "precision.fp8_format=hybrid", "parallel.reduction_order=rank_then_micro",
+        "optimizer.master_dtype=bf16_stochastic", "launch.nproc_per_node=2",
+        "checkpoint.save_total_limit=null"}) {
+    EXPECT_EQ(MoreError("", {"--set", assignment}), "no error") << assignment;
+  }
+}
+
+TEST(ConfigRules, CudaDependsOnTheBuild) {
+  EXPECT_EQ(
+      MoreError("device: cuda\n"),
+      "run.yaml:5:9: error: device: this build has no CUDA backend, so 'cuda' cannot be had; use "
+      "auto or cpu, or build with CUDA");
+  EXPECT_EQ(ParseRun(kMinimal + "device: cuda\n", {}, {.cuda = true}).config.device,
+            DeviceKind::kCuda);
+}
+
+TEST(ConfigRules, EveryPartlyBuiltRowNamesARealFieldAndItsDefault) {
+  int rows = 0;
+  for (const Field& field : FieldTable()) {
+    const std::vector<std::string_view> built = BuiltValues(field, {});
+    if (built.empty()) continue;
+    ++rows;
+    EXPECT_NE(std::find(built.begin(), built.end(), field.print(RunConfig{})), built.end())
+        << field.path;
+  }
+  EXPECT_EQ(rows, 22);  // all rows were found by a field, `device` included
+}
+
+TEST(ConfigRules, HelpOffersWhatIsBuiltOnly) {
+  const std::string help = OptionsHelp({});
+  EXPECT_THAT(help, HasSubstr("--learning-rate VALUE"));
+  EXPECT_THAT(help, HasSubstr("a number above 0 and at most 1000; default 0.0003"));
+  EXPECT_THAT(help, HasSubstr("--set memory.offload.m=VALUE"));
+  EXPECT_THAT(help, HasSubstr("      0 | 1; default 1\n"));
+  EXPECT_THAT(help, HasSubstr("      a shape file or a folder; required\n"));
+  for (const char* word : {"ssd", "nccl", "copy_engine", "vertical", "speculate", "per_tensor",
+                           "cuda", "hostfile", "trace-steps", "attention-chunks", "verified"}) {
+    EXPECT_THAT(help, Not(HasSubstr(word)));
+  }
+  EXPECT_THAT(OptionsHelp({.cuda = true}), HasSubstr("auto | cpu | cuda"));
+}
+
+}  // namespace
+}  // namespace hearth

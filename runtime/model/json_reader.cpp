@@ -88,17 +88,16 @@ class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
     key_ = std::move(value);
     return true;
   }
-  bool parse_error(std::size_t, const std::string& last_token,
+  bool parse_error(std::size_t, const std::string&,
                    const nlohmann::detail::exception& error) override {
     // The library's text ends in the reason; its own place is a byte count.
     std::string reason = error.what();
     const size_t colon = reason.rfind("; expected");
     reason = colon == std::string::npos ? "" : reason.substr(colon + 1);
-    const bool at_end = consumed_ >= static_cast<int64_t>(text_.size());
-    std::string what =
-        at_end && last_token.empty() ? "the text ends too early" : "this is not valid JSON";
+    const bool at_end = std::string_view(error.what()).find("end of input") != std::string::npos;
+    std::string what = at_end ? "the text ends too early" : "this is not valid JSON";
     if (!reason.empty()) what += ":" + reason;
-    return Refuse(what, std::max<int64_t>(0, consumed_ - 1));
+    return Refuse(what, at_end ? consumed_ : std::max<int64_t>(0, consumed_ - 1));
   }
 
  private:

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -20,17 +21,23 @@ struct DataLoaderOptions {
   double timeout_s = 300;  // longest wait for one batch
 };
 
-// One consumer thread. A failure while preparing is thrown by the call that would have returned the
-// batch.
+// Used by one thread. A failure while preparing is thrown by the call that would have returned the
+// batch, and again until Seek.
 class DataLoader {
  public:
+  // Builds the batch of a step; called on the loader's own thread, one call at a time.
+  using Builder = std::function<StepBatch(int64_t step)>;
+
+  // BuildTrainingBatch on `data`. Preparation of first_step begins at once.
   DataLoader(std::shared_ptr<const TokenDataset> data, const DataLoaderOptions& options);
+  DataLoader(Builder builder, const DataLoaderOptions& options);
+  // Waits for the batch being built.
   ~DataLoader();
   DataLoader(const DataLoader&) = delete;
   DataLoader& operator=(const DataLoader&) = delete;
 
-  // The batch of the next step; preparation of the one after it begins. Throws IoError after
-  // timeout_s.
+  // The batch of the next step; preparation of the one after it begins. Throws IoError when it is
+  // not ready after timeout_s.
   StepBatch Next();
   // This rank's target count of the step that Next() will return: what the ranks exchange for step
   // s+1 while step s runs.
@@ -43,17 +50,18 @@ class DataLoader {
  private:
   void Run();
   void WaitReady(std::unique_lock<std::mutex>& lock);
+  bool HasWork() const;  // with mutex_ held
 
-  const std::shared_ptr<const TokenDataset> data_;  // shared with the evaluator and the checkpoint
+  const Builder builder_;
   const DataLoaderOptions options_;
-  int64_t next_step_ = 0;  // consumer only
+  int64_t next_step_ = 0;  // written by the consumer only, with mutex_ held
 
-  std::mutex mutex_;
+  std::mutex mutex_;  // guards the rest
   std::condition_variable changed_;
-  bool stopping_ = false;           // the rest is guarded by mutex_
-  int64_t wanted_step_ = 0;         // what the thread shall prepare next
-  std::optional<StepBatch> ready_;  // the batch of wanted_step_
-  std::exception_ptr error_;        // why it could not be prepared
+  bool stopping_ = false;
+  int64_t request_ = 0;             // rises whenever another batch is wanted
+  std::optional<StepBatch> ready_;  // the batch of next_step_
+  std::exception_ptr error_;        // why there is none
   std::thread thread_;              // last: starts when all else is set
 };
 

@@ -51,6 +51,17 @@ static_assert(sizeof(HearthHeader) == 256 && offsetof(HearthHeader, content_hash
 
 inline constexpr int64_t kHashedHeaderBytes = 224;  // all that precedes content_hash
 
+// Where each part lies, from the counts alone; a file whose offsets differ is refused. The counts
+// must be small enough for the sums to fit int64 (a reader bounds them by the file size first).
+struct HearthExtents {
+  int64_t documents_offset = 0;  // = the end of the tokens, aligned
+  int64_t mask_offset = 0;
+  int64_t block_table_offset = 0;  // = the end of the payload
+  int64_t blocks = 0;
+  int64_t file_bytes = 0;
+};
+HearthExtents ComputeHearthExtents(const HearthHeader& header);
+
 Hash128 HearthContentHash(const HearthHeader& header, std::span<const std::byte> block_table);
 
 }  // namespace hearth

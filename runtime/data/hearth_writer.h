@@ -36,7 +36,14 @@ class HearthWriter {
   void Append(std::span<const int32_t> tokens, std::span<const uint8_t> mask = {});
   // The next token begins a document. Documents without tokens leave no trace.
   void EndDocument() { at_document_start_ = true; }
-  void Finish();
+  // Completes and synchronises the temporary file; Publish() then only renames. Apart so that two
+  // shards appear together or not at all.
+  void Seal();
+  void Publish();
+  void Finish() {
+    Seal();
+    Publish();
+  }
 
   int64_t token_count() const { return token_count_; }
   int64_t document_count() const { return static_cast<int64_t>(document_starts_.size()); }
@@ -46,7 +53,7 @@ class HearthWriter {
   void AppendPayload(std::span<const std::byte> bytes);
   int64_t AlignPayload();  // the file offset after padding to 8 bytes
   void FlushBlock();
-  HearthHeader MakeHeader() const;
+  void WriteAt(std::span<const std::byte> bytes, int64_t offset);
 
   HearthWriterOptions options_;
   std::string temporary_path_;

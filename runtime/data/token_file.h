@@ -42,7 +42,9 @@ class TokenFile {
   int64_t vocab_size() const { return layout_.vocab_size; }  // 0: the format does not say
   const std::string& tokenizer_name() const { return layout_.tokenizer_name; }
   const Hash128& tokenizer_hash() const { return layout_.tokenizer_hash; }
-  bool has_documents() const;
+  bool has_documents() const {
+    return !layout_.owned_document_starts.empty() || !layout_.mapped_document_starts.empty();
+  }
   bool has_loss_mask() const { return !layout_.loss_mask.empty(); }
 
   // Tokens [begin, begin + out.size()), which must lie in the file.
@@ -65,10 +67,9 @@ class TokenFile {
   TokenLayout layout_;
   int64_t vocab_limit_ = 0;  // 0: none
   mutable std::unique_ptr<std::atomic<bool>[]> verified_blocks_;
-  mutable std::once_flag documents_once_;
-  mutable std::once_flag hashes_once_;
-  mutable std::span<const int64_t> document_starts_;
-  mutable std::vector<ShardHash> shard_hashes_;
+  mutable std::mutex lazy_mutex_;
+  mutable bool documents_checked_ = false;
+  mutable std::vector<ShardHash> shard_hashes_;  // empty: not computed yet
 };
 
 }  // namespace hearth

@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "runtime/data/token_layout.h"
 
@@ -32,5 +33,9 @@ TokenLayout ParseLlmq(std::shared_ptr<const MappedFile> file);
 // Opens `path` as `format`; kAuto detects and refuses what it does not know. A Megatron pair may be
 // named by its .bin, its .idx or their common prefix.
 TokenLayout OpenTokenLayout(const std::string& path, TokenFormat format);
+
+// The files `pattern` names, as ExpandGlob, each once: of a Megatron pair the .bin stands for both,
+// and with kMegatron the pattern may name the common prefix.
+std::vector<std::string> ExpandTokenFiles(const std::string& pattern, TokenFormat format);
 
 }  // namespace hearth

@@ -38,7 +38,7 @@ struct AdamwSegment {
 // Device words that the global norm produces and updates read.
 struct UpdateControl {
   float clip_factor = 1.0f;
-  uint32_t skip = 0;  // not 0: the update leaves everything as it is
+  uint32_t skip = 0;  // not 0: master, m and v stay as they are; weight is still written
 };
 
 // Updates one contiguous range of a unit; its arrays all cover the same elements.

@@ -59,9 +59,11 @@ struct FixedPointSumArgs {
 };
 
 // From the sum of squares: the norm, and the clip factor min(1, max_norm / (norm + 1e-6)) (1 when
-// max_norm is 0), with skip = 1 when the norm is not finite. Computed in double, rounded to fp32.
+// max_norm is 0), with skip = 1 when the norm or the loss is not finite. Computed in double,
+// rounded to fp32.
 struct ClipArgs {
-  TensorView sum;  // [kFixedPointWords] i64
+  TensorView sum;     // [kFixedPointWords] i64, of the squares
+  TensorView losses;  // [kFixedPointWords] i64, optional
   float max_norm = 0;
   TensorView norm;     // [1] f32
   TensorView control;  // [2] 4-byte words (i32 view), an UpdateControl

@@ -11,12 +11,12 @@
 
 namespace hearth {
 
-enum class DeviceKind : uint8_t { kCpu, kCuda };
+enum class DeviceType : uint8_t { kCpu, kCuda };
 
 class Device {
  public:
   virtual ~Device() = default;
-  virtual DeviceKind kind() const = 0;
+  virtual DeviceType kind() const = 0;
   // For people: "CPU (2 threads)", "NVIDIA H200".
   virtual std::string name() const = 0;
 

@@ -13,7 +13,7 @@ class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads) : pool_(threads) {}
 
-  DeviceKind kind() const override { return DeviceKind::kCpu; }
+  DeviceType kind() const override { return DeviceType::kCpu; }
   std::string name() const override;
   Buffer Allocate(int64_t bytes, MemoryKind kind) override;
   void Seal() override { sealed_ = true; }

@@ -108,7 +108,10 @@ void CpuBackend::DoClip(Stream& stream, const ClipArgs& args) {
   Enqueue(stream, [args] {
     const double norm = std::sqrt(ToDouble(*static_cast<const FixedPointSum*>(args.sum.data())));
     UpdateControl control;
-    if (!std::isfinite(norm)) {
+    const bool loss_is_finite =
+        !args.losses ||
+        static_cast<const FixedPointSum*>(args.losses.data())->not_representable == 0;
+    if (!std::isfinite(norm) || !loss_is_finite) {
       control.skip = 1;
     } else if (args.max_norm > 0) {
       control.clip_factor =

@@ -19,9 +19,11 @@ const UnitLayout& LayoutOf(const RankMemory& memory, int unit) {
   return memory.layout.units.at(static_cast<size_t>(unit));
 }
 
+// What is empty begins with `a`, so that it has a place there.
 ElementRange Intersect(const ElementRange& a, const ElementRange& b) {
   const int64_t begin = std::max(a.begin, b.begin);
-  return {begin, std::max(begin, std::min(a.end, b.end))};
+  const int64_t end = std::min(a.end, b.end);
+  return begin < end ? ElementRange{begin, end} : ElementRange{a.begin, a.begin};
 }
 
 }  // namespace

@@ -1,0 +1,168 @@
+// The interpreter of a schedule: enqueues its tasks on streams, in order, and waits for nothing but
+// the end of the step.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "comm/api/communicator.h"
+#include "kernels/api/kernel_backend.h"
+#include "kernels/host/host_adamw.h"
+#include "runtime/data/batch.h"
+#include "runtime/layers/head.h"
+#include "runtime/layers/layer_types.h"
+#include "runtime/optimizer/host_worker.h"
+#include "runtime/plan/schedule.h"
+#include "runtime/state/stores.h"
+
+namespace hearth {
+
+// What a step needs from outside.
+struct StepInput {
+  const StepBatch* batch = nullptr;  // micro_batches as many as the plan's; borrowed until the end
+  int64_t step = 0;                  // training: from 1, and the version its update gives weights
+  int64_t targets = 0;               // of all ranks; > 0
+  AdamwHyper hyper;                  // training
+};
+
+struct StepResult {
+  double loss_sum = 0;   // over the targets of all ranks; NaN when not representable
+  float grad_norm = 0;   // training
+  bool skipped = false;  // training: not finite, nothing was updated
+};
+
+struct ExecutorOptions {
+  int host_threads = 1;  // of the host optimizer
+  std::chrono::milliseconds step_timeout{std::chrono::hours(24)};
+};
+
+// Owns the memory of a rank. The backend, communicator, plan and spec must outlive it. Used by one
+// thread; after an exception it can only be destroyed.
+class Executor {
+ public:
+  Executor(KernelBackend& backend, Communicator& communicator, const Plan& plan,
+           const ModelSpec& spec, int rank, const ExecutorOptions& options);
+  ~Executor();
+
+  // Master weights and moments, for whoever fills or saves them between steps (host access: on
+  // devices whose memory is the host's; otherwise through Download and Upload).
+  const RankMemory& memory() const { return memory_; }
+  OptimizerStore& optimizer() { return optimizer_; }
+  GradientStore& gradients() { return gradients_; }
+
+  // Copies between a tensor of any tier and ordinary host memory of equal size; blocks.
+  void Download(const TensorView& source, void* destination);
+  void Upload(const void* source, const TensorView& destination);
+
+  // Makes the working weights from the master weights, as the update of `step` would have left
+  // them.
+  void Publish(int64_t step);
+  StepResult Train(const StepInput& input);
+  // Forward and backward; afterwards gradients() holds the sums over all ranks.
+  StepResult ComputeGradients(const StepInput& input);
+  // With the weights of input.step.
+  StepResult Evaluate(const StepInput& input);
+  // Forward of one micro-batch with the weights of `step`: row i of the result is position i's
+  // logits, [rows, vocab] f32.
+  std::vector<float> Logits(const MicroBatch& batch, int64_t step, int64_t first_row, int64_t rows);
+
+  const Schedule& schedule(Phase phase);
+  // Called after each task is enqueued, for progress; may be empty.
+  void set_task_hook(std::function<void(const Task&)> hook) { task_hook_ = std::move(hook); }
+
+ private:
+  void AllocateEvents(const Schedule& schedule);
+  StepResult Run(Phase phase, const StepInput& input);
+  void Enqueue(const Schedule& schedule, const Task& task);
+  void EnqueueOnHostOptimizer(const Task& task);
+  void Dispatch(const Task& task, Stream& stream);
+  void Synchronize();
+  void FillHostBatch(const StepBatch& batch);
+  void FillHostMicroBatch(const MicroBatch& batch, size_t index);
+
+  void BeginStep(Stream& stream);
+  void EndStep(Stream& stream);
+  void LoadBatch(const Task& task, Stream& stream);
+
+  // forward_tasks.cpp
+  LayerContext Context(Stream& stream) const;
+  SequenceViews Sequences(int micro_batch) const;
+  BlockWeights WeightsOf(int unit) const;
+  BlockGradients GradientsOf(int unit) const;
+  BlockViews ViewsOf(int layer) const;
+  HeadWeights HeadWeightsOf() const;
+  TensorView BatchView(const std::vector<BatchLayout>& layouts, const Arena& arena, int micro_batch,
+                       int64_t BatchLayout::*field) const;
+  int64_t ForwardNumber(int micro_batch) const;
+  int64_t WeightsVersion() const;
+  void Forward(const Task& task, Stream& stream);
+  void Head(const Task& task, Stream& stream);
+  void Recompute(const Task& task, Stream& stream);
+  void Backward(const Task& task, Stream& stream);
+  void ZeroGradients(const Task& task, Stream& stream);
+  std::vector<Lease> LeaseHeadGradients(int micro_batch);
+
+  // update_tasks.cpp
+  int64_t GradientVersion(int micro_batch) const;
+  int64_t FullGradientVersion() const;
+  void ReduceGradients(const Task& task, Stream& stream);
+  void GatherGradients(const Task& task, Stream& stream);
+  void SquareSum(const Task& task, Stream& stream);
+  void ReduceSums(Stream& stream);
+  void Clip(Stream& stream);
+  void MoveState(const Task& task, Stream& stream);
+  void GradientsToHost(const Task& task, Stream& stream);
+  void Update(const Task& task, Stream& stream);
+  void UpdateOnHost(const Task& task);
+  void WeightsToDevice(const Task& task, Stream& stream);
+  void CastMaster(const Task& task, Stream& stream);
+  void CastMasterOnHost(const Task& task);
+  void ReduceAmax(const Task& task, Stream& stream);
+  void QuantizeWeights(const Task& task, Stream& stream);
+  void GatherWeights(const Task& task, Stream& stream);
+  void TransposeWeights(const Task& task, Stream& stream);
+  // The reduced gradient of what this rank updates.
+  TensorView UpdatedGradient(int unit, const ElementRange& range) const;
+  AdamwArgs UpdateArgs(const Task& task) const;
+  bool Staged(int unit) const;
+  // Where an update puts its new weights: staging, or the working weights themselves.
+  TensorView NewWeights(const Task& task) const;
+  void StagedAmax(const Task& task, Stream& stream);
+  // `amax` by segment of the update, stored by FP8 matrix.
+  void StoreHostAmax(const Task& task, const std::vector<float>& amax) const;
+
+  KernelBackend& backend_;
+  Communicator& communicator_;
+  const Plan& plan_;
+  const ModelSpec& spec_;
+  const ExecutorOptions options_;
+  RankMemory memory_;
+  ParameterStore parameters_;
+  GradientStore gradients_;
+  ActivationStore activations_;
+  OptimizerStore optimizer_;
+
+  std::array<std::unique_ptr<Stream>, kStreamCount> streams_;  // none for the host optimizer
+  std::vector<std::unique_ptr<Event>> events_;                 // by task
+  // Values rise over the whole run: device streams to the host optimizer, and back.
+  std::array<std::unique_ptr<HostSignal>, kStreamCount> to_host_optimizer_;
+  std::unique_ptr<HostSignal> from_host_optimizer_;
+  std::array<uint32_t, kStreamCount> stream_values_{};
+  std::vector<uint32_t> task_values_;  // by task: what its completion sets
+  std::array<std::unique_ptr<Schedule>, 4> schedules_;
+  std::function<void(const Task&)> task_hook_;
+
+  Phase phase_ = Phase::kTrain;
+  StepInput input_;
+  int64_t weights_version_ = kNothing;
+  int64_t forward_count_ = 0;  // forwards before this step, for activation versions
+  bool failed_ = false;
+
+  std::unique_ptr<HostAdamw> host_adamw_;
+  std::unique_ptr<HostWorker> host_worker_;  // last: its thread uses the rest
+};
+
+}  // namespace hearth

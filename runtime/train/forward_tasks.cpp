@@ -1,0 +1,210 @@
+// The executor's tasks that compute: embedding, blocks and head, forward and backward.
+
+#include <algorithm>
+
+#include "kernels/core/check.h"
+#include "runtime/layers/block.h"
+#include "runtime/train/executor.h"
+
+namespace hearth {
+
+LayerContext Executor::Context(Stream& stream) const {
+  return {backend_, stream, spec_.config, plan_.precision};
+}
+
+SequenceViews Executor::Sequences(int micro_batch) const {
+  const auto& batch = memory_.layout.batch;
+  return {.positions = BatchView(batch, memory_.arena, micro_batch, &BatchLayout::positions),
+          .sequence_offsets =
+              BatchView(batch, memory_.arena, micro_batch, &BatchLayout::sequence_offsets),
+          .cos_sin = activations_.CosSin()};
+}
+
+BlockWeights Executor::WeightsOf(int unit) const {
+  const auto vector = [&](ParameterRole role) { return parameters_.Parameter(unit, role).values; };
+  const auto matrix = [&](ParameterRole role) {
+    const ParameterView view = parameters_.Parameter(unit, role);
+    return MatrixWeight{view.values, view.transposed, view.scale};
+  };
+  return {.norm1 = vector(ParameterRole::kNorm1),
+          .qkv = matrix(ParameterRole::kQkvWeight),
+          .qkv_bias = vector(ParameterRole::kQkvBias),
+          .q_norm = vector(ParameterRole::kQNorm),
+          .k_norm = vector(ParameterRole::kKNorm),
+          .o = matrix(ParameterRole::kOWeight),
+          .norm2 = vector(ParameterRole::kNorm2),
+          .gate_up = matrix(ParameterRole::kGateUpWeight),
+          .down = matrix(ParameterRole::kDownWeight)};
+}
+
+BlockGradients Executor::GradientsOf(int unit) const {
+  const auto view = [&](ParameterRole role) { return gradients_.Parameter(unit, role); };
+  return {.norm1 = view(ParameterRole::kNorm1),
+          .qkv = view(ParameterRole::kQkvWeight),
+          .qkv_bias = view(ParameterRole::kQkvBias),
+          .q_norm = view(ParameterRole::kQNorm),
+          .k_norm = view(ParameterRole::kKNorm),
+          .o = view(ParameterRole::kOWeight),
+          .norm2 = view(ParameterRole::kNorm2),
+          .gate_up = view(ParameterRole::kGateUpWeight),
+          .down = view(ParameterRole::kDownWeight)};
+}
+
+BlockViews Executor::ViewsOf(int layer) const {
+  BlockViews views;
+  for (int i = 0; i < kBlockTensorCount; ++i) {
+    const auto tensor = static_cast<BlockTensor>(i);
+    views[tensor] = activations_.Block(layer, tensor);
+  }
+  return views;
+}
+
+HeadWeights Executor::HeadWeightsOf() const {
+  const ParameterSpec& matrix = spec_.HeadMatrix();
+  return {.norm = parameters_.Parameter(spec_.head_unit(), ParameterRole::kFinalNorm).values,
+          .matrix = parameters_.Parameter(matrix.unit, matrix.role).values};
+}
+
+int64_t Executor::ForwardNumber(int micro_batch) const { return forward_count_ + micro_batch; }
+
+// Training works with the weights that the step before left.
+int64_t Executor::WeightsVersion() const { return weights_version_; }
+
+void Executor::ZeroGradients(const Task& task, Stream& stream) {
+  const Lease lease = gradients_.Write(task.unit, kNothing);
+  const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
+  backend_.Zero(stream, {.destination = gradients_.Range(task.unit, {0, unit.elements})});
+  const TensorView shard = gradients_.ShardSum(task.unit);
+  if (shard && task.micro_batch == 0) backend_.Zero(stream, {.destination = shard});
+}
+
+void Executor::Forward(const Task& task, Stream& stream) {
+  const Lease weights = parameters_.Read(task.unit, WeightsVersion());
+  if (task.unit == spec_.embedding_unit()) {
+    backend_.EmbeddingForward(
+        stream, {.tokens = BatchView(memory_.layout.batch, memory_.arena, task.micro_batch,
+                                     &BatchLayout::tokens),
+                 .table = parameters_.Parameter(task.unit, ParameterRole::kEmbedding).values,
+                 .out = activations_.Boundary(0)});
+    return;
+  }
+  const int layer = spec_.units[static_cast<size_t>(task.unit)].layer;
+  const Lease kept = activations_.Write(layer, ForwardNumber(task.micro_batch));
+  BlockForward(Context(stream), WeightsOf(task.unit), Sequences(task.micro_batch), ViewsOf(layer));
+}
+
+std::vector<Lease> Executor::LeaseHeadGradients(int micro_batch) {
+  std::vector<Lease> leases;
+  leases.push_back(gradients_.Write(spec_.head_unit(), GradientVersion(micro_batch)));
+  // A tied head adds to the embedding's gradient, which is complete only behind the embedding's own
+  // backward.
+  if (spec_.HeadMatrix().unit != spec_.head_unit()) {
+    leases.push_back(gradients_.Write(spec_.HeadMatrix().unit, kNothing));
+  }
+  return leases;
+}
+
+void Executor::Head(const Task& task, Stream& stream) {
+  const ParameterSpec& matrix = spec_.HeadMatrix();
+  const Lease weights = parameters_.Read(task.unit, WeightsVersion());
+  const Lease matrix_weights = parameters_.Read(matrix.unit, WeightsVersion());
+  const bool training = phase_ != Phase::kEvaluate;
+  std::vector<Lease> gradient_leases;
+  if (training) gradient_leases = LeaseHeadGradients(task.micro_batch);
+  const HeadLayout& head = memory_.layout.head;
+  const WordLayout& words = memory_.layout.words;
+  const int64_t n = plan_.tokens_per_micro_batch, c = spec_.config.hidden_size;
+  const DType storage = plan_.precision.storage;
+  const Arena& arena = memory_.arena;
+  HeadViews views{
+      .input = activations_.Boundary(static_cast<int>(spec_.config.num_layers)),
+      .rstd = arena.View(head.rstd, DType::kF32, {n}),
+      .normed = arena.View(head.normed, storage, {n, c}),
+      .targets = BatchView(memory_.layout.batch, arena, task.micro_batch, &BatchLayout::targets),
+      .logits =
+          arena.View(head.logits, storage, {plan_.head_chunk_tokens, spec_.padded_vocab_size()}),
+      .losses = arena.View(head.losses, DType::kF32, {n}),
+      .loss_sum = memory_.slab.View(words.sums + kFixedPointWords * int64_t{8}, DType::kI64,
+                                    {kFixedPointWords}),
+      .workspace = activations_.Workspace()};
+  HeadGradients gradients;
+  if (training) {
+    views.gradient_scale = arena.View(words.gradient_scale, DType::kF32, {1});
+    views.d_normed = arena.View(head.d_normed, storage, {n, c});
+    views.d_input = activations_.DStream();
+    gradients = {.norm = gradients_.Parameter(task.unit, ParameterRole::kFinalNorm),
+                 .matrix = gradients_.Parameter(matrix.unit, matrix.role)};
+  }
+  RunHead(Context(stream), HeadWeightsOf(), gradients, views,
+          {.slab_tokens = plan_.numeric.head_slab_tokens, .z_loss = plan_.z_loss});
+}
+
+void Executor::Recompute(const Task& task, Stream& stream) {
+  const int layer = spec_.units[static_cast<size_t>(task.unit)].layer;
+  const Lease weights = parameters_.Read(task.unit, WeightsVersion());
+  const Lease kept = activations_.Read(layer, ForwardNumber(task.micro_batch));
+  RunSegment(Context(stream), task.segment, WeightsOf(task.unit), Sequences(task.micro_batch),
+             ViewsOf(layer), ScaleMode::kGiven);
+}
+
+void Executor::Backward(const Task& task, Stream& stream) {
+  const Lease gradients = gradients_.Write(task.unit, GradientVersion(task.micro_batch));
+  if (task.unit == spec_.embedding_unit()) {
+    backend_.EmbeddingBackward(
+        stream, {.tokens = BatchView(memory_.layout.batch, memory_.arena, task.micro_batch,
+                                     &BatchLayout::tokens),
+                 .d_out = activations_.DStream(),
+                 .d_table = gradients_.Parameter(task.unit, ParameterRole::kEmbedding),
+                 .workspace = activations_.Workspace()});
+    return;
+  }
+  const int layer = spec_.units[static_cast<size_t>(task.unit)].layer;
+  const Lease weights = parameters_.Read(task.unit, WeightsVersion());
+  const Lease kept = activations_.Read(layer, ForwardNumber(task.micro_batch));
+  BlockBackward(Context(stream), WeightsOf(task.unit), GradientsOf(task.unit),
+                Sequences(task.micro_batch), ViewsOf(layer), activations_.Workspace());
+}
+
+std::vector<float> Executor::Logits(const MicroBatch& batch, int64_t step, int64_t first_row,
+                                    int64_t rows) {
+  CHECK(step == weights_version_, "logits of step {}, the weights are of step {}", step,
+        weights_version_);
+  FillHostMicroBatch(batch, 0);
+  Stream& stream = *streams_[static_cast<size_t>(StreamId::kCompute)];
+  LoadBatch({.kind = TaskKind::kLoadBatch, .micro_batch = 0}, stream);
+  phase_ = Phase::kEvaluate;
+  for (int unit = 0; unit < spec_.head_unit(); ++unit) {
+    Forward({.kind = TaskKind::kForward, .unit = unit, .micro_batch = 0}, stream);
+  }
+  const HeadLayout& head = memory_.layout.head;
+  const int64_t c = spec_.config.hidden_size, vocab = spec_.padded_vocab_size();
+  const DType storage = plan_.precision.storage;
+  const TensorView input = activations_.Boundary(static_cast<int>(spec_.config.num_layers));
+  const TensorView logits =
+      memory_.arena.View(head.logits, storage, {plan_.head_chunk_tokens, vocab});
+  std::vector<float> result(static_cast<size_t>(rows * spec_.config.vocab_size));
+  std::vector<std::byte> chunk_bytes(static_cast<size_t>(logits.bytes()));
+  for (int64_t begin = first_row; begin < first_row + rows; begin += plan_.head_chunk_tokens) {
+    const int64_t count = std::min(plan_.head_chunk_tokens, first_row + rows - begin);
+    const TensorView part = logits.Rows(0, count);
+    HeadLogits(Context(stream), HeadWeightsOf(),
+               {.input = input.Rows(begin, count),
+                .rstd = memory_.arena.View(head.rstd, DType::kF32, {count}),
+                .normed = memory_.arena.View(head.normed, storage, {count, c}),
+                .logits = part});
+    stream.Synchronize(options_.step_timeout);
+    Download(part, chunk_bytes.data());
+    const TensorView host(chunk_bytes.data(), storage, {count, vocab});
+    for (int64_t row = 0; row < count; ++row) {
+      for (int64_t column = 0; column < spec_.config.vocab_size; ++column) {
+        const int64_t from = row * vocab + column;
+        result[static_cast<size_t>((begin - first_row + row) * spec_.config.vocab_size + column)] =
+            storage == DType::kF32 ? host.as<float>()[from] : ToFloat(host.as<BFloat16>()[from]);
+      }
+    }
+  }
+  ++forward_count_;
+  return result;
+}
+
+}  // namespace hearth

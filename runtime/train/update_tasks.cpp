@@ -1,0 +1,279 @@
+// The executor's tasks behind the backward: reductions, clipping, the optimizer, new weights.
+
+#include <algorithm>
+#include <cstddef>
+
+#include "kernels/core/check.h"
+#include "runtime/train/executor.h"
+
+namespace hearth {
+
+namespace {
+
+std::vector<AdamwSegment> SegmentsOf(const ModelSpec& spec, int unit, const ElementRange& range) {
+  std::vector<AdamwSegment> segments;
+  for (const ParameterPiece& piece : PiecesOf(spec, unit, range)) {
+    segments.push_back({.begin = piece.range_begin,
+                        .count = piece.count,
+                        .first_element = piece.first_element,
+                        .tensor_id = static_cast<uint32_t>(piece.parameter->tensor_id),
+                        .decay = piece.parameter->decay});
+  }
+  return segments;
+}
+
+}  // namespace
+
+bool Executor::Staged(int unit) const {
+  return plan_.precision.fp8 && spec_.units[static_cast<size_t>(unit)].matmul_elements > 0;
+}
+
+int64_t Executor::GradientVersion(int micro_batch) const {
+  return input_.step * plan_.micro_batches + micro_batch;
+}
+
+int64_t Executor::FullGradientVersion() const {
+  return GradientVersion(static_cast<int>(plan_.micro_batches) - 1);
+}
+
+void Executor::ReduceGradients(const Task& task, Stream& stream) {
+  const Lease lease = gradients_.Read(task.unit, GradientVersion(task.micro_batch));
+  const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
+  ReduceScatterArgs args{.dtype = plan_.precision.gradient};
+  for (int rank = 0; rank < plan_.world; ++rank) {
+    args.ranges.push_back(gradients_.Slab(task.unit, plan_.Shard(unit, rank)));
+  }
+  const TensorView sum = gradients_.ShardSum(task.unit);
+  args.out = sum ? sum : gradients_.Range(task.unit, task.elements);
+  args.accumulate = static_cast<bool>(sum);
+  communicator_.ReduceScatter(stream, args);
+}
+
+void Executor::GatherGradients(const Task& task, Stream& stream) {
+  const Lease lease = gradients_.Write(task.unit, FullGradientVersion());
+  const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
+  const TensorView sum = gradients_.ShardSum(task.unit);
+  if (sum && task.elements.count() > 0) {
+    backend_.Copy(stream,
+                  {.source = sum, .destination = gradients_.Range(task.unit, task.elements)});
+  }
+  AllGatherArgs args;
+  for (int rank = 0; rank < plan_.world; ++rank) {
+    args.ranges.push_back(gradients_.Slab(task.unit, plan_.Shard(unit, rank)));
+  }
+  communicator_.AllGather(stream, args);
+}
+
+void Executor::SquareSum(const Task& task, Stream& stream) {
+  if (task.elements.count() == 0) return;
+  const Lease lease = gradients_.Read(task.unit, FullGradientVersion());
+  const TensorView sum = gradients_.ShardSum(task.unit);
+  backend_.AddFixedPoint(stream, {.input = sum ? sum : gradients_.Range(task.unit, task.elements),
+                                  .terms = SumTerms::kSquaredBlocks,
+                                  .sum = memory_.slab.View(memory_.layout.words.sums, DType::kI64,
+                                                           {kFixedPointWords})});
+}
+
+void Executor::ReduceSums(Stream& stream) {
+  communicator_.AllReduce(
+      stream, {.dtype = DType::kI64,
+               .op = AllReduceOp::kSum,
+               .range = {memory_.layout.words.sums, 2 * kFixedPointWords * int64_t{8}}});
+}
+
+void Executor::Clip(Stream& stream) {
+  const WordLayout& words = memory_.layout.words;
+  const TensorView control = memory_.arena.View(words.control, DType::kI32, {2});
+  backend_.Clip(stream, {.sum = memory_.slab.View(words.sums, DType::kI64, {kFixedPointWords}),
+                         .losses = memory_.slab.View(words.sums + kFixedPointWords * int64_t{8},
+                                                     DType::kI64, {kFixedPointWords}),
+                         .max_norm = static_cast<float>(plan_.max_grad_norm),
+                         .norm = memory_.arena.View(words.norm, DType::kF32, {1}),
+                         .control = control});
+  // The host optimizer reads its own copy, and so does the end of the step.
+  backend_.Copy(stream, {.source = control,
+                         .destination = memory_.host.View(
+                             words.host + static_cast<int64_t>(offsetof(StepWords, clip_factor)),
+                             DType::kI32, {2})});
+}
+
+void Executor::MoveState(const Task& task, Stream& stream) {
+  for (StateKind kind : {StateKind::kMaster, StateKind::kM, StateKind::kV}) {
+    if (optimizer_.HomeTier(kind) != Tier::kHost || task.elements.count() == 0) continue;
+    const TensorView home = optimizer_.Home(task.unit, kind);
+    const TensorView staged = optimizer_.OnDevice(task.unit, kind, task.slot);
+    const bool fetch = task.kind == TaskKind::kFetchState;
+    backend_.Copy(stream, {.source = fetch ? home : staged, .destination = fetch ? staged : home});
+  }
+}
+
+TensorView Executor::UpdatedGradient(int unit, const ElementRange& range) const {
+  const TensorView sum = gradients_.ShardSum(unit);
+  return sum && plan_.zero_stage > 0 ? sum : gradients_.Range(unit, range);
+}
+
+void Executor::GradientsToHost(const Task& task, Stream& stream) {
+  const Lease lease = gradients_.Read(task.unit, FullGradientVersion());
+  if (task.elements.count() == 0) return;
+  backend_.Copy(stream, {.source = UpdatedGradient(task.unit, task.elements),
+                         .destination = optimizer_.HostGradients(task.unit, task.slot)});
+}
+
+TensorView Executor::NewWeights(const Task& task) const {
+  return Staged(task.unit) ? optimizer_.StagedWeights(task.unit, task.slot)
+                           : parameters_.Dense(task.unit, task.elements);
+}
+
+AdamwArgs Executor::UpdateArgs(const Task& task) const {
+  return {.hyper = input_.hyper, .segments = SegmentsOf(spec_, task.unit, task.elements)};
+}
+
+void Executor::Update(const Task& task, Stream& stream) {
+  const Lease gradients = gradients_.Read(task.unit, FullGradientVersion());
+  const Lease weights = parameters_.Write(task.unit, input_.step);
+  if (task.elements.count() > 0) {
+    AdamwArgs args = UpdateArgs(task);
+    args.master = optimizer_.OnDevice(task.unit, StateKind::kMaster, task.slot);
+    args.m = optimizer_.OnDevice(task.unit, StateKind::kM, task.slot);
+    args.v = optimizer_.OnDevice(task.unit, StateKind::kV, task.slot);
+    args.gradient = UpdatedGradient(task.unit, task.elements);
+    args.control = memory_.arena.View(memory_.layout.words.control, DType::kI32, {2});
+    args.weight = NewWeights(task);
+    backend_.Adamw(stream, args);
+  }
+  StagedAmax(task, stream);
+}
+
+void Executor::UpdateOnHost(const Task& task) {
+  if (task.elements.count() == 0) return;
+  AdamwArgs args = UpdateArgs(task);
+  args.master = optimizer_.Home(task.unit, StateKind::kMaster);
+  args.m = optimizer_.Home(task.unit, StateKind::kM);
+  args.v = optimizer_.Home(task.unit, StateKind::kV);
+  args.gradient = optimizer_.HostGradients(task.unit, task.slot);
+  args.control = memory_.host.View(
+      memory_.layout.words.host + static_cast<int64_t>(offsetof(StepWords, clip_factor)),
+      DType::kI32, {2});
+  args.weight = optimizer_.HostWeights(task.unit, task.slot);
+  std::vector<float> amax(args.segments.size(), 0.0f);
+  host_adamw_->Update(args, amax);
+  StoreHostAmax(task, amax);
+}
+
+void Executor::StoreHostAmax(const Task& task, const std::vector<float>& amax) const {
+  if (!Staged(task.unit)) return;
+  float* matrices = optimizer_.HostAmax(task.unit, task.slot).as<float>();
+  std::fill(matrices, matrices + CountFp8(spec_, task.unit), 0.0f);
+  const std::vector<ParameterPiece> pieces = PiecesOf(spec_, task.unit, task.elements);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    if (pieces[i].fp8_index >= 0) matrices[pieces[i].fp8_index] = amax[i];
+  }
+}
+
+void Executor::CastMasterOnHost(const Task& task) {
+  if (task.elements.count() == 0) return;
+  AdamwArgs args = UpdateArgs(task);
+  args.master = optimizer_.Home(task.unit, StateKind::kMaster);
+  args.weight = optimizer_.HostWeights(task.unit, task.slot);
+  std::vector<float> amax(args.segments.size(), 0.0f);
+  host_adamw_->RoundMaster(args, amax);
+  StoreHostAmax(task, amax);
+}
+
+void Executor::WeightsToDevice(const Task& task, Stream& stream) {
+  const Lease weights = parameters_.Write(task.unit, input_.step);
+  if (Staged(task.unit)) {
+    // A rank without a piece of a matrix contributes zero to its amax.
+    if (task.elements.count() == 0) {
+      backend_.Zero(stream, {.destination = parameters_.Amax(task.unit)});
+      return;
+    }
+    backend_.Copy(stream, {.source = optimizer_.HostAmax(task.unit, task.slot),
+                           .destination = parameters_.Amax(task.unit)});
+  }
+  if (task.elements.count() == 0) return;
+  backend_.Copy(stream, {.source = optimizer_.HostWeights(task.unit, task.slot),
+                         .destination = NewWeights(task)});
+}
+
+void Executor::CastMaster(const Task& task, Stream& stream) {
+  const Lease weights = parameters_.Write(task.unit, input_.step);
+  if (task.elements.count() > 0) {
+    const TensorView master = optimizer_.OnDevice(task.unit, StateKind::kMaster, task.slot);
+    const TensorView out = NewWeights(task);
+    if (master.dtype() == out.dtype()) {
+      backend_.Copy(stream, {.source = master, .destination = out});
+    } else {
+      backend_.Cast(stream, {.source = master, .destination = out});
+    }
+  }
+  StagedAmax(task, stream);
+}
+
+void Executor::StagedAmax(const Task& task, Stream& stream) {
+  if (!Staged(task.unit)) return;
+  const TensorView amax = parameters_.Amax(task.unit);
+  backend_.Zero(stream, {.destination = amax});
+  if (task.elements.count() == 0) return;
+  const TensorView staged = optimizer_.StagedWeights(task.unit, task.slot);
+  for (const ParameterPiece& piece : PiecesOf(spec_, task.unit, task.elements)) {
+    if (piece.fp8_index < 0) continue;
+    backend_.Amax(stream, {.input = staged.Rows(piece.range_begin, piece.count),
+                           .amax = amax.Rows(piece.fp8_index, 1),
+                           .accumulate = true});
+  }
+}
+
+void Executor::ReduceAmax(const Task& task, Stream& stream) {
+  communicator_.AllReduce(
+      stream,
+      {.dtype = DType::kF32, .op = AllReduceOp::kMax, .range = parameters_.AmaxSlab(task.unit)});
+}
+
+void Executor::QuantizeWeights(const Task& task, Stream& stream) {
+  const Lease weights = parameters_.Write(task.unit, input_.step);
+  const TensorView scales = parameters_.Scales(task.unit);
+  backend_.ScaleFromAmax(
+      stream, {.amax = parameters_.Amax(task.unit), .scales = scales, .format = DType::kF8E4M3});
+  if (task.elements.count() == 0) return;
+  const TensorView staged = optimizer_.StagedWeights(task.unit, task.slot);
+  for (const ParameterPiece& piece : PiecesOf(spec_, task.unit, task.elements)) {
+    if (piece.fp8_index < 0) continue;
+    const int64_t begin = task.elements.begin + piece.range_begin;
+    backend_.Quantize(
+        stream, {.input = staged.Rows(piece.range_begin, piece.count).Reshape({1, piece.count}),
+                 .output = {.values = parameters_.Fp8Values(task.unit, {begin, begin + piece.count})
+                                          .Reshape({1, piece.count}),
+                            .scale = scales.Rows(piece.fp8_index, 1).Reshape({4}),
+                            .mode = ScaleMode::kGiven}});
+  }
+  const ElementRange dense = parameters_.DensePart(task.unit, task.elements);
+  if (dense.count() == 0) return;
+  backend_.Copy(stream, {.source = staged.Rows(dense.begin - task.elements.begin, dense.count()),
+                         .destination = parameters_.Dense(task.unit, dense)});
+}
+
+void Executor::GatherWeights(const Task& task, Stream& stream) {
+  const Lease weights = parameters_.Write(task.unit, input_.step);
+  const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
+  AllGatherArgs fp8, dense;
+  for (int rank = 0; rank < plan_.world; ++rank) {
+    const ElementRange shard = plan_.Shard(unit, rank);
+    fp8.ranges.push_back(parameters_.Fp8Slab(task.unit, parameters_.Fp8Part(task.unit, shard)));
+    dense.ranges.push_back(
+        parameters_.DenseSlab(task.unit, parameters_.DensePart(task.unit, shard)));
+  }
+  if (Staged(task.unit)) communicator_.AllGather(stream, fp8);
+  communicator_.AllGather(stream, dense);
+}
+
+void Executor::TransposeWeights(const Task& task, Stream& stream) {
+  const Lease weights = parameters_.Write(task.unit, input_.step);
+  for (const ParameterSpec& parameter : spec_.UnitParameters(task.unit)) {
+    if (!parameter.fp8) continue;
+    const ParameterView view = parameters_.Parameter(task.unit, parameter.role);
+    backend_.Transpose(stream, {.input = view.values, .output = view.transposed});
+  }
+}
+
+}  // namespace hearth

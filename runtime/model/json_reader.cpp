@@ -282,7 +282,8 @@ std::string JsonDocument::Place(int64_t line, int64_t column) const {
 }
 
 void JsonDocument::Fail(int64_t line, int64_t column, std::string_view what_and_remedy) const {
-  const std::string message = fmt::format("{}: error: {}", Place(line, column), what_and_remedy);
+  const std::string message =
+      fmt::format("{}: error: {}", Place(line, column), OneLine(what_and_remedy));
   if (refusal_ == JsonRefusal::kIoError) throw IoError(message);
   throw ConfigError(message);
 }
@@ -309,6 +310,14 @@ JsonDocument JsonDocument::Parse(std::string_view text, std::string file, const 
 JsonDocument JsonDocument::ReadFile(const std::filesystem::path& file, const JsonLimits& limits,
                                     JsonRefusal refusal) {
   return Parse(ReadTextFile(file, limits.max_bytes), file.string(), limits, refusal);
+}
+
+std::string OneLine(std::string_view text) {
+  std::string printable(text);
+  for (char& c : printable) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return printable;
 }
 
 std::string ReadTextFile(const std::filesystem::path& file, int64_t max_bytes) {

@@ -103,6 +103,9 @@ class JsonDocument {
   JsonRefusal refusal_;
 };
 
+// `text` with control characters replaced, so that a hostile name cannot break a message.
+std::string OneLine(std::string_view text);
+
 // The file's bytes; IoError when it is not a regular file, unreadable or larger than `max_bytes`.
 std::string ReadTextFile(const std::filesystem::path& file, int64_t max_bytes);
 

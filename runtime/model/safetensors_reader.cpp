@@ -145,7 +145,7 @@ SafetensorsFile::~SafetensorsFile() {
 }
 
 void SafetensorsFile::Fail(const std::string& what_and_remedy) const {
-  throw IoError(fmt::format("{}: error: {}", path_.string(), what_and_remedy));
+  throw IoError(fmt::format("{}: error: {}", path_.string(), OneLine(what_and_remedy)));
 }
 
 void SafetensorsFile::ReadHeader() {

@@ -69,7 +69,7 @@ WeightSource::WeightSource(const std::filesystem::path& folder, const ModelSpec&
 }
 
 void WeightSource::Fail(const std::string& what_and_remedy) const {
-  throw ConfigError(fmt::format("{}: error: {}", folder_.string(), what_and_remedy));
+  throw ConfigError(fmt::format("{}: error: {}", folder_.string(), OneLine(what_and_remedy)));
 }
 
 void WeightSource::OpenShards(const std::filesystem::path& index_file) {

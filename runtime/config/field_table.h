@@ -43,7 +43,7 @@ const Field* FindLeaf(std::string_view leaf);
 bool IsSection(std::string_view path);
 
 // What to do about a key nobody knows, found under `section` ("" for the top level): the nearest
-// key, the section it belongs to, or what Hearth calls the same thing. "; "-less and never empty.
+// key, the section it belongs to, or what Hearth calls the same thing. Never empty.
 std::string KeyAdvice(std::string_view section, std::string_view key);
 
 // Reads `text` as an override or the planner gives it. `place` starts the message of a failure.

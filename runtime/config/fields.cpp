@@ -120,7 +120,7 @@ void AddTraining(std::vector<Field>& table) {
            "sequences per step over all ranks; not with gradient_accumulation_steps");
   rows.Add("gradient_accumulation_steps", &TrainingSection::gradient_accumulation_steps,
            NullOr(IntegerCodec(kSequences)), "micro-batches per step and rank");
-  rows.Add("max_grad_norm", &TrainingSection::max_grad_norm, NumberCodec({.min = 0, .max = 1e30}),
+  rows.Add("max_grad_norm", &TrainingSection::max_grad_norm, NumberCodec({.min = 0}),
            "the gradient's norm is clipped to this; 0: no clipping");
   rows.Add("clip_mode", &TrainingSection::clip_mode, EnumCodec<ClipMode>{},
            "exact: by the norm of the whole gradient");

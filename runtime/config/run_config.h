@@ -1,5 +1,5 @@
 // A run's configuration as the rest of Hearth reads it: one struct per section of run.yaml, one
-// member per key, under the key's own name. The values given here are the defaults; field_table.cpp
+// member per key, under the key's own name. The values given here are the defaults; fields.cpp
 // lists every key's text form, range and meaning. A RunConfig that comes out of resolved_config.h
 // is valid.
 #pragma once

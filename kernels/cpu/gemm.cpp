@@ -52,7 +52,7 @@ Tiling MakeTiling(const GemmShape& shape, bool converted) {
   }
   // Few rows: cut the columns too, as long as a tile stays worth a task.
   const int64_t row_tiles = DivUp(shape.m, tiling.rows);
-  const int64_t rows = std::min(tiling.rows, shape.m);
+  const int64_t rows = std::clamp<int64_t>(shape.m, 1, tiling.rows);
   int64_t columns = DivUp(shape.n * row_tiles, kWantedTiles);
   columns = std::max(columns, DivUp(kSmallestTileFlops, 2 * rows * shape.k));
   if (converted) columns = std::min(columns, kLargestConvertedColumns);
@@ -108,6 +108,7 @@ class GemmRun {
   }
 
   void Run() {
+    if (shape_.m == 0) return;
     for (int64_t begin = 0; begin < shape_.n; begin += tiling_.panel_columns) {
       RunPanel({begin, std::min(shape_.n, begin + tiling_.panel_columns)});
     }

@@ -1,5 +1,7 @@
 #include "tests/support/kernel_test.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -249,6 +251,8 @@ double SumError(int64_t terms, double magnitude) {
   const double n = static_cast<double>(terms + 2) * UnitRoundoff(DType::kF32);
   return n / (1 - n) * magnitude;
 }
+
+bool UnderThreadSanitizer() { return dlsym(RTLD_DEFAULT, "__tsan_init") != nullptr; }
 
 void ExpectWithin(const std::vector<double>& actual, const std::vector<double>& expected,
                   const std::vector<double>& bound, std::string_view what) {

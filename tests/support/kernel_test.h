@@ -114,6 +114,9 @@ class KernelTest : public testing::TestWithParam<std::string> {
   Random random_;
 };
 
+// Where every byte read costs several bytes of shadow memory.
+bool UnderThreadSanitizer();
+
 inline auto BackendsUnderTest() { return testing::ValuesIn(AvailableBackends()); }
 
 }  // namespace hearth::test

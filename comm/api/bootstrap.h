@@ -13,7 +13,7 @@ namespace hearth {
 using Bytes = std::vector<std::byte>;
 
 struct BootstrapOptions {
-  // Until every rank has started.
+  // Until every rank has started; at the end, until every rank has come to it.
   std::chrono::milliseconds init_timeout{300'000};
   // Of each later call: how long it may go without hearing from a rank it needs.
   std::chrono::milliseconds collective_timeout{100'000};

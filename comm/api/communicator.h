@@ -50,7 +50,8 @@ struct BroadcastArgs {
   int root = 0;
 };
 
-// Every rank calls the same collectives in the same order. A call enqueues on `stream` and returns;
+// Every rank calls the same collectives in the same order, from one host thread at a time. A call
+// enqueues on `stream` and returns;
 // the result may be read by later work of that stream. When nothing moves for the time-out after
 // this rank is ready, Stream::Synchronize throws a CommError that names the operation, its number
 // and the ranks waited for; every later collective of the communicator fails with the same error.

@@ -55,15 +55,12 @@ MpiBootstrap::MpiBootstrap(const BootstrapOptions& options)
 }
 
 MpiBootstrap::~MpiBootstrap() {
-  if (failed_ || std::uncaught_exceptions() > exceptions_at_start_) {
-    // Freeing a communicator may wait for the others too.
-    static_cast<void>(transport_.release());
-    return;
-  }
-  ExitAfter guard(options_.collective_timeout, kExitRankLost,
+  if (failed_ || std::uncaught_exceptions() > exceptions_at_start_) return;
+  // Ranks end at different times (one may still export), as they start at different times.
+  ExitAfter guard(options_.init_timeout, kExitRankLost,
                   Format("rank {}: MPI did not end within {} ms: another rank does not come to "
                          "the end",
-                         rank(), options_.collective_timeout.count()));
+                         rank(), options_.init_timeout.count()));
   transport_.reset();
   if (owns_mpi_) MPI_Finalize();
 }

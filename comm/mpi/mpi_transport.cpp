@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <exception>
 #include <set>
 
 #include "comm/mpi/patience.h"
@@ -42,7 +43,8 @@ void CheckMpi(int result, std::string_view call) {
   if (result != MPI_SUCCESS) throw CommError(Format("{}: {}", call, ErrorText(result)));
 }
 
-MpiTransport::MpiTransport(std::chrono::milliseconds timeout) : timeout_(timeout) {
+MpiTransport::MpiTransport(std::chrono::milliseconds timeout)
+    : timeout_(timeout), exceptions_at_start_(std::uncaught_exceptions()) {
   CheckMpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   CheckMpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
   CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &world_), "MPI_Comm_size");
@@ -61,7 +63,10 @@ MpiTransport::MpiTransport(std::chrono::milliseconds timeout) : timeout_(timeout
   CheckMpi(MPI_Comm_set_errhandler(communicator_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
 }
 
-MpiTransport::~MpiTransport() { MPI_Comm_free(&communicator_); }
+MpiTransport::~MpiTransport() {
+  if (failed_ || std::uncaught_exceptions() > exceptions_at_start_) return;
+  MPI_Comm_free(&communicator_);
+}
 
 void MpiTransport::Exchange(const ExchangeArgs& args) {
   Pending pending;
@@ -69,6 +74,7 @@ void MpiTransport::Exchange(const ExchangeArgs& args) {
     Post(args, pending);
     PollUntilDone(pending);
   } catch (...) {
+    failed_ = true;
     for (size_t i = 0; i < pending.requests.size(); ++i) {
       if (pending.requests[i] == MPI_REQUEST_NULL) continue;
       if (i < pending.receives) MPI_Cancel(&pending.requests[i]);

@@ -20,6 +20,8 @@ class MpiTransport final : public Transport {
  public:
   // Collective over all processes of the job, which has MPI_THREAD_MULTIPLE.
   explicit MpiTransport(std::chrono::milliseconds timeout);
+  // After a failure and while an exception unwinds, MPI keeps what it has: freeing it may wait for
+  // ranks that are gone.
   ~MpiTransport() override;
 
   int rank() const override { return rank_; }
@@ -42,9 +44,11 @@ class MpiTransport final : public Transport {
   void CheckStatus(const Pending& pending, size_t index, const MPI_Status& status) const;
 
   const std::chrono::milliseconds timeout_;
+  const int exceptions_at_start_;
   MPI_Comm communicator_ = MPI_COMM_NULL;
   int rank_ = 0;
   int world_ = 1;
+  bool failed_ = false;
   std::atomic<bool> cancelled_{false};
 };
 

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace hearth {
@@ -11,16 +12,21 @@ namespace {
 // A peer that computes as fast as this rank answers within a few polls; each yield costs about a
 // microsecond.
 constexpr int kYields = 200;
-constexpr std::chrono::microseconds kSleep{50};
+// Later the sleeps are a small part of what has been waited for already, so they cost little time
+// when it ends and few cycles until then.
+constexpr std::chrono::microseconds kShortestSleep{50};
+constexpr std::chrono::microseconds kLongestSleep{500};
+constexpr int kSleepPart = 64;
 
 }  // namespace
 
 void Backoff::Pause() {
   if (++polls_ <= kYields) {
     std::this_thread::yield();
-  } else {
-    std::this_thread::sleep_for(kSleep);
+    return;
   }
+  const auto part = std::chrono::duration_cast<std::chrono::microseconds>(waited()) / kSleepPart;
+  std::this_thread::sleep_for(std::clamp(part, kShortestSleep, kLongestSleep));
 }
 
 void Backoff::Reset() {

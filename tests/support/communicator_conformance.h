@@ -2,6 +2,7 @@
 // same case at the same time.
 #pragma once
 
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,10 @@ struct ConformanceCase {
   std::string name;
   void (*run)(const ConformanceRank& rank);
 };
+// For GoogleTest's messages.
+inline std::ostream& operator<<(std::ostream& out, const ConformanceCase& test) {
+  return out << test.name;
+}
 
 // Results are compared bit by bit with a serial oracle in rank order.
 const std::vector<ConformanceCase>& CommunicatorCases();

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <stdexcept>
+#include <string>
 #include <tuple>
 
 #include "tests/support/communicator_conformance.h"
@@ -14,6 +16,8 @@ TEST_P(InprocConformance, Holds) {
   const auto& [test, ranks] = GetParam();
   RunInprocWorld({.ranks = ranks}, [run = test.run](InprocRank& rank) {
     run({.kind = "inproc", .bootstrap = rank.bootstrap, .backend = rank.backend});
+    // The others would wait for what this rank left out.
+    if (HasFatalFailure()) throw std::runtime_error("a rank failed");
   });
 }
 

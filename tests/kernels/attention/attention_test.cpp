@@ -1,0 +1,285 @@
+#include "kernels/api/attention.h"
+
+#include <cmath>
+#include <functional>
+
+#include "kernels/api/workspace.h"
+#include "tests/kernels/attention/attention_oracle.h"
+#include "tests/support/kernel_test.h"
+
+namespace hearth::test {
+namespace {
+
+// Sequences longer than a block, of one token, empty and short; an unused tail of offsets; padding.
+AttentionCase Ragged(DType dtype, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+  return {.shape = {.heads = heads,
+                    .kv_heads = kv_heads,
+                    .head_dim = head_dim,
+                    .softmax_scale = 1.0f / std::sqrt(static_cast<float>(head_dim))},
+          .offsets = {0, 70, 71, 71, 201, 204, 204, 204},
+          .tokens = 211,
+          .dtype = dtype};
+}
+
+// The tensors of a case.
+class Tensors {
+ public:
+  Tensors(Rig& rig, const AttentionCase& c, const std::vector<double>& qkv_values,
+          const std::vector<double>& d_out_values)
+      : rig_(rig),
+        case_(c),
+        qkv(rig, c.dtype, {c.tokens, c.qkv_heads(), c.shape.head_dim}, qkv_values),
+        offsets(rig, DType::kI32, {static_cast<int64_t>(c.offsets.size())},
+                std::vector<double>(c.offsets.begin(), c.offsets.end())),
+        out(rig, c.dtype, {c.tokens, c.shape.heads, c.shape.head_dim}),
+        log_sum_exp(rig, DType::kF32, {c.shape.heads, c.tokens}),
+        d_out(rig, c.dtype, {c.tokens, c.shape.heads, c.shape.head_dim}, d_out_values),
+        d_qkv(rig, c.dtype, {c.tokens, c.qkv_heads(), c.shape.head_dim}),
+        workspace(rig, DType::kU8, {AttentionBackwardWorkspaceBytes(c.shape, c.tokens)}) {}
+  Tensors(Rig& rig, Random& random, const AttentionCase& c)
+      : Tensors(rig, c, random.Normals(c.tokens * c.qkv_heads() * c.shape.head_dim),
+                random.Normals(c.tokens * c.shape.heads * c.shape.head_dim)) {}
+
+  AttentionForwardArgs forward() const {
+    return {.shape = case_.shape,
+            .qkv = qkv,
+            .sequence_offsets = offsets,
+            .out = out,
+            .log_sum_exp = log_sum_exp};
+  }
+  AttentionBackwardArgs backward() const {
+    return {.shape = case_.shape,
+            .qkv = qkv,
+            .sequence_offsets = offsets,
+            .out = out,
+            .log_sum_exp = log_sum_exp,
+            .d_out = d_out,
+            .d_qkv = d_qkv,
+            .workspace = workspace};
+  }
+  void Run() {
+    rig_.backend().AttentionForward(rig_.stream(), forward());
+    rig_.backend().AttentionBackward(rig_.stream(), backward());
+    rig_.Finish();
+  }
+
+ private:
+  Rig& rig_;
+  AttentionCase case_;
+
+ public:
+  DeviceTensor qkv, offsets, out, log_sum_exp, d_out, d_qkv, workspace;
+};
+
+class AttentionTest : public KernelTest {
+ protected:
+  void ExpectRight(const AttentionCase& c) {
+    Tensors tensors(rig_, random_, c);
+    tensors.Run();
+    const std::vector<double> qkv = tensors.qkv.Get();
+    const std::vector<double> out = tensors.out.Get();
+    const std::vector<double> lse = tensors.log_sum_exp.Get();
+    const AttentionForwardOracle forward(c, qkv);
+    ExpectWithin(out, forward.out.value, forward.out.bound, "out");
+    ExpectWithin(lse, forward.log_sum_exp.value, forward.log_sum_exp.bound, "log_sum_exp");
+    const Bounded d_qkv = AttentionBackwardOracle(
+        c, {.qkv = qkv, .out = out, .log_sum_exp = lse, .d_out = tensors.d_out.Get()});
+    ExpectWithin(tensors.d_qkv.Get(), d_qkv.value, d_qkv.bound, "d_qkv");
+  }
+};
+
+TEST_P(AttentionTest, EqualsTheFormulas) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    SCOPED_TRACE(Name(dtype));
+    ExpectRight(Ragged(dtype, 4, 2, 16));
+    ExpectRight(Ragged(dtype, 3, 3, 24));
+    ExpectRight(Ragged(dtype, 6, 1, 8));
+    ExpectRight(Ragged(dtype, 1, 1, 64));
+  }
+}
+
+TEST_P(AttentionTest, BlockBoundaries) {
+  for (const int32_t length : {1, 63, 64, 65, 127, 128, 129}) {
+    SCOPED_TRACE(length);
+    AttentionCase c = Ragged(DType::kF32, 2, 1, 16);
+    c.offsets = {0, length};
+    c.tokens = length;
+    ExpectRight(c);
+  }
+}
+
+TEST_P(AttentionTest, PaddingIsZero) {
+  const AttentionCase c = Ragged(DType::kBF16, 4, 2, 16);
+  Tensors tensors(rig_, random_, c);
+  tensors.Run();
+  const int64_t real = c.offsets.back();
+  const auto expect_zero = [&](const std::vector<double>& values, int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) ASSERT_EQ(values[static_cast<size_t>(i)], 0.0) << i;
+  };
+  expect_zero(tensors.out.Get(), real * 4 * 16, c.tokens * 4 * 16);
+  expect_zero(tensors.d_qkv.Get(), real * 8 * 16, c.tokens * 8 * 16);
+  for (int64_t head = 0; head < 4; ++head) {
+    expect_zero(tensors.log_sum_exp.Get(), head * c.tokens + real, (head + 1) * c.tokens);
+  }
+}
+
+// The gradient along random directions against the difference quotient of the loss sum(d_out *
+// out), both computed without the op's formulas.
+TEST_P(AttentionTest, BackwardIsTheDerivativeOfForward) {
+  AttentionCase c = Ragged(DType::kF32, 4, 2, 8);
+  c.offsets = {0, 66, 80};
+  c.tokens = 80;
+  Tensors tensors(rig_, random_, c);
+  tensors.Run();
+  const std::vector<double> qkv = tensors.qkv.Get();
+  const std::vector<double> d_out = tensors.d_out.Get();
+  const std::vector<double> gradient = tensors.d_qkv.Get();
+  const auto loss = [&](const std::vector<double>& direction, double step) {
+    std::vector<double> moved = qkv;
+    for (size_t i = 0; i < moved.size(); ++i) moved[i] += step * direction[i];
+    const AttentionForwardOracle forward(c, moved);
+    double sum = 0;
+    for (size_t i = 0; i < d_out.size(); ++i) sum += d_out[i] * forward.out.value[i];
+    return sum;
+  };
+  for (int trial = 0; trial < 5; ++trial) {
+    const std::vector<double> direction = random_.Normals(static_cast<int64_t>(qkv.size()));
+    double along = 0;
+    double magnitude = 0;
+    for (size_t i = 0; i < qkv.size(); ++i) {
+      along += gradient[i] * direction[i];
+      magnitude += std::abs(gradient[i] * direction[i]);
+    }
+    const double step = 1e-5;
+    const double quotient = (loss(direction, step) - loss(direction, -step)) / (2 * step);
+    EXPECT_TRUE(std::abs(quotient - along) <= 1e-5 * magnitude)
+        << quotient << " and " << along << ", magnitude " << magnitude;
+  }
+}
+
+// Rows [begin, begin + count) of a tensor's bytes.
+std::vector<uint8_t> RowsOf(const DeviceTensor& tensor, int64_t begin, int64_t count) {
+  const std::vector<uint8_t> bytes = tensor.GetBytes();
+  const int64_t row = static_cast<int64_t>(bytes.size()) / tensor.view().shape()[0];
+  return {bytes.begin() + begin * row, bytes.begin() + (begin + count) * row};
+}
+
+TEST_P(AttentionTest, SequenceDoesNotDependOnNeighboursOrPlace) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    AttentionCase alone = Ragged(dtype, 4, 2, 16);
+    alone.offsets = {0, 100};
+    alone.tokens = 100;
+    Tensors first(rig_, random_, alone);
+    first.Run();
+    const std::vector<double> qkv = first.qkv.Get();
+    const std::vector<double> d_out = first.d_out.Get();
+    for (const int32_t place : {1, 17, 130}) {
+      AttentionCase packed = alone;
+      packed.offsets = {0, place, place + 100, place + 140};
+      packed.tokens = place + 145;
+      std::vector<double> packed_qkv = random_.Normals(packed.tokens * 8 * 16);
+      std::vector<double> packed_d_out = random_.Normals(packed.tokens * 4 * 16);
+      std::copy(qkv.begin(), qkv.end(), packed_qkv.begin() + place * 8 * 16);
+      std::copy(d_out.begin(), d_out.end(), packed_d_out.begin() + place * 4 * 16);
+      Tensors second(rig_, packed, packed_qkv, packed_d_out);
+      second.Run();
+      EXPECT_TRUE(RowsOf(first.out, 0, 100) == RowsOf(second.out, place, 100)) << place;
+      EXPECT_TRUE(RowsOf(first.d_qkv, 0, 100) == RowsOf(second.d_qkv, place, 100)) << place;
+    }
+  }
+}
+
+TEST_P(AttentionTest, LaterTokensAreInvisible) {
+  AttentionCase c = Ragged(DType::kF32, 2, 1, 16);
+  c.offsets = {0, 90};
+  c.tokens = 90;
+  Tensors tensors(rig_, random_, c);
+  tensors.Run();
+  const std::vector<uint8_t> before = RowsOf(tensors.out, 0, 40);
+  std::vector<double> qkv = tensors.qkv.Get();
+  for (size_t i = 40 * 4 * 16; i < qkv.size(); ++i) qkv[i] = random_.Normal(100.0);
+  tensors.qkv.Set(qkv);
+  tensors.Run();
+  EXPECT_TRUE(before == RowsOf(tensors.out, 0, 40));
+}
+
+TEST_P(AttentionTest, SameBitsForAnyNumberOfThreads) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    std::vector<uint8_t> out;
+    std::vector<uint8_t> d_qkv;
+    for (const int threads : {1, 2, 3, 3}) {
+      Rig rig(GetParam(), threads);
+      Random random;
+      Tensors tensors(rig, random, Ragged(dtype, 6, 3, 16));
+      tensors.Run();
+      if (out.empty()) {
+        out = tensors.out.GetBytes();
+        d_qkv = tensors.d_qkv.GetBytes();
+      }
+      EXPECT_TRUE(out == tensors.out.GetBytes()) << threads;
+      EXPECT_TRUE(d_qkv == tensors.d_qkv.GetBytes()) << threads;
+    }
+  }
+}
+
+TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
+  AttentionCase c = Ragged(DType::kF32, 2, 1, 16);
+  Tensors tensors(rig_, c, random_.Normals(c.tokens * 4 * 16, 40.0),
+                  random_.Normals(c.tokens * 2 * 16));
+  tensors.Run();
+  for (const double value : tensors.out.Get()) ASSERT_TRUE(std::isfinite(value));
+  for (const double value : tensors.d_qkv.Get()) ASSERT_TRUE(std::isfinite(value));
+}
+
+TEST_P(AttentionTest, NanStaysInItsSequenceAndIsNotLost) {
+  const AttentionCase c = Ragged(DType::kF32, 2, 1, 16);
+  Tensors tensors(rig_, random_, c);
+  std::vector<double> qkv = tensors.qkv.Get();
+  // Key of token 80, in the sequence [71, 201).
+  qkv[(80 * 4 + 2) * 16 + 5] = std::nan("");
+  tensors.qkv.Set(qkv);
+  tensors.Run();
+  const std::vector<double> out = tensors.out.Get();
+  for (int64_t token = 0; token < c.tokens; ++token) {
+    const bool nan = std::isnan(out[static_cast<size_t>(token * 2 * 16)]);
+    const bool same_sequence = token >= 71 && token < 201;
+    // Whether the tokens before it see a NaN depends on the block they share; nobody may rely on
+    // it.
+    if (same_sequence && token < 80) continue;
+    EXPECT_EQ(nan, same_sequence) << token;
+  }
+}
+
+TEST_P(AttentionTest, WrongOffsetsFailTheStream) {
+  AttentionCase c = Ragged(DType::kF32, 2, 1, 16);
+  c.offsets = {0, 100, 60, 204};
+  Tensors tensors(rig_, random_, c);
+  backend().AttentionForward(stream(), tensors.forward());
+  EXPECT_THROW(rig_.Finish(), CheckError);
+}
+
+TEST_P(AttentionTest, RefusesWrongArguments) {
+  const AttentionCase c = Ragged(DType::kBF16, 4, 2, 16);
+  Tensors tensors(rig_, random_, c);
+  EXPECT_NO_THROW(Validate(tensors.forward()));
+  EXPECT_NO_THROW(Validate(tensors.backward()));
+  const auto refused = [](auto args, const auto& change) {
+    change(args);
+    EXPECT_THROW(Validate(args), CheckError);
+  };
+  refused(tensors.forward(), [](auto& args) { args.shape.kv_heads = 3; });
+  refused(tensors.forward(), [](auto& args) { args.shape.head_dim = 8; });
+  refused(tensors.forward(), [](auto& args) { args.shape.softmax_scale = NAN; });
+  refused(tensors.forward(), [](auto& args) { args.out = args.out.Rows(0, 5); });
+  refused(tensors.forward(), [](auto& args) { args.log_sum_exp = {}; });
+  refused(tensors.forward(),
+          [](auto& args) { args.sequence_offsets = args.sequence_offsets.Rows(0, 1); });
+  refused(tensors.backward(), [](auto& args) { args.workspace = {}; });
+  refused(tensors.backward(), [](auto& args) { args.d_qkv = args.qkv; });
+  refused(tensors.backward(), [](auto& args) { args.d_out = {}; });
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, AttentionTest, BackendsUnderTest());
+
+}  // namespace
+}  // namespace hearth::test

@@ -18,6 +18,9 @@ hearth_library(kernels_core kernels/core)
 hearth_library(kernels_api kernels/api kernels_core)
 hearth_library(kernels_host kernels/host kernels_api kernels_core ${HWY_LIBRARY})
 hearth_library(kernels_cpu kernels/cpu kernels_api kernels_core ${DNNL_LIBRARY} gomp)
+# No result changes: floating-point exceptions as flags and errno are not observed, and without them
+# selects and square roots become vector code.
+target_compile_options(kernels_cpu PRIVATE -fno-trapping-math -fno-math-errno)
 hearth_library(kernels_backend kernels kernels_cpu kernels_api kernels_core)
 hearth_library(comm_api comm/api kernels_core)
 hearth_library(comm_inproc comm/inproc comm_api kernels_api kernels_core)

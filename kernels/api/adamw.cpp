@@ -82,4 +82,15 @@ void Validate(const AdamwArgs& args) {
   CheckDisjoint(weight, {gradient, control});
 }
 
+void ValidateRoundMaster(const AdamwArgs& args) {
+  const NamedView master{"adamw.master", args.master};
+  const NamedView weight{"adamw.weight", args.weight};
+  CheckRank(master, 1);
+  CheckStorage(master);
+  CheckShape(weight, args.master.shape());
+  CheckStorage(weight);
+  CheckSegments(args.segments, args.master.shape()[0]);
+  CheckDisjoint(weight, {master});
+}
+
 }  // namespace hearth

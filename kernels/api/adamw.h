@@ -54,5 +54,7 @@ struct AdamwArgs {
 };
 
 void Validate(const AdamwArgs& args);
+// What a write of `weight` from `master` alone needs: segments, master, weight.
+void ValidateRoundMaster(const AdamwArgs& args);
 
 }  // namespace hearth

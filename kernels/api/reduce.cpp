@@ -123,14 +123,16 @@ void Validate(const FixedPointSumArgs& args) {
 
 void Validate(const ClipArgs& args) {
   const NamedView sum{"clip.sum", args.sum};
+  const NamedView losses{"clip.losses", args.losses};
   const NamedView norm{"clip.norm", args.norm};
   const NamedView control{"clip.control", args.control};
   CheckTensor(sum, {kFixedPointWords}, DType::kI64);
+  if (args.losses) CheckTensor(losses, {kFixedPointWords}, DType::kI64);
   CheckTensor(norm, {1}, DType::kF32);
   CheckTensor(control, {2}, DType::kI32);
   CHECK(args.max_norm >= 0 && std::isfinite(args.max_norm), "clip.max_norm is {}", args.max_norm);
-  CheckDisjoint(norm, {sum, control});
-  CheckDisjoint(control, {sum});
+  CheckDisjoint(norm, {sum, losses, control});
+  CheckDisjoint(control, {sum, losses});
 }
 
 }  // namespace hearth

@@ -78,21 +78,13 @@ void UpdatePiece(const AdamwArgs& args, const AdamwSegment& segment, float clip_
 }
 
 // A skipped update: the weights follow from the master weights as they are.
-void RoundMaster(const AdamwArgs& args) {
+void RoundMaster(const AdamwArgs& args, const AdamwSegment& segment, int64_t begin, int64_t end) {
   if (!args.weight) return;
   WithStorage(args.master.dtype(), [&](auto master) {
     WithStorage(args.weight.dtype(), [&](auto weight) {
-      const auto* from = args.master.as<decltype(master)>();
-      auto* to = args.weight.as<decltype(weight)>();
-      for (const AdamwSegment& segment : args.segments) {
-        for (int64_t i = segment.begin; i < segment.begin + segment.count; ++i) {
-          if constexpr (std::is_same_v<decltype(weight), float>) {
-            to[i] = ToFloat(from[i]);
-          } else {
-            to[i] = ToBFloat16(ToFloat(from[i]));
-          }
-        }
-      }
+      const auto* from = args.master.as<decltype(master)>() + segment.begin;
+      auto* to = args.weight.as<decltype(weight)>() + segment.begin;
+      for (int64_t i = begin; i < end; ++i) to[i] = FromFloat<decltype(weight)>(ToFloat(from[i]));
     });
   });
 }
@@ -103,11 +95,14 @@ void CpuBackend::DoAdamw(Stream& stream, const AdamwArgs& args) {
   Enqueue(stream, [this, args] {
     UpdateControl control;
     std::memcpy(&control, args.control.data(), sizeof control);
-    if (control.skip != 0) return RoundMaster(args);
     for (const AdamwSegment& segment : args.segments) {
       ForEachPiece(device_.pool(), segment.count, kElementsPerPiece,
                    [&](int64_t begin, int64_t end) {
-                     UpdatePiece(args, segment, control.clip_factor, begin, end);
+                     if (control.skip != 0) {
+                       RoundMaster(args, segment, begin, end);
+                     } else {
+                       UpdatePiece(args, segment, control.clip_factor, begin, end);
+                     }
                    });
     }
   });

@@ -54,59 +54,47 @@ std::string HostAdamw::simd_target() { return SimdTargetName(); }
 
 void HostAdamw::Update(const AdamwArgs& args, std::span<float> amax) {
   Validate(args);
-  CHECK(amax.empty() || amax.size() == args.segments.size(), "{} amax words for {} segments",
-        amax.size(), args.segments.size());
-  CHECK(amax.empty() || args.weight, "{} amax words, but no weight is written", amax.size());
   UpdateControl control;
   std::memcpy(&control, args.control.data(), sizeof control);
-  if (control.skip != 0) return RoundMaster(args, amax);
-  const std::vector<Piece> pieces = CutIntoPieces(args.segments);
-  std::vector<uint32_t> largest(pieces.size());
-  pool_.ForEach(static_cast<int64_t>(pieces.size()), [&](int64_t index) {
-    const Piece& piece = pieces[static_cast<size_t>(index)];
-    const AdamwSegment& segment = args.segments[piece.segment];
-    const int64_t at = segment.begin + piece.begin;
-    largest[static_cast<size_t>(index)] =
-        UpdateElements({.gradient = At(args.gradient, at),
-                        .m = At(args.m, at),
-                        .v = At(args.v, at),
-                        .master = At(args.master, at),
-                        .weight = At(args.weight, at),
-                        .count = piece.end - piece.begin,
-                        .first_element = static_cast<uint64_t>(segment.first_element + piece.begin),
-                        .tensor_id = segment.tensor_id,
-                        .clip_factor = control.clip_factor,
-                        .decay = segment.decay ? args.hyper.weight_decay : 0.0f,
-                        .hyper = &args.hyper});
-  });
-  if (amax.empty()) return;
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    float& word = amax[pieces[i].segment];
-    word = MaxAmax(word, largest[i]);
+  if (control.skip != 0) {
+    if (args.weight) RoundMaster(args, amax);
+    return;
   }
+  ForEachSegmentPiece(args, amax, [&](const AdamwSegment& segment, int64_t begin, int64_t end) {
+    const int64_t at = segment.begin + begin;
+    return UpdateElements({.gradient = At(args.gradient, at),
+                           .m = At(args.m, at),
+                           .v = At(args.v, at),
+                           .master = At(args.master, at),
+                           .weight = At(args.weight, at),
+                           .count = end - begin,
+                           .first_element = static_cast<uint64_t>(segment.first_element + begin),
+                           .tensor_id = segment.tensor_id,
+                           .clip_factor = control.clip_factor,
+                           .decay = segment.decay ? args.hyper.weight_decay : 0.0f,
+                           .hyper = &args.hyper});
+  });
 }
 
 void HostAdamw::RoundMaster(const AdamwArgs& args, std::span<float> amax) {
+  ValidateRoundMaster(args);
+  ForEachSegmentPiece(args, amax, [&](const AdamwSegment& segment, int64_t begin, int64_t end) {
+    const int64_t at = segment.begin + begin;
+    return RoundElements(At(args.master, at), At(args.weight, at), end - begin);
+  });
+}
+
+void HostAdamw::ForEachSegmentPiece(const AdamwArgs& args, std::span<float> amax,
+                                    const PieceWork& work) {
+  CHECK(amax.empty() || amax.size() == args.segments.size(), "{} amax words for {} segments",
+        amax.size(), args.segments.size());
+  CHECK(amax.empty() || args.weight, "{} amax words, but no weight is written", amax.size());
   const std::vector<Piece> pieces = CutIntoPieces(args.segments);
   std::vector<uint32_t> largest(pieces.size());
   pool_.ForEach(static_cast<int64_t>(pieces.size()), [&](int64_t index) {
     const Piece& piece = pieces[static_cast<size_t>(index)];
-    const int64_t begin = args.segments[piece.segment].begin + piece.begin;
-    uint32_t magnitude = 0;
-    for (int64_t i = begin; i < begin + piece.end - piece.begin; ++i) {
-      const float master = args.master.dtype() == DType::kF32
-                               ? args.master.as<float>()[i]
-                               : ToFloat(args.master.as<BFloat16>()[i]);
-      const float rounded =
-          args.weight.dtype() == DType::kF32 ? master : ToFloat(ToBFloat16(master));
-      if (args.weight.dtype() == DType::kF32) {
-        args.weight.as<float>()[i] = rounded;
-      } else {
-        args.weight.as<BFloat16>()[i] = ToBFloat16(rounded);
-      }
-      magnitude = std::max(magnitude, std::bit_cast<uint32_t>(rounded) & 0x7fffffffu);
-    }
-    largest[static_cast<size_t>(index)] = magnitude;
+    largest[static_cast<size_t>(index)] =
+        work(args.segments[piece.segment], piece.begin, piece.end);
   });
   if (amax.empty()) return;
   for (size_t i = 0; i < pieces.size(); ++i) {

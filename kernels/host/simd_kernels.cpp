@@ -99,6 +99,17 @@ float StoreOne(float value, const StoredFloats& stored, int64_t index, const Ran
   return ToFloat(rounded);
 }
 
+// Writes one weight; the bits of its magnitude.
+uint32_t StoreOneWeight(float master, const StoredFloats& weight, int64_t index) {
+  if (weight.data == nullptr) return 0;
+  if (weight.is_bf16) {
+    static_cast<BFloat16*>(weight.data)[index] = ToBFloat16(master);
+  } else {
+    static_cast<float*>(weight.data)[index] = master;
+  }
+  return std::bit_cast<uint32_t>(LoadOne(weight, index)) & 0x7fffffffu;
+}
+
 // The elements before and behind the vector loop.
 uint32_t UpdateSingly(const UpdateRange& range, int64_t begin, int64_t end) {
   const AdamwHyper& hyper = *range.hyper;
@@ -118,14 +129,7 @@ uint32_t UpdateSingly(const UpdateRange& range, int64_t begin, int64_t end) {
         AdamwMasterUpdate(LoadOne(range.master, i), m, v, hyper.learning_rate, hyper.epsilon,
                           range.decay, hyper.inverse_bias1, hyper.inverse_sqrt_bias2);
     master = StoreOne(master, range.master, i, stream(RandomUse::kMaster), element);
-    if (range.weight.data == nullptr) continue;
-    if (range.weight.is_bf16) {
-      static_cast<BFloat16*>(range.weight.data)[i] = ToBFloat16(master);
-    } else {
-      static_cast<float*>(range.weight.data)[i] = master;
-    }
-    const float weight = LoadOne(range.weight, i);
-    largest = std::max(largest, std::bit_cast<uint32_t>(weight) & 0x7fffffffu);
+    largest = std::max(largest, StoreOneWeight(master, range.weight, i));
   }
   return largest;
 }
@@ -401,31 +405,40 @@ const float* GradientOf(const UpdateRange& range, int64_t begin, int64_t count, 
 // Writes the weights of a block from its new master values; the larger of `largest` and the bits of
 // their magnitudes.
 template <bool kMaster, bool kWeight>
-Words StoreWeights(const UpdateRange& range, int64_t begin, int64_t count, Words largest) {
+Words StoreWeights(const StoredFloats& master, const StoredFloats& weight, int64_t begin,
+                   int64_t count, Words largest) {
   const FloatTag d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const Words magnitude = hn::Set(WordTag(), 0x7fffffff);
   for (int64_t i = begin; i < begin + count; i += lanes) {
-    Words bits = BitsOf(LoadState<kMaster>(range.master, i));
+    Words bits = BitsOf(LoadState<kMaster>(master, i));
     if constexpr (kWeight) {
       bits = RoundNearest(bits);
-      StoreUpperHalves(bits, range.weight, i);
+      StoreUpperHalves(bits, weight, i);
     } else {
-      hn::StoreU(FromBits(bits), d, static_cast<float*>(range.weight.data) + i);
+      hn::StoreU(FromBits(bits), d, static_cast<float*>(weight.data) + i);
     }
     largest = hn::Max(largest, hn::And(bits, magnitude));
   }
   return largest;
 }
 
-Words StoreWeightsOf(const UpdateRange& range, int64_t begin, int64_t count, Words largest) {
-  if (range.weight.data == nullptr) return largest;
-  if (range.master.is_bf16) {
-    return range.weight.is_bf16 ? StoreWeights<true, true>(range, begin, count, largest)
-                                : StoreWeights<true, false>(range, begin, count, largest);
+Words StoreWeightsOf(const StoredFloats& master, const StoredFloats& weight, int64_t begin,
+                     int64_t count, Words largest) {
+  if (weight.data == nullptr) return largest;
+  if (master.is_bf16) {
+    return weight.is_bf16 ? StoreWeights<true, true>(master, weight, begin, count, largest)
+                          : StoreWeights<true, false>(master, weight, begin, count, largest);
   }
-  return range.weight.is_bf16 ? StoreWeights<false, true>(range, begin, count, largest)
-                              : StoreWeights<false, false>(range, begin, count, largest);
+  return weight.is_bf16 ? StoreWeights<false, true>(master, weight, begin, count, largest)
+                        : StoreWeights<false, false>(master, weight, begin, count, largest);
+}
+
+uint32_t LargestOf(Words words) {
+  const WordTag d;
+  HWY_ALIGN uint32_t lanes[HWY_MAX_BYTES / sizeof(uint32_t)];
+  hn::Store(words, d, lanes);
+  return *std::max_element(lanes, lanes + hn::Lanes(d));
 }
 
 // What the vector loop's length must be a multiple of.
@@ -434,21 +447,22 @@ HWY_INLINE int64_t ElementsPerPass() { return static_cast<int64_t>(2 * hn::Lanes
 // Elements [begin, end), a whole number of passes. The upper half of the group's index is the same
 // for all of them.
 uint32_t UpdatePasses(const UpdateRange& range, int64_t begin, int64_t end) {
-  const WordTag d;
   const uint64_t first_group = (range.first_element + static_cast<uint64_t>(begin)) / 4;
   const Philox philox(range.hyper->seed, range.hyper->step,
                       static_cast<uint32_t>(first_group >> 32));
   Scratch scratch;
-  Words largest = hn::Zero(d);
+  Words largest = hn::Zero(WordTag());
   for (int64_t at = begin; at < end; at += kBlock) {
     const int64_t count = std::min(kBlock, end - at);
     DrawBlock(range, philox, range.first_element + static_cast<uint64_t>(at), count, scratch);
     UpdateBlockOf(range, at, count, GradientOf(range, at, count, scratch), scratch);
-    largest = StoreWeightsOf(range, at, count, largest);
+    largest = StoreWeightsOf(range.master, range.weight, at, count, largest);
   }
-  HWY_ALIGN uint32_t words[HWY_MAX_BYTES / sizeof(uint32_t)];
-  hn::Store(largest, d, words);
-  return *std::max_element(words, words + hn::Lanes(d));
+  return LargestOf(largest);
+}
+
+uint32_t RoundPasses(const StoredFloats& master, const StoredFloats& weight, int64_t count) {
+  return LargestOf(StoreWeightsOf(master, weight, 0, count, hn::Zero(WordTag())));
 }
 
 #else
@@ -457,6 +471,13 @@ uint32_t UpdatePasses(const UpdateRange& range, int64_t begin, int64_t end) {
 int64_t ElementsPerPass() { return 1; }
 uint32_t UpdatePasses(const UpdateRange& range, int64_t begin, int64_t end) {
   return UpdateSingly(range, begin, end);
+}
+uint32_t RoundPasses(const StoredFloats& master, const StoredFloats& weight, int64_t count) {
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, StoreOneWeight(LoadOne(master, i), weight, i));
+  }
+  return largest;
 }
 
 #endif  // HWY_TARGET
@@ -477,6 +498,15 @@ uint32_t Update(const UpdateRange& range) {
     if (passes_end > aligned) largest = std::max(largest, UpdatePasses(range, aligned, passes_end));
     largest = std::max(largest, UpdateSingly(range, passes_end, end));
     begin = end;
+  }
+  return largest;
+}
+
+uint32_t Round(const StoredFloats& master, const StoredFloats& weight, int64_t count) {
+  const int64_t passes_end = count - count % ElementsPerPass();
+  uint32_t largest = RoundPasses(master, weight, passes_end);
+  for (int64_t i = passes_end; i < count; ++i) {
+    largest = std::max(largest, StoreOneWeight(LoadOne(master, i), weight, i));
   }
   return largest;
 }
@@ -542,10 +572,15 @@ HWY_AFTER_NAMESPACE();
 namespace hearth {
 
 HWY_EXPORT(Update);
+HWY_EXPORT(Round);
 HWY_EXPORT(Quantize);
 HWY_EXPORT(TargetName);
 
 uint32_t UpdateElements(const UpdateRange& range) { return HWY_DYNAMIC_DISPATCH(Update)(range); }
+
+uint32_t RoundElements(const StoredFloats& master, const StoredFloats& weight, int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(Round)(master, weight, count);
+}
 
 void QuantizeElements(const StoredFloats& values, int64_t count, float scale, DType format,
                       uint8_t* quantized) {

@@ -33,6 +33,9 @@ struct UpdateRange {
 // integers such bits order like the numbers, with NaN above all.
 uint32_t UpdateElements(const UpdateRange& range);
 
+// The last part of that alone: writes the weights from the master values, with the same result.
+uint32_t RoundElements(const StoredFloats& master, const StoredFloats& weight, int64_t count);
+
 // quantized[i] = values[i] * scale rounded to nearest, saturating. format: f8_e4m3 | f8_e5m2.
 void QuantizeElements(const StoredFloats& values, int64_t count, float scale, DType format,
                       uint8_t* quantized);

@@ -253,6 +253,14 @@ TEST_P(ReduceTest, ClipSkipsWhatIsNotFinite) {
     EXPECT_EQ(words.Get()[1], 1.0);
     EXPECT_TRUE(std::isnan(norm.Get()[0]));
   }
+  // A loss that is not finite, while the gradients are.
+  const DeviceTensor squares(rig_, DType::kI64, {kFixedPointWords}, {0, 0, 4, 0, 0});
+  backend().Clip(stream(), {.sum = squares, .max_norm = 1, .norm = norm, .control = words});
+  EXPECT_EQ(words.Get()[1], 0.0);
+  backend().Clip(stream(),
+                 {.sum = squares, .losses = sum, .max_norm = 1, .norm = norm, .control = words});
+  EXPECT_EQ(words.Get()[1], 1.0);
+  EXPECT_EQ(norm.Get()[0], 2.0);
 }
 
 TEST_P(ReduceTest, OrderedSumKeepsTheOrder) {
@@ -383,6 +391,7 @@ TEST_P(ReduceTest, RefusesWrongArguments) {
   refuses(ClipArgs{.sum = sum, .max_norm = NAN, .norm = norm, .control = words});
   refuses(ClipArgs{.sum = sum, .max_norm = 1, .norm = a, .control = words});
   refuses(ClipArgs{.sum = sum, .max_norm = 1, .norm = norm, .control = {}});
+  refuses(ClipArgs{.sum = sum, .losses = a, .max_norm = 1, .norm = norm, .control = words});
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, ReduceTest, BackendsUnderTest());

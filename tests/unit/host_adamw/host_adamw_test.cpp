@@ -232,15 +232,41 @@ TEST_F(HostAdamwTest, SpecialValuesRoundAlike) {
   }
 }
 
-TEST_F(HostAdamwTest, SkipLeavesEverything) {
-  State state(rig_, random_, 1000, AllTypes().back());
-  state.SetControl({.clip_factor = 0.5f, .skip = 1});
-  const AdamwArgs args = state.Args(RandomHyper(), {{.begin = 0, .count = 1000}});
-  const auto before = state.Written();
-  std::vector<float> amax = {3.0f};
-  HostAdamw(2).Update(args, amax);
-  EXPECT_TRUE(state.Written() == before);
-  EXPECT_EQ(amax[0], 3.0f);
+// A skipped step leaves the state and writes the weights, as the reference does; RoundMaster is the
+// same without the rest of the arguments.
+TEST_F(HostAdamwTest, SkipWritesTheWeightsAlone) {
+  for (const Types& types : AllTypes()) {
+    SCOPED_TRACE(Text(types));
+    State state(rig_, random_, 70'000, types);
+    state.SetControl({.clip_factor = 0.5f, .skip = 1});
+    const AdamwArgs args = state.Args(RandomHyper(), {{.begin = 5, .count = 60'000}});
+    const auto before = state.Written();
+    rig_.backend().Adamw(rig_.stream(), args);
+    const auto expected = state.Written();
+    double largest = 0;
+    const std::vector<double> weights = state.weight.Get();
+    for (size_t i = 5; i < 60'005; ++i) largest = std::max(largest, std::abs(weights[i]));
+    ForEachTarget([&] {
+      HostAdamw host(2);
+      std::vector<float> amax = {0.0f};
+      state.Restore(before);
+      host.Update(args, amax);
+      EXPECT_TRUE(state.Written() == expected);
+      EXPECT_EQ(static_cast<double>(amax[0]), largest);
+      amax[0] = 0.0f;
+      state.Restore(before);
+      host.RoundMaster({.segments = args.segments, .master = args.master, .weight = args.weight},
+                       amax);
+      EXPECT_TRUE(state.Written() == expected);
+      EXPECT_EQ(static_cast<double>(amax[0]), largest);
+    });
+    AdamwArgs without = args;
+    without.weight = {};
+    HostAdamw host(1);
+    host.Update(without);
+    EXPECT_TRUE(state.Written() == expected);
+    EXPECT_THROW(host.RoundMaster(without), CheckError);
+  }
 }
 
 TEST_F(HostAdamwTest, AmaxOfTheNewWeightsPerSegment) {

@@ -30,6 +30,9 @@ class Heartbeat {
   // Any thread.
   void Progress(int64_t step, RunPhase phase, int64_t collectives = 0) noexcept;
 
+  // Whether there is a page.
+  bool watched() const { return slot_ != nullptr; }
+
   // Ends well, or badly with the exit code and the reason. The first of these counts. Any thread.
   void Finish() noexcept;
   void Fail(int exit_code, std::string_view message) noexcept;

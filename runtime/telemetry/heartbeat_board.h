@@ -28,7 +28,7 @@ enum class RankState : int64_t { kAbsent, kRunning, kFinished, kFailed };
 
 // One rank's part. Every word is written by its rank alone and read at any time.
 struct alignas(64) HeartbeatSlot {
-  static constexpr size_t kMaxMessage = 320;
+  static constexpr size_t kMaxMessage = 1984;
 
   std::atomic<int64_t> state;  // RankState; written last when a rank appears or ends
   std::atomic<int64_t> pid;

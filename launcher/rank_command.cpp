@@ -1,0 +1,55 @@
+#include <chrono>
+#include <memory>
+
+#include "comm/communicators.h"
+#include "kernels/backend.h"
+#include "launcher/command.h"
+#include "launcher/rank_entry.h"
+#include "launcher/run_lock.h"
+#include "launcher/supervisor.h"
+#include "runtime/train/trainer.h"
+
+namespace hearth {
+
+namespace {
+
+int TrainOnRank(const RankContext& context) {
+  const RunConfig& config = context.config.config;
+  std::unique_ptr<RunLock> lock;
+  if (context.bootstrap.rank() == 0) lock = std::make_unique<RunLock>(config.output_dir);
+  context.bootstrap.Barrier();  // nobody writes before the folder is ours
+
+  const auto backend = MakeBackend("cpu", {.threads = context.threads});
+  const auto timeout =
+      std::chrono::milliseconds(static_cast<int64_t>(config.comm.collective_timeout_s * 1000));
+  const auto communicator =
+      MakeCommunicator("mpi", context.bootstrap, *backend, {.collective_timeout = timeout});
+  const RunEnvironment environment{.bootstrap = context.bootstrap,
+                                   .backend = *backend,
+                                   .communicator = *communicator,
+                                   .heartbeat = context.heartbeat,
+                                   .installed_configs = context.installed_configs,
+                                   .stop_requested = context.stop_requested,
+                                   .host_threads = context.threads};
+  Trainer(context.config, environment).Run();
+  return kExitDone;
+}
+
+int Run(const Invocation& invocation) {
+  return RunRankProcess({.file = invocation.file, .overrides = invocation.overrides}, TrainOnRank);
+}
+
+}  // namespace
+
+Command MakeRankCommand() {
+  return {
+      .name = "rank",
+      .file = "RUN.yaml",
+      .summary = "one rank of a run, to be started by mpirun or srun",
+      .details = "Rank 0 reads the file and broadcasts it. SIGUSR1: finish the step, save, end.",
+      .takes_run_keys = true,
+      .add_options = nullptr,
+      .run = Run};
+}
+
+}  // namespace hearth

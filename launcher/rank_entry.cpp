@@ -1,0 +1,161 @@
+#include "launcher/rank_entry.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <system_error>
+#include <thread>
+
+#include "kernels/core/error.h"
+#include "launcher/core_binding.h"
+#include "launcher/program_info.h"
+#include "launcher/rank_environment.h"
+#include "launcher/stop_flag.h"
+#include "launcher/supervisor.h"
+#include "runtime/config/config_paths.h"
+
+namespace hearth {
+
+namespace {
+
+// A failed rank waits so long for the launcher to end the job before it does so itself.
+constexpr std::chrono::seconds kLauncherGrace{10};
+// An error that all ranks meet is told by rank 0: the others wait so long before they speak.
+constexpr std::chrono::milliseconds kRankZeroFirst{500};
+
+// The kernel kills this process when its parent ends, SIGKILL of the parent included.
+void DieWithParent(int launcher_pid) {
+  const pid_t parent = getppid();
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // mpirun may have ended before that, and left this process to the launcher or its heirs.
+  const bool orphaned = getppid() != parent || parent == launcher_pid ||
+                        (launcher_pid > 0 && kill(launcher_pid, 0) != 0 && errno == ESRCH);
+  if (orphaned) _exit(kExitFailed);
+}
+
+std::unique_ptr<Heartbeat> AttachHeartbeat(const RankEnvironment& environment) {
+  const std::filesystem::path page = environment.job_folder / kHeartbeatFile;
+  std::error_code error;
+  // Ranks on other hosts than the launcher's have no page.
+  if (environment.job_folder.empty() || !environment.rank ||
+      !std::filesystem::exists(page, error)) {
+    return std::make_unique<Heartbeat>();
+  }
+  return std::make_unique<Heartbeat>(page, *environment.rank, environment.heartbeat);
+}
+
+int BindAndCountThreads(const RankEnvironment& environment) {
+  const std::vector<int> all = UsableProcessors();
+  const std::vector<int> mine = ProcessorsOfRank(all, environment.place);
+  const bool fits = std::ssize(all) >= environment.place.ranks;
+  if (environment.bind_cores && fits && environment.place.ranks > 1) BindTo(mine);
+  if (environment.threads && *environment.threads > 0) return *environment.threads;
+  return fits ? std::max(1, static_cast<int>(mine.size())) : 1;
+}
+
+ResolvedConfig ReadAndShareConfig(const RankArguments& arguments, Bootstrap& bootstrap) {
+  Bytes bytes;
+  if (bootstrap.rank() == 0) {
+    const auto path = FindConfigFile(arguments.file, InstalledConfigs());
+    const std::string text = ReadConfigText(path.value_or(arguments.file), arguments.file);
+    bytes.resize(text.size());
+    std::memcpy(bytes.data(), text.data(), text.size());
+  }
+  bytes = bootstrap.Broadcast(bytes, 0);
+  return ParseConfig(
+      {.text = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()),
+       .file_name = arguments.file,
+       .overrides = arguments.overrides,
+       .features = BuiltFeatures()});
+}
+
+BootstrapOptions MakeBootstrapOptions(const RankEnvironment& environment) {
+  BootstrapOptions options;
+  if (environment.init_timeout) options.init_timeout = *environment.init_timeout;
+  if (environment.collective_timeout) options.collective_timeout = *environment.collective_timeout;
+  return options;
+}
+
+// Ends the job for a failure of this rank; never returns.
+[[noreturn]] void EndJob(const Failure& failure, bool watched, Bootstrap* bootstrap, int rank) {
+  if (watched) std::this_thread::sleep_for(kLauncherGrace);
+  if (rank > 0) std::this_thread::sleep_for(kRankZeroFirst);
+  // A refused file is named by a line that begins with its name, as everywhere else.
+  const bool refused = failure.exit_code == kExitUsage || failure.exit_code == kExitBudget;
+  if (refused) fmt::print(stderr, "{}\n", failure.message);
+  if (bootstrap == nullptr) {
+    if (!refused) fmt::print(stderr, "hearth: rank {}: {}\n", rank, failure.message);
+    std::fflush(nullptr);
+    _exit(failure.exit_code);
+  }
+  bootstrap->Abort(failure.exit_code, refused ? "the run is refused" : failure.message);
+  _exit(failure.exit_code);
+}
+
+}  // namespace
+
+Failure DescribeCurrentException() {
+  try {
+    throw;
+  } catch (const BudgetError& error) {
+    return {kExitBudget, error.what()};
+  } catch (const ConfigError& error) {
+    return {kExitUsage, error.what()};
+  } catch (const CommError& error) {
+    return {kExitRankLost, error.what()};
+  } catch (const std::bad_alloc&) {
+    return {kExitFailed, "out of memory"};
+  } catch (const std::exception& error) {
+    return {kExitFailed, error.what()};
+  }
+}
+
+int RunRankProcess(const RankArguments& arguments, const RankBody& body) {
+  StopFlag::Install();
+  const RankEnvironment environment = ReadRankEnvironment();
+  DieWithParent(environment.launcher_pid);
+  signal(SIGPIPE, SIG_IGN);  // a closed terminal is an error of the logger, not the end of the run
+  const int threads = BindAndCountThreads(environment);
+
+  std::unique_ptr<Heartbeat> heartbeat = std::make_unique<Heartbeat>();
+  std::unique_ptr<Bootstrap> bootstrap;
+  int rank = environment.rank.value_or(0);
+  try {
+    heartbeat = AttachHeartbeat(environment);
+    bootstrap = MakeMpiBootstrap(MakeBootstrapOptions(environment));
+    rank = bootstrap->rank();
+    const ResolvedConfig config = ReadAndShareConfig(arguments, *bootstrap);
+    const int columns = environment.terminal_columns;
+    const int exit_code = body({.config = config,
+                                .bootstrap = *bootstrap,
+                                .heartbeat = *heartbeat,
+                                .stop_requested = StopFlag::IsRequested,
+                                .progress = {.enabled = rank == 0,
+                                             .interactive = columns > 0,
+                                             .columns = columns,
+                                             .total_steps = 0},
+                                .threads = threads,
+                                .installed_configs = InstalledConfigs()});
+    bootstrap.reset();
+    heartbeat->Finish();
+    return exit_code;
+  } catch (...) {
+    const Failure failure = DescribeCurrentException();
+    const bool refused = failure.exit_code == kExitUsage || failure.exit_code == kExitBudget;
+    heartbeat->Fail(
+        failure.exit_code,
+        refused ? failure.message : fmt::format("hearth: rank {}: {}", rank, failure.message));
+    EndJob(failure, heartbeat->watched(), bootstrap.get(), rank);
+  }
+}
+
+}  // namespace hearth

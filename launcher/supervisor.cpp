@@ -1,0 +1,221 @@
+#include "launcher/supervisor.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "launcher/job_folder.h"
+#include "launcher/signal_inbox.h"
+#include "runtime/telemetry/heartbeat_board.h"
+
+namespace hearth {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kPollInterval{50};
+// From the first report of a failure until everything is killed: the ranks report in any order.
+constexpr std::chrono::milliseconds kReportGrace{150};
+// mpirun's own way to the end, once all ranks have finished or one has died.
+constexpr std::chrono::seconds kStarterGrace{10};
+constexpr int kKillTimeoutMs = 10'000;
+
+enum class AttemptEnd { kDone, kFailed, kLost, kInterrupted };
+
+struct AttemptResult {
+  AttemptEnd end = AttemptEnd::kDone;
+  int exit_code = 0;
+  std::string message;  // one line; "": the ranks or their starter have said it themselves
+};
+
+void Say(const std::string& message) {
+  // A progress line may stand there unfinished.
+  fmt::print(stderr, "{}{}\n", isatty(STDERR_FILENO) != 0 ? "\r\x1b[K" : "", message);
+  std::fflush(stderr);
+}
+
+// One start of the job.
+class Attempt {
+ public:
+  Attempt(const SupervisorOptions& options, int64_t start, SignalInbox* inbox, int* stop_requests)
+      : options_(options),
+        inbox_(inbox),
+        stop_requests_(stop_requests),
+        folder_(options.job_base),
+        board_(HeartbeatBoard::Create(folder_.path() / kHeartbeatFile, options.ranks)),
+        watch_(options.ranks, options.limits, Clock::now()),
+        starter_(StartProcess(options.make_start(folder_.path(), start))) {}
+
+  ~Attempt() { KillChildren(folder_.guard(), starter_, kKillTimeoutMs); }
+  Attempt(const Attempt&) = delete;
+  Attempt& operator=(const Attempt&) = delete;
+
+  AttemptResult Run() {
+    while (true) {
+      TakeSignals();
+      if (*stop_requests_ >= 2) {
+        return {AttemptEnd::kInterrupted, kExitFailed,
+                "hearth: ended at once; the last checkpoint stands"};
+      }
+      if (*stop_requests_ > 0) ForwardStop();
+      if (auto result = Look()) return *result;
+    }
+  }
+
+ private:
+  void TakeSignals() {
+    const int before = *stop_requests_;
+    *stop_requests_ += inbox_->Wait(kPollInterval);
+    if (before == 0 && *stop_requests_ == 1) {
+      Say("hearth: stopping: the ranks finish their step and save; once more ends them at once");
+    }
+  }
+
+  // Ranks that appear later are asked as soon as they do.
+  void ForwardStop() {
+    for (int rank = 0; rank < options_.ranks; ++rank) {
+      const HeartbeatReading reading = ReadHeartbeat(board_, rank);
+      if (reading.state != RankState::kRunning || !asked_.insert(rank).second) continue;
+      kill(static_cast<pid_t>(reading.pid), SIGUSR1);
+    }
+    if (options_.remote_ranks && asked_.insert(-1).second) kill(starter_, SIGUSR1);
+  }
+
+  std::vector<HeartbeatReading> ReadAll() const {
+    std::vector<HeartbeatReading> readings;
+    for (int rank = 0; rank < options_.ranks; ++rank) {
+      readings.push_back(ReadHeartbeat(board_, rank));
+    }
+    return readings;
+  }
+
+  // How the job has ended; nullopt as long as it runs.
+  std::optional<AttemptResult> Look() {
+    int status = 0;
+    const bool starter_ended = waitpid(starter_, &status, WNOHANG) == starter_;
+    const std::vector<HeartbeatReading> readings = ReadAll();
+    if (auto failed = FindFailed(readings)) return failed;
+    if (auto dead = FindDead(readings))
+      return AttemptResult{AttemptEnd::kLost, kExitRankLost, *dead};
+    if (starter_ended) return JudgeStarter(status);
+    if (auto hung = watch_.Look(readings, Clock::now())) {
+      return AttemptResult{AttemptEnd::kLost, kExitRankLost, "hearth: " + *hung};
+    }
+    return FindAllFinished(readings);
+  }
+
+  std::optional<AttemptResult> FindFailed(const std::vector<HeartbeatReading>& readings) {
+    const auto failed = [](const HeartbeatReading& r) { return r.state == RankState::kFailed; };
+    if (std::none_of(readings.begin(), readings.end(), failed)) return std::nullopt;
+    // Others may be about to report an earlier failure, or have died just before: both are causes.
+    inbox_->Wait(std::chrono::milliseconds(0));
+    const auto until = Clock::now() + kReportGrace;
+    while (Clock::now() < until) *stop_requests_ += inbox_->Wait(std::chrono::milliseconds(20));
+    const std::vector<HeartbeatReading> all = ReadAll();
+    int first = -1;
+    for (int rank = 0; rank < options_.ranks; ++rank) {
+      const HeartbeatReading& reading = all[static_cast<size_t>(rank)];
+      if (!failed(reading)) continue;
+      if (first < 0 || reading.ended_ns < all[static_cast<size_t>(first)].ended_ns) first = rank;
+    }
+    const HeartbeatReading& reading = all[static_cast<size_t>(first)];
+    const auto code = static_cast<int>(reading.exit_code);
+    if (code != kExitRankLost) return AttemptResult{AttemptEnd::kFailed, code, reading.message};
+    // Who lost its peers is not the one to blame where a peer is dead.
+    const auto dead = FindDead(all);
+    return AttemptResult{AttemptEnd::kLost, code, dead.value_or(reading.message)};
+  }
+
+  std::optional<std::string> FindDead(const std::vector<HeartbeatReading>& readings) const {
+    for (int rank = 0; rank < options_.ranks; ++rank) {
+      const HeartbeatReading& reading = readings[static_cast<size_t>(rank)];
+      if (reading.state != RankState::kRunning || IsRunning(static_cast<pid_t>(reading.pid)))
+        continue;
+      // It may have ended well between the two looks.
+      if (ReadHeartbeat(board_, rank).state != RankState::kRunning) continue;
+      return fmt::format(
+          "hearth: rank {} (process {}) died: it was killed or has crashed (out of memory? see "
+          "dmesg); last seen at {}",
+          rank, reading.pid, DescribePlace(reading));
+    }
+    return std::nullopt;
+  }
+
+  AttemptResult JudgeStarter(int status) const {
+    if (WIFSIGNALED(status)) {
+      const int number = WTERMSIG(status);
+      return {AttemptEnd::kLost, kExitRankLost,
+              fmt::format("hearth: mpirun (process {}) was killed by signal {} ({})", starter_,
+                          number, strsignal(number))};
+    }
+    const int code = WEXITSTATUS(status);
+    if (code == 0) return {};
+    // What mpirun says of ranks on other hosts: their exit code, or 128 and a signal.
+    if (code == kExitRankLost || code > 128) {
+      return {AttemptEnd::kLost, kExitRankLost,
+              fmt::format("hearth: a rank was lost (mpirun's exit code {})", code)};
+    }
+    return {AttemptEnd::kFailed, code,
+            fmt::format("hearth: the ranks ended with exit code {}", code)};
+  }
+
+  // mpirun may itself be stopped or stuck when its ranks are through.
+  std::optional<AttemptResult> FindAllFinished(const std::vector<HeartbeatReading>& readings) {
+    const bool finished =
+        std::all_of(readings.begin(), readings.end(), [](const HeartbeatReading& reading) {
+          return reading.state == RankState::kFinished &&
+                 !IsRunning(static_cast<pid_t>(reading.pid));
+        });
+    if (!finished) return std::nullopt;
+    if (!finished_since_) finished_since_ = Clock::now();
+    if (Clock::now() - *finished_since_ < kStarterGrace) return std::nullopt;
+    return AttemptResult{};
+  }
+
+  const SupervisorOptions& options_;
+  SignalInbox* inbox_;
+  int* stop_requests_;
+  JobFolder folder_;
+  HeartbeatBoard board_;
+  HangWatch watch_;
+  pid_t starter_;
+  std::set<int> asked_;  // ranks that have been asked to stop; -1: the starter
+  std::optional<Clock::time_point> finished_since_;
+};
+
+}  // namespace
+
+int Supervise(const SupervisorOptions& options) {
+  AdoptOrphans();
+  SignalInbox inbox;
+  int stop_requests = 0;
+  for (int64_t start = 0;; ++start) {
+    const AttemptResult result = Attempt(options, start, &inbox, &stop_requests).Run();
+    if (!result.message.empty()) Say(result.message);
+    if (result.end != AttemptEnd::kLost) return result.exit_code;
+    if (stop_requests > 0) return kExitRankLost;
+    if (start >= options.max_restarts) {
+      if (options.max_restarts > 0) {
+        Say(
+            fmt::format("hearth: the run was started again {} times (resilience.max_restarts); fix "
+                        "the cause and start it again",
+                        options.max_restarts));
+      }
+      return kExitRankLost;
+    }
+    Say(fmt::format("hearth: starting again from the last checkpoint ({} of {} restarts)",
+                    start + 1, options.max_restarts));
+  }
+}
+
+}  // namespace hearth

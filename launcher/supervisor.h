@@ -1,0 +1,46 @@
+// Starts the ranks of a job, watches them, and starts them again when one is lost.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+
+#include "launcher/hang_watch.h"
+#include "launcher/process.h"
+
+namespace hearth {
+
+// Exit codes of every command.
+enum ExitCode {
+  kExitDone = 0,
+  kExitFailed = 1,
+  kExitUsage = 2,
+  kExitBudget = 3,
+  kExitRankLost = 4,
+};
+
+struct SupervisorOptions {
+  int ranks = 1;
+  HangLimits limits;
+  int64_t max_restarts = 0;
+  // Some ranks are on other hosts, where neither their pids nor their heartbeats are seen: a
+  // request to stop then goes through the starting process.
+  bool remote_ranks = false;
+  // The process that starts the ranks. `job_folder` is theirs alone and holds the heartbeat page,
+  // in the file kHeartbeatFile; start: 0 for the first, then one more for each restart.
+  std::function<ProcessOptions(const std::filesystem::path& job_folder, int64_t start)> make_start;
+  std::filesystem::path job_base;  // where job folders are made; empty: the default
+};
+
+inline constexpr const char* kHeartbeatFile = "heartbeat";
+
+// Runs the job to its end and returns the exit code. What happens to it is said on standard error.
+//
+// SIGTERM, SIGINT, SIGHUP and SIGUSR1 ask the ranks by SIGUSR1 to finish their step, save and end
+// well; a second one kills everything at once (exit code 1). A rank that fails ends the job with
+// its own exit code; one that dies, hangs or loses its peers (exit code 4) is named, all are killed
+// and started again, max_restarts times at most. No process and no job folder is left when this
+// returns.
+int Supervise(const SupervisorOptions& options);
+
+}  // namespace hearth

@@ -1,0 +1,167 @@
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/program_options/value_semantic.hpp>
+#include <chrono>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "kernels/core/check.h"
+#include "kernels/core/error.h"
+#include "launcher/command.h"
+#include "launcher/hostfile.h"
+#include "launcher/mpirun.h"
+#include "launcher/run_check.h"
+#include "launcher/supervisor.h"
+#include "runtime/config/config_paths.h"
+
+namespace hearth {
+
+namespace {
+
+namespace po = boost::program_options;
+using std::chrono::milliseconds;
+
+// Beyond its own time-out a collective has this long to report it.
+constexpr milliseconds kReportTime{5'000};
+constexpr milliseconds kLeastSilence{2'000};
+constexpr int kMaxRanks = 4096;
+
+void AddOptions(po::options_description* options) {
+  options->add_options()(",n", po::value<int>()->value_name("N"),
+                         "ranks in all; default: launch.nproc_per_node, else the hostfile's slots, "
+                         "else 1 on the CPU")(
+      "hostfile", po::value<std::string>()->value_name("F"),
+      "hosts to run on, 'HOST slots=N' a line; default: launch.hostfile, else this host alone");
+}
+
+// Where the ranks run.
+struct Placement {
+  int ranks = 1;
+  std::vector<HostEntry> hosts;  // empty: this host alone
+};
+
+milliseconds ToMilliseconds(double seconds) {
+  return milliseconds(static_cast<int64_t>(seconds * 1000.0));
+}
+
+std::string ReadHostfile(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw ConfigError(fmt::format("{}: error: the hostfile cannot be read", file));
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+Placement Place(const Invocation& invocation, const LaunchSection& launch) {
+  Placement placement;
+  std::string hostfile = launch.hostfile.value_or("");
+  if (invocation.Has("hostfile")) hostfile = invocation.Get<std::string>("hostfile");
+  if (!hostfile.empty()) placement.hosts = ParseHostfile(ReadHostfile(hostfile), hostfile);
+  const int hosts = std::max(1, static_cast<int>(placement.hosts.size()));
+
+  if (invocation.Has("-n")) {
+    placement.ranks = invocation.Get<int>("-n");
+  } else if (launch.nproc_per_node) {
+    placement.ranks = Narrow<int>(*launch.nproc_per_node) * hosts;
+  } else if (!placement.hosts.empty()) {
+    placement.ranks = TotalSlots(placement.hosts);
+  }
+  if (placement.ranks < 1 || placement.ranks > kMaxRanks) {
+    throw ConfigError(fmt::format("command line: error: -n {}: a number of ranks from 1 to {}",
+                                  placement.ranks, kMaxRanks));
+  }
+  return placement;
+}
+
+int TerminalColumns() {
+  winsize size{};
+  if (isatty(STDOUT_FILENO) == 0 || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
+  return size.ws_col > 0 ? size.ws_col : 80;
+}
+
+HangLimits MakeLimits(const RunConfig& config) {
+  HangLimits limits;
+  limits.silence = std::max(ToMilliseconds(3 * config.resilience.heartbeat_s), kLeastSilence);
+  limits.progress = ToMilliseconds(config.comm.collective_timeout_s) + kReportTime;
+  limits.start = ToMilliseconds(config.comm.init_timeout_s) + kReportTime;
+  limits.long_phase = std::max(limits.long_phase, limits.start);
+  return limits;
+}
+
+// A rank's command line: the run and its overrides, and after a restart the order to go on from the
+// last checkpoint.
+std::vector<std::string> RankCommand(const Invocation& invocation, int64_t start) {
+  std::vector<std::string> command = {OwnProgram(), "rank", invocation.file};
+  const auto set = [&](const std::string& path, const std::string& value) {
+    command.insert(command.end(), {"--set", fmt::format("{}={}", path, value)});
+  };
+  for (const Override& override : invocation.overrides) set(override.path, override.value);
+  if (start > 0) set("checkpoint.resume", "auto");
+  return command;
+}
+
+ProcessOptions MakeStart(const Invocation& invocation, const RunConfig& config,
+                         const Placement& placement, const std::filesystem::path& job_folder,
+                         int64_t start) {
+  MpirunOptions options{.mpirun = FindProgram("mpirun"),
+                        .ranks = placement.ranks,
+                        .rank_command = RankCommand(invocation, start),
+                        .job_folder = job_folder,
+                        .hostfile = "",
+                        .interface = config.comm.interface.value_or(""),
+                        .as_root = geteuid() == 0,
+                        .rank_environment = {},
+                        .environment = Environment()};
+  if (options.mpirun.empty()) {
+    throw IoError("mpirun is not in PATH; install Open MPI (Debian: openmpi-bin)");
+  }
+  if (!placement.hosts.empty()) {
+    const std::filesystem::path hostfile = job_folder / "hosts";
+    std::ofstream(hostfile) << FormatHostfile(placement.hosts);
+    options.hostfile = hostfile.string();
+  }
+  RankEnvironment& environment = options.rank_environment;
+  environment.job_folder = job_folder;
+  environment.launcher_pid = getpid();
+  environment.heartbeat = ToMilliseconds(config.resilience.heartbeat_s / 4);
+  environment.init_timeout = ToMilliseconds(config.comm.init_timeout_s);
+  environment.collective_timeout = ToMilliseconds(config.comm.collective_timeout_s);
+  environment.terminal_columns = TerminalColumns();
+  environment.bind_cores = config.launch.bind_cores.value_or(true);
+  return MpirunProcess(options);
+}
+
+int Run(const Invocation& invocation) {
+  const ResolvedConfig resolved = LoadAndCheckRun(invocation.file, invocation.overrides);
+  const RunConfig& config = resolved.config;
+  const Placement placement = Place(invocation, config.launch);
+  return Supervise({.ranks = placement.ranks,
+                    .limits = MakeLimits(config),
+                    .max_restarts = config.resilience.max_restarts,
+                    .remote_ranks = !AreLocal(placement.hosts),
+                    .make_start =
+                        [&](const std::filesystem::path& job_folder, int64_t start) {
+                          return MakeStart(invocation, config, placement, job_folder, start);
+                        },
+                    .job_base = {}});
+}
+
+}  // namespace
+
+Command MakeTrainCommand() {
+  return {
+      .name = "train",
+      .file = "RUN.yaml",
+      .summary = "train or fine-tune a model",
+      .details =
+          "Starts the ranks, watches them, and starts them again from the last checkpoint when\n"
+          "one is lost. Ctrl-C (or SIGTERM): finish the step, save, end; twice: end at once.",
+      .takes_run_keys = true,
+      .add_options = AddOptions,
+      .run = Run};
+}
+
+}  // namespace hearth

@@ -82,7 +82,9 @@ TEST_P(CopyTest, RoundsToNearestEven) {
     int exponent = 0;
     std::frexp(in[i], &exponent);
     const int unit = std::max(exponent - 8, -133);
-    ASSERT_EQ(out[i], std::ldexp(std::nearbyint(std::ldexp(in[i], -unit)), unit)) << in[i];
+    double expected = std::ldexp(std::nearbyint(std::ldexp(in[i], -unit)), unit);
+    if (std::abs(expected) == 0x1p128) expected = std::copysign(INFINITY, expected);
+    ASSERT_EQ(out[i], expected) << in[i];
   }
 }
 

@@ -60,7 +60,8 @@ void Linear(const LayerContext& context, const TensorView& input, const TensorVi
                                         .b_scale = weight.scale,
                                         .bias = bias,
                                         .addend = addend,
-                                        .out = out});
+                                        .out = out,
+                                        .workspace = context.workspace});
 }
 
 // The operands of one linear's backward.
@@ -84,24 +85,29 @@ void LinearBackward(const LayerContext& context, const LinearBackwardArgs& args)
                                           .b = args.weight.transposed,
                                           .a_scale = args.d_out_scale,
                                           .b_scale = args.weight.scale,
-                                          .out = args.d_input});
+                                          .out = args.d_input,
+                                          .workspace = context.workspace});
     context.backend.Gemm(context.stream, {.a = args.d_out_transposed,
                                           .b = args.input_transposed,
                                           .a_scale = args.d_out_scale,
                                           .b_scale = args.input_scale,
                                           .addend = args.d_weight,
-                                          .out = args.d_weight});
+                                          .out = args.d_weight,
+                                          .workspace = context.workspace});
     return;
   }
-  context.backend.Gemm(
-      context.stream,
-      {.a = args.d_out, .b = args.weight.values, .b_transposed = true, .out = args.d_input});
+  context.backend.Gemm(context.stream, {.a = args.d_out,
+                                        .b = args.weight.values,
+                                        .b_transposed = true,
+                                        .out = args.d_input,
+                                        .workspace = context.workspace});
   context.backend.Gemm(context.stream, {.a = args.d_out,
                                         .b = args.input,
                                         .a_transposed = true,
                                         .b_transposed = true,
                                         .addend = args.d_weight,
-                                        .out = args.d_weight});
+                                        .out = args.d_weight,
+                                        .workspace = context.workspace});
 }
 
 void Norm(const LayerContext& context, const TensorView& x, const TensorView& weight,
@@ -159,8 +165,7 @@ void QuantizeGradient(const LayerContext& context, const TensorView& gradient,
 }
 
 void NormBackward(const LayerContext& context, const TensorView& x, const TensorView& weight,
-                  const TensorView& rstd, const TensorView& d_weight, const BlockViews& views,
-                  const TensorView& workspace) {
+                  const TensorView& rstd, const TensorView& d_weight, const BlockViews& views) {
   context.backend.RmsNormBackward(context.stream, {.d_out = views[kDNorm],
                                                    .x = x,
                                                    .weight = weight,
@@ -168,13 +173,12 @@ void NormBackward(const LayerContext& context, const TensorView& x, const Tensor
                                                    .d_residual = views[kDOutput],
                                                    .d_x = views[kDOutput],
                                                    .d_weight = d_weight,
-                                                   .workspace = workspace});
+                                                   .workspace = context.workspace});
 }
 
 // From the gradient of the block's output to that of the residual between attention and FFN.
 void FfnBackward(const LayerContext& context, const BlockWeights& weights,
-                 const BlockGradients& gradients, const BlockViews& views,
-                 const TensorView& workspace) {
+                 const BlockGradients& gradients, const BlockViews& views) {
   const TensorView d_out_scale = views.Scale(BlockScale::kDOutput);
   QuantizeGradient(context, views[kDOutput], views[kDOutputValues], views[kDOutputTransposed],
                    d_out_scale);
@@ -208,14 +212,13 @@ void FfnBackward(const LayerContext& context, const BlockWeights& weights,
                            .weight = weights.gate_up,
                            .d_input = views[kDNorm],
                            .d_weight = gradients.gate_up});
-  NormBackward(context, views[kResidual], weights.norm2, views[kRstd2], gradients.norm2, views,
-               workspace);
+  NormBackward(context, views[kResidual], weights.norm2, views[kRstd2], gradients.norm2, views);
 }
 
 // The o linear and attention itself: from the residual's gradient to that of the rotated q, k, v.
 void AttentionPartBackward(const LayerContext& context, const BlockWeights& weights,
                            const BlockGradients& gradients, const SequenceViews& sequences,
-                           const BlockViews& views, const TensorView& workspace) {
+                           const BlockViews& views) {
   const TensorView d_scale = views.Scale(BlockScale::kDResidual);
   QuantizeGradient(context, views[kDOutput], views[kDOutputValues], views[kDOutputTransposed],
                    d_scale);
@@ -243,12 +246,12 @@ void AttentionPartBackward(const LayerContext& context, const BlockWeights& weig
                                                      .log_sum_exp = views[kLogSumExp],
                                                      .d_out = views[kDAttention],
                                                      .d_qkv = views[kDQkv],
-                                                     .workspace = workspace});
+                                                     .workspace = context.workspace});
 }
 
 void QkvBackward(const LayerContext& context, const BlockWeights& weights,
                  const BlockGradients& gradients, const SequenceViews& sequences,
-                 const BlockViews& views, const TensorView& workspace) {
+                 const BlockViews& views) {
   context.backend.RopeBackward(context.stream, {.heads = context.config.num_heads,
                                                 .kv_heads = context.config.num_kv_heads,
                                                 .d_out = views[kDQkv],
@@ -260,11 +263,12 @@ void QkvBackward(const LayerContext& context, const BlockWeights& weights,
                                                 .d_norm_q = gradients.q_norm,
                                                 .d_norm_k = gradients.k_norm,
                                                 .d_qkv = views[kDQkv],
-                                                .workspace = workspace});
+                                                .workspace = context.workspace});
   const TensorView d_qkv = Matrix(views[kDQkv]);
   if (gradients.qkv_bias) {
-    context.backend.ColumnSum(context.stream,
-                              {.input = d_qkv, .out = gradients.qkv_bias, .workspace = workspace});
+    context.backend.ColumnSum(
+        context.stream,
+        {.input = d_qkv, .out = gradients.qkv_bias, .workspace = context.workspace});
   }
   const TensorView d_scale = views.Scale(BlockScale::kDQkv);
   QuantizeGradient(context, d_qkv, views[kDQkvValues], views[kDQkvTransposed], d_scale);
@@ -278,8 +282,7 @@ void QkvBackward(const LayerContext& context, const BlockWeights& weights,
                            .weight = weights.qkv,
                            .d_input = views[kDNorm],
                            .d_weight = gradients.qkv});
-  NormBackward(context, views[kInput], weights.norm1, views[kRstd1], gradients.norm1, views,
-               workspace);
+  NormBackward(context, views[kInput], weights.norm1, views[kRstd1], gradients.norm1, views);
 }
 
 // The FP8 form of a segment's output; absent without FP8.
@@ -343,10 +346,10 @@ void BlockForward(const LayerContext& context, const BlockWeights& weights,
 
 void BlockBackward(const LayerContext& context, const BlockWeights& weights,
                    const BlockGradients& gradients, const SequenceViews& sequences,
-                   const BlockViews& views, TensorView workspace) {
-  FfnBackward(context, weights, gradients, views, workspace);
-  AttentionPartBackward(context, weights, gradients, sequences, views, workspace);
-  QkvBackward(context, weights, gradients, sequences, views, workspace);
+                   const BlockViews& views) {
+  FfnBackward(context, weights, gradients, views);
+  AttentionPartBackward(context, weights, gradients, sequences, views);
+  QkvBackward(context, weights, gradients, sequences, views);
 }
 
 }  // namespace hearth

@@ -25,6 +25,6 @@ void BlockForward(const LayerContext& context, const BlockWeights& weights,
 // gradients, and leaves the gradient of the block's input in kDOutput. Overwrites kGateUp.
 void BlockBackward(const LayerContext& context, const BlockWeights& weights,
                    const BlockGradients& gradients, const SequenceViews& sequences,
-                   const BlockViews& views, TensorView workspace);
+                   const BlockViews& views);
 
 }  // namespace hearth

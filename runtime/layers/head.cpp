@@ -19,7 +19,8 @@ void FinalNorm(const LayerContext& context, const HeadWeights& weights, const He
 
 void Logits(const LayerContext& context, const TensorView& normed, const TensorView& matrix,
             const TensorView& logits) {
-  context.backend.Gemm(context.stream, {.a = normed, .b = matrix, .out = logits});
+  context.backend.Gemm(context.stream,
+                       {.a = normed, .b = matrix, .out = logits, .workspace = context.workspace});
 }
 
 // The weight's gradient before the input's: its reduction can start earlier.
@@ -31,9 +32,13 @@ void SlabBackward(const LayerContext& context, const HeadWeights& weights,
                                         .a_transposed = true,
                                         .b_transposed = true,
                                         .addend = gradients.matrix,
-                                        .out = gradients.matrix});
-  context.backend.Gemm(context.stream,
-                       {.a = d_logits, .b = weights.matrix, .b_transposed = true, .out = d_normed});
+                                        .out = gradients.matrix,
+                                        .workspace = context.workspace});
+  context.backend.Gemm(context.stream, {.a = d_logits,
+                                        .b = weights.matrix,
+                                        .b_transposed = true,
+                                        .out = d_normed,
+                                        .workspace = context.workspace});
 }
 
 }  // namespace
@@ -71,7 +76,7 @@ void RunHead(const LayerContext& context, const HeadWeights& weights,
                                                    .rstd = views.rstd,
                                                    .d_x = views.d_input,
                                                    .d_weight = gradients.norm,
-                                                   .workspace = views.workspace});
+                                                   .workspace = context.workspace});
 }
 
 void HeadLogits(const LayerContext& context, const HeadWeights& weights, const HeadViews& views) {

@@ -28,7 +28,6 @@ struct HeadViews {
   TensorView gradient_scale;  // [1] f32, 1 / targets of the whole step; absent: forward only
   TensorView d_normed;        // [N, hidden], backward only
   TensorView d_input;         // [N, hidden], backward only
-  TensorView workspace;       // u8, RmsNormBackwardWorkspaceBytes
 };
 
 struct HeadOptions {

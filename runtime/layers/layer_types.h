@@ -15,6 +15,7 @@ struct LayerContext {
   Stream& stream;
   const ModelConfig& config;
   const Precision& precision;
+  TensorView workspace;  // u8, as large as the largest op of kernels/api/workspace.h needs
 };
 
 // A linear's weight [n, k]: in the storage type, or in FP8 with its transposed copy.

@@ -80,7 +80,8 @@ class LayoutBuilder {
       out.dense_begin = plan_.precision.fp8 ? unit.matmul_elements : 0;
       out.fp8_values = slab_.Add("weights", out.dense_begin, kPageBytes);
       out.dense = slab_.Add("weights", DenseElements(plan_, unit) * StorageBytes(), kPageBytes);
-      out.gradients = slab_.Add("gradients", unit.elements * GradientBytes(), kPageBytes);
+      out.gradients =
+          slab_.Add("gradients", plan_.inference ? 0 : unit.elements * GradientBytes(), kPageBytes);
       out.fp8_transposed = arena_.Add("transposed weights", out.dense_begin, kPageBytes);
       out.scales = arena_.Add("scales", fp8_count * kScaleBytes);
       out.amax = slab_.Add("scales", fp8_count * int64_t{4});
@@ -98,10 +99,11 @@ class LayoutBuilder {
     };
     for (const UnitSpec& unit : spec_.units) {
       const int64_t elements = plan_.Updated(unit, rank_).count();
+      const int64_t moments = plan_.inference ? 0 : elements;
       layout_.states.push_back(
           {.master = add(plan_.optimizer.master, plan_.state_types.master, elements),
-           .m = add(plan_.optimizer.m, plan_.state_types.m, elements),
-           .v = add(plan_.optimizer.v, plan_.state_types.v, elements)});
+           .m = add(plan_.optimizer.m, plan_.state_types.m, moments),
+           .v = add(plan_.optimizer.v, plan_.state_types.v, moments)});
     }
   }
 
@@ -159,6 +161,7 @@ class LayoutBuilder {
       for (size_t layer = 0; layer < layers; ++layer) {
         int64_t& offset = layout_.block_tensors[layer][t];
         if (tensor.lifetime == Lifetime::kAbsent) continue;
+        if (plan_.inference && tensor.lifetime == Lifetime::kBackward) continue;
         if (tensor.lifetime == Lifetime::kBoundary) {
           offset = BoundaryOffset(tensor.tensor, layer);
         } else if (Kept(tensor, layer)) {

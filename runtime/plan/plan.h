@@ -50,18 +50,18 @@ struct StateTypes {
 };
 
 struct Plan {
+  bool inference = false;  // forward only: no gradients, no moments
   int world = 1;
   int zero_stage = 1;
   Precision precision;
   StateTypes state_types;
   NumericConfiguration numeric;
   int64_t sequence_len = 0;
-  int64_t global_batch_size = 0;       // sequences of a step, all ranks
-  int64_t micro_batches = 1;           // of a step and rank; ranks with less work get masked ones
-  int64_t tokens_per_micro_batch = 0;  // with padding to a multiple of 16
-  int64_t max_sequences = 0;           // packed documents in a micro-batch, at most
-  int64_t head_chunk_tokens = 0;       // rows of the logits buffer
-  bool head_in_slabs = true;
+  int64_t global_batch_size = 0;        // sequences of a step, all ranks
+  int64_t micro_batches = 1;            // of a step and rank; ranks with less work get masked ones
+  int64_t tokens_per_micro_batch = 0;   // with padding to a multiple of 16
+  int64_t max_sequences = 0;            // packed documents in a micro-batch, at most
+  int64_t head_chunk_tokens = 0;        // rows of the logits buffer
   std::vector<RecomputeSet> recompute;  // by layer
   OptimizerPlacement optimizer;
   float z_loss = 0.0f;

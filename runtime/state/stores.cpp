@@ -161,6 +161,7 @@ ActivationStore::ActivationStore(const RankMemory& memory)
 TensorView ActivationStore::Block(int layer, BlockTensor tensor) const {
   const BlockTensorSpec& row = table_[static_cast<size_t>(tensor)];
   if (row.lifetime == Lifetime::kAbsent) return {};
+  if (memory_.plan.inference && row.lifetime == Lifetime::kBackward) return {};
   const int64_t offset =
       memory_.layout.block_tensors.at(static_cast<size_t>(layer)).at(static_cast<size_t>(tensor));
   return memory_.arena.View(offset, row.dtype, row.shape);

@@ -9,7 +9,7 @@
 namespace hearth {
 
 LayerContext Executor::Context(Stream& stream) const {
-  return {backend_, stream, spec_.config, plan_.precision};
+  return {backend_, stream, spec_.config, plan_.precision, activations_.Workspace()};
 }
 
 SequenceViews Executor::Sequences(int micro_batch) const {
@@ -125,8 +125,7 @@ void Executor::Head(const Task& task, Stream& stream) {
           arena.View(head.logits, storage, {plan_.head_chunk_tokens, spec_.padded_vocab_size()}),
       .losses = arena.View(head.losses, DType::kF32, {n}),
       .loss_sum = memory_.slab.View(words.sums + kFixedPointWords * int64_t{8}, DType::kI64,
-                                    {kFixedPointWords}),
-      .workspace = activations_.Workspace()};
+                                    {kFixedPointWords})};
   HeadGradients gradients;
   if (training) {
     views.gradient_scale = arena.View(words.gradient_scale, DType::kF32, {1});
@@ -162,7 +161,7 @@ void Executor::Backward(const Task& task, Stream& stream) {
   const Lease weights = parameters_.Read(task.unit, WeightsVersion());
   const Lease kept = activations_.Read(layer, ForwardNumber(task.micro_batch));
   BlockBackward(Context(stream), WeightsOf(task.unit), GradientsOf(task.unit),
-                Sequences(task.micro_batch), ViewsOf(layer), activations_.Workspace());
+                Sequences(task.micro_batch), ViewsOf(layer));
 }
 
 std::vector<float> Executor::Logits(const MicroBatch& batch, int64_t step, int64_t first_row,

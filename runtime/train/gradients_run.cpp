@@ -1,0 +1,137 @@
+#include "runtime/train/gradients_run.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "kernels/core/check.h"
+#include "runtime/model/safetensors.h"
+
+namespace hearth {
+
+namespace {
+
+StepBatch FirstBatch(const RunEnvironment& environment, const Plan& plan,
+                     const TokenDataset& data) {
+  return BuildTrainingBatch(data,
+                            {.global_batch_size = plan.global_batch_size,
+                             .micro_batch_size = plan.numeric.micro_batch_size,
+                             .rank = environment.bootstrap.rank(),
+                             .world_size = plan.world},
+                            0);
+}
+
+int64_t SumOverRanks(Bootstrap& bootstrap, int64_t value) {
+  Bytes mine(sizeof(value));
+  std::memcpy(mine.data(), &value, sizeof(value));
+  int64_t sum = 0;
+  for (const Bytes& theirs : bootstrap.AllGather(mine)) {
+    std::memcpy(&value, theirs.data(), sizeof(value));
+    sum += value;
+  }
+  return sum;
+}
+
+// The logits of all ranks' sequences in order.
+std::vector<float> GatherLogits(Executor& executor, Bootstrap& bootstrap, const StepBatch& batch,
+                                int64_t sequence_len) {
+  std::vector<float> mine;
+  for (const MicroBatch& micro_batch : batch.micro_batches) {
+    if (micro_batch.rows == 0) continue;
+    const std::vector<float> rows =
+        executor.Logits(micro_batch, 0, 0, micro_batch.rows * sequence_len);
+    mine.insert(mine.end(), rows.begin(), rows.end());
+  }
+  Bytes bytes(mine.size() * sizeof(float));
+  std::memcpy(bytes.data(), mine.data(), bytes.size());
+  std::vector<float> all;
+  for (const Bytes& theirs : bootstrap.AllGather(bytes)) {
+    const size_t begin = all.size();
+    all.resize(begin + theirs.size() / sizeof(float));
+    std::memcpy(all.data() + begin, theirs.data(), theirs.size());
+  }
+  return all;
+}
+
+std::vector<float> DownloadFloats(Executor& executor, const TensorView& view) {
+  std::vector<float> values(static_cast<size_t>(view.elements()));
+  if (view.dtype() == DType::kF32) {
+    executor.Download(view, values.data());
+    return values;
+  }
+  std::vector<BFloat16> stored(values.size());
+  executor.Download(view, stored.data());
+  for (size_t i = 0; i < stored.size(); ++i) values[i] = ToFloat(stored[i]);
+  return values;
+}
+
+struct Output {
+  double loss = 0;
+  std::vector<float> logits;
+  int64_t vocab = 0;
+  bool with_logits = false;
+};
+
+void Write(const std::filesystem::path& out, Executor& executor, const ModelSpec& spec,
+           const Output& output) {
+  std::vector<SafetensorsEntry> entries = {{"loss", SafetensorsDType::kF32, {}}};
+  if (output.with_logits) {
+    const auto rows = static_cast<int64_t>(output.logits.size()) / output.vocab;
+    entries.push_back({"logits", SafetensorsDType::kF32, {rows, output.vocab}});
+  }
+  for (const ParameterSpec& parameter : spec.parameters) {
+    for (const HfSource& source : parameter.sources) {
+      SafetensorsEntry entry{source.name, SafetensorsDType::kF32, {}};
+      for (int axis = 0; axis < source.shape.rank(); ++axis) {
+        entry.shape.push_back(source.shape[axis]);
+      }
+      entries.push_back(std::move(entry));
+    }
+  }
+  SafetensorsWriter writer(out, entries, {{"format", "pt"}});
+  const auto append = [&](std::span<const float> values) { writer.Append(std::as_bytes(values)); };
+  const auto loss = static_cast<float>(output.loss);
+  append({&loss, 1});
+  if (output.with_logits) append(output.logits);
+  for (const ParameterSpec& parameter : spec.parameters) {
+    const std::vector<float> values =
+        DownloadFloats(executor, executor.gradients().Parameter(parameter.unit, parameter.role));
+    for (const HfSource& source : parameter.sources) {
+      append({values.data() + source.row_begin * parameter.columns(),
+              static_cast<size_t>(source.shape.elements())});
+    }
+  }
+  writer.Finish(true);
+}
+
+}  // namespace
+
+void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environment,
+                  const std::filesystem::path& out, bool with_logits) {
+  const ModelSetup model = SetUpModel(resolved, environment.installed_configs);
+  const Plan plan = MakePlan(resolved, model.spec, environment.bootstrap.world());
+  const auto data = OpenTrainingData(resolved, model.spec);
+  Executor executor(environment.backend, environment.communicator, plan, model.spec,
+                    environment.bootstrap.rank(), {.host_threads = environment.host_threads});
+  FillMasterWeights(executor, model, static_cast<uint64_t>(resolved.config.seed));
+  executor.Publish(0);
+  const StepBatch batch = FirstBatch(environment, plan, *data);
+  const int64_t targets = SumOverRanks(environment.bootstrap, batch.target_count);
+  if (targets == 0) {
+    throw ConfigError(
+        fmt::format("{}: error: the first step has no target that counts; check the "
+                    "loss masks",
+                    resolved.Place("data.datasets")));
+  }
+  Output output{.vocab = model.spec.config.vocab_size, .with_logits = with_logits};
+  if (with_logits) {
+    output.logits = GatherLogits(executor, environment.bootstrap, batch, plan.sequence_len);
+  }
+  const StepResult result =
+      executor.ComputeGradients({.batch = &batch, .step = 1, .targets = targets});
+  output.loss = result.loss_sum / static_cast<double>(targets);
+  if (environment.bootstrap.rank() == 0) Write(out, executor, model.spec, output);
+  environment.bootstrap.Barrier();
+}
+
+}  // namespace hearth

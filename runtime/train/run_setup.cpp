@@ -1,0 +1,217 @@
+#include "runtime/train/run_setup.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/core/check.h"
+#include "runtime/model/hf_export.h"
+#include "runtime/model/initialization.h"
+#include "runtime/model/weight_source.h"
+
+namespace hearth {
+
+namespace {
+
+// Elements of a parameter that are drawn, read or stored at a time.
+constexpr int64_t kPieceElements = int64_t{1} << 20;
+
+TokenFormat ToTokenFormat(DataFormat format) {
+  switch (format) {
+    case DataFormat::kAuto:
+      return TokenFormat::kAuto;
+    case DataFormat::kHearth:
+      return TokenFormat::kHearth;
+    case DataFormat::kLlmc:
+      return TokenFormat::kLlmc;
+    case DataFormat::kNanogpt:
+      return TokenFormat::kNanogpt;
+    case DataFormat::kMegatron:
+      return TokenFormat::kMegatron;
+    case DataFormat::kLlmq:
+      return TokenFormat::kLlmq;
+  }
+  return TokenFormat::kAuto;
+}
+
+std::shared_ptr<const TokenDataset> Open(const std::vector<DatasetEntry>& entries,
+                                         const ResolvedConfig& resolved, const ModelSpec& spec,
+                                         SampleOrdering ordering) {
+  std::vector<DatasetSpec> specs;
+  for (const DatasetEntry& entry : entries) {
+    specs.push_back({.path_glob = entry.path,
+                     .format = ToTokenFormat(entry.format),
+                     .weight = ordering == SampleOrdering::kShuffled ? entry.weight : 1.0});
+  }
+  const DataSection& data = resolved.config.data;
+  return std::make_shared<const TokenDataset>(
+      specs, TokenDatasetOptions{.sequence_len = data.sequence_len,
+                                 .sample_packing = data.sample_packing,
+                                 .data_seed = static_cast<uint64_t>(data.data_seed),
+                                 .vocab_limit = spec.config.vocab_size,
+                                 .ordering = ordering});
+}
+
+// The part of the parameter's elements [begin, end) that this rank updates, relative to the unit.
+ElementRange OwnedPart(const RankMemory& memory, const ParameterSpec& parameter, int64_t begin,
+                       int64_t end) {
+  const UnitSpec& unit = memory.spec.units[static_cast<size_t>(parameter.unit)];
+  const ElementRange owned = memory.plan.Updated(unit, memory.rank);
+  const int64_t first = std::max(parameter.unit_offset + begin, owned.begin);
+  const int64_t last = std::min(parameter.unit_offset + end, owned.end);
+  return {first, std::max(first, last)};
+}
+
+TensorView StateView(Executor& executor, int unit, StateKind kind, int64_t begin, int64_t count) {
+  const RankMemory& memory = executor.memory();
+  const ElementRange owned =
+      memory.plan.Updated(memory.spec.units[static_cast<size_t>(unit)], memory.rank);
+  return executor.optimizer().Home(unit, kind).Rows(begin - owned.begin, count);
+}
+
+}  // namespace
+
+ModelSetup SetUpModel(const ResolvedConfig& resolved, const std::string& installed_configs) {
+  const ModelSection& section = resolved.config.model;
+  ModelSetup setup{.loaded = LoadModel(section.name_or_path, installed_configs)};
+  setup.spec = BuildModelSpec(setup.loaded.config);
+  setup.pretrained = section.init == ModelInit::kPretrained ||
+                     (section.init == ModelInit::kAuto && setup.loaded.has_weights);
+  if (setup.pretrained && !setup.loaded.has_weights) {
+    throw ConfigError(fmt::format(
+        "{}: error: init is pretrained, but {} has no weights (model.safetensors); name a folder "
+        "that has them, or set init: random",
+        resolved.Place("model.init"), section.name_or_path));
+  }
+  return setup;
+}
+
+std::shared_ptr<const TokenDataset> OpenTrainingData(const ResolvedConfig& resolved,
+                                                     const ModelSpec& spec) {
+  return Open(resolved.config.data.datasets, resolved, spec, SampleOrdering::kShuffled);
+}
+
+std::shared_ptr<const TokenDataset> OpenEvaluationData(const ResolvedConfig& resolved,
+                                                       const ModelSpec& spec) {
+  if (resolved.config.data.eval_datasets.empty()) return nullptr;
+  return Open(resolved.config.data.eval_datasets, resolved, spec, SampleOrdering::kSequential);
+}
+
+int64_t TotalSteps(const ResolvedConfig& resolved, const Plan& plan, const TokenDataset& data) {
+  const TrainingSection& training = resolved.config.training;
+  int64_t steps = 0;
+  std::string key = "training.max_steps";
+  if (training.max_steps) {
+    steps = *training.max_steps;
+  } else if (training.max_tokens) {
+    key = "training.max_tokens";
+    steps = *training.max_tokens / (plan.global_batch_size * plan.sequence_len);
+  } else {
+    key = "training.num_epochs";
+    steps = training.num_epochs.value_or(1) * data.samples_per_epoch() / plan.global_batch_size;
+  }
+  if (steps < 1) {
+    throw ConfigError(fmt::format(
+        "{}: error: the run has no step: {} samples in an epoch, {} in a step; give more data, a "
+        "smaller global_batch_size or sequence_len, or max_steps",
+        resolved.Place(key), data.samples_per_epoch(), plan.global_batch_size));
+  }
+  CheckRunLength(resolved, steps);
+  return steps;
+}
+
+void StoreState(Executor& executor, int unit, StateKind kind, int64_t begin,
+                std::span<const float> values) {
+  const auto count = static_cast<int64_t>(values.size());
+  const TensorView view = StateView(executor, unit, kind, begin, count);
+  if (view.dtype() == DType::kF32) {
+    executor.Upload(values.data(), view);
+    return;
+  }
+  std::vector<BFloat16> rounded(values.size());
+  std::transform(values.begin(), values.end(), rounded.begin(),
+                 [](float value) { return ToBFloat16(value); });
+  executor.Upload(rounded.data(), view);
+}
+
+void LoadState(Executor& executor, int unit, StateKind kind, int64_t begin, std::span<float> out) {
+  const auto count = static_cast<int64_t>(out.size());
+  const TensorView view = StateView(executor, unit, kind, begin, count);
+  if (view.dtype() == DType::kF32) {
+    executor.Download(view, out.data());
+    return;
+  }
+  std::vector<BFloat16> stored(out.size());
+  executor.Download(view, stored.data());
+  std::transform(stored.begin(), stored.end(), out.begin(),
+                 [](BFloat16 value) { return ToFloat(value); });
+}
+
+void FillMasterWeights(Executor& executor, const ModelSetup& model, uint64_t seed) {
+  std::optional<WeightSource> source;
+  if (model.pretrained) source.emplace(*model.loaded.hf_folder, model.spec);
+  std::vector<float> values;
+  for (const ParameterSpec& parameter : model.spec.parameters) {
+    for (int64_t begin = 0; begin < parameter.elements(); begin += kPieceElements) {
+      const int64_t end = std::min(begin + kPieceElements, parameter.elements());
+      const ElementRange part = OwnedPart(executor.memory(), parameter, begin, end);
+      if (part.count() == 0) continue;
+      values.resize(static_cast<size_t>(part.count()));
+      const int64_t first = part.begin - parameter.unit_offset;
+      if (source) {
+        source->Read(parameter, first, values);
+      } else {
+        InitialValues(parameter, seed, first, values);
+      }
+      StoreState(executor, parameter.unit, StateKind::kMaster, part.begin, values);
+    }
+  }
+}
+
+void GatherMaster(Executor& executor, Bootstrap& bootstrap, const ParameterSpec& parameter,
+                  int64_t begin, std::span<float> out) {
+  const RankMemory& memory = executor.memory();
+  const auto count = static_cast<int64_t>(out.size());
+  ElementRange part = OwnedPart(memory, parameter, begin, begin + count);
+  // Without shards everybody has everything: rank 0 speaks for all.
+  if (memory.plan.zero_stage == 0 && memory.rank != 0) part.end = part.begin;
+  Bytes mine(sizeof(int64_t) + static_cast<size_t>(part.count()) * sizeof(float));
+  const int64_t offset = part.begin - parameter.unit_offset - begin;
+  std::memcpy(mine.data(), &offset, sizeof(offset));
+  if (part.count() > 0) {
+    LoadState(executor, parameter.unit, StateKind::kMaster, part.begin,
+              {reinterpret_cast<float*>(mine.data() + sizeof(offset)),
+               static_cast<size_t>(part.count())});
+  }
+  for (const Bytes& theirs : bootstrap.AllGather(mine)) {
+    int64_t where = 0;
+    std::memcpy(&where, theirs.data(), sizeof(where));
+    const size_t bytes = theirs.size() - sizeof(where);
+    if (bytes > 0) std::memcpy(out.data() + where, theirs.data() + sizeof(where), bytes);
+  }
+}
+
+void ExportWeights(Executor& executor, Bootstrap& bootstrap, const ModelSetup& model,
+                   const std::filesystem::path& folder, WeightDType weight_dtype) {
+  const auto read = [&](const ExportPiece& piece, std::span<float> out) {
+    GatherMaster(executor, bootstrap, model.spec.parameters[static_cast<size_t>(piece.parameter)],
+                 piece.begin, out);
+  };
+  if (bootstrap.rank() == 0) {
+    ExportHf(model.spec,
+             {.folder = folder,
+              .weight_dtype = weight_dtype,
+              .tokenizer_folder = model.loaded.hf_folder},
+             read);
+  } else {
+    std::vector<float> values;
+    for (const ExportPiece& piece : ExportPieces(model.spec)) {
+      values.resize(static_cast<size_t>(piece.count));
+      read(piece, values);
+    }
+  }
+  bootstrap.Barrier();
+}
+
+}  // namespace hearth

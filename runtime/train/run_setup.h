@@ -1,0 +1,71 @@
+// What every command that computes with a model starts from.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "comm/api/bootstrap.h"
+#include "comm/api/communicator.h"
+#include "kernels/api/kernel_backend.h"
+#include "runtime/config/resolved_config.h"
+#include "runtime/data/token_dataset.h"
+#include "runtime/model/load_model.h"
+#include "runtime/model/model_spec.h"
+#include "runtime/plan/plan.h"
+#include "runtime/telemetry/heartbeat.h"
+#include "runtime/train/executor.h"
+
+namespace hearth {
+
+// What the launcher provides to a rank. Everything outlives the run.
+struct RunEnvironment {
+  Bootstrap& bootstrap;
+  KernelBackend& backend;
+  Communicator& communicator;
+  Heartbeat& heartbeat;
+  std::string installed_configs;         // the installed configs/ folder
+  std::function<bool()> stop_requested;  // polled between steps; may be empty
+  int host_threads = 1;                  // of the host optimizer
+};
+
+// Reads the model a configuration names; ConfigError for a wrong or missing one.
+struct ModelSetup {
+  LoadedModel loaded;
+  ModelSpec spec;
+  bool pretrained = false;  // start from the folder's weights
+};
+ModelSetup SetUpModel(const ResolvedConfig& resolved, const std::string& installed_configs);
+
+std::shared_ptr<const TokenDataset> OpenTrainingData(const ResolvedConfig& resolved,
+                                                     const ModelSpec& spec);
+// Null without evaluation datasets.
+std::shared_ptr<const TokenDataset> OpenEvaluationData(const ResolvedConfig& resolved,
+                                                       const ModelSpec& spec);
+
+// Optimizer steps of the run: max_steps, or what num_epochs or max_tokens amount to. ConfigError
+// when that is none.
+int64_t TotalSteps(const ResolvedConfig& resolved, const Plan& plan, const TokenDataset& data);
+
+// Fills this rank's master weights: drawn from the seed, or read from the folder.
+void FillMasterWeights(Executor& executor, const ModelSetup& model, uint64_t seed);
+
+// Writes values (fp32) into elements [begin, begin + values) of the unit's state at home, rounded
+// to its type; the range lies in what this rank updates.
+void StoreState(Executor& executor, int unit, StateKind kind, int64_t begin,
+                std::span<const float> values);
+// Reads them back.
+void LoadState(Executor& executor, int unit, StateKind kind, int64_t begin, std::span<float> out);
+
+// Elements [begin, begin + out) of a parameter's master weights, assembled from all ranks; the same
+// call on every rank, the same result everywhere.
+void GatherMaster(Executor& executor, Bootstrap& bootstrap, const ParameterSpec& parameter,
+                  int64_t begin, std::span<float> out);
+
+// Writes the master weights as a Hugging Face folder; collective, rank 0 writes.
+void ExportWeights(Executor& executor, Bootstrap& bootstrap, const ModelSetup& model,
+                   const std::filesystem::path& folder, WeightDType weight_dtype);
+
+}  // namespace hearth

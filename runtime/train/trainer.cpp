@@ -1,0 +1,272 @@
+#include "runtime/train/trainer.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+
+#include "kernels/core/check.h"
+#include "kernels/core/log.h"
+#include "runtime/optimizer/lr_schedule.h"
+
+namespace hearth {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+void WriteText(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  if (!file) throw IoError(fmt::format("{}: error: cannot be written", path.string()));
+}
+
+}  // namespace
+
+Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environment)
+    : resolved_(resolved),
+      environment_(environment),
+      model_(SetUpModel(resolved, environment.installed_configs)),
+      plan_(MakePlan(resolved, model_.spec, environment.bootstrap.world())) {
+  Prepare();
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::Prepare() {
+  environment_.heartbeat.Progress(0, RunPhase::kLoading);
+  data_ = OpenTrainingData(resolved_, model_.spec);
+  eval_data_ = OpenEvaluationData(resolved_, model_.spec);
+  total_steps_ = TotalSteps(resolved_, plan_, *data_);
+  executor_ = std::make_unique<Executor>(
+      environment_.backend, environment_.communicator, plan_, model_.spec,
+      environment_.bootstrap.rank(), ExecutorOptions{.host_threads = environment_.host_threads});
+  FillMasterWeights(*executor_, model_, static_cast<uint64_t>(resolved_.config.seed));
+  executor_->Publish(0);
+  executor_->set_task_hook([this](const Task& task) {
+    if (task.kind == TaskKind::kHead) {
+      environment_.heartbeat.Progress(summary_.steps + 1, RunPhase::kStepping,
+                                      environment_.communicator.enqueued());
+    }
+  });
+  loader_ = std::make_unique<DataLoader>(
+      data_, DataLoaderOptions{.partition = {.global_batch_size = plan_.global_batch_size,
+                                             .micro_batch_size = plan_.numeric.micro_batch_size,
+                                             .rank = environment_.bootstrap.rank(),
+                                             .world_size = plan_.world},
+                               .first_step = first_step_ - 1,
+                               .last_step = total_steps_ - 1});
+  if (IsRoot()) {
+    WriteRunFiles();
+    OpenLogger();
+  }
+  last_save_ = Clock::now();
+}
+
+void Trainer::WriteRunFiles() const {
+  const std::filesystem::path folder = resolved_.config.output_dir;
+  std::filesystem::create_directories(folder);
+  WriteText(folder / "resolved.yaml", resolved_.ToYaml());
+  WriteText(folder / "plan.yaml", PlanYaml(plan_, model_.spec));
+}
+
+void Trainer::OpenLogger() {
+  const LoggingSection& logging = resolved_.config.logging;
+  const auto reports = [&](ReportTarget target) {
+    return std::find(logging.report_to.begin(), logging.report_to.end(), target) !=
+           logging.report_to.end();
+  };
+  logger_ = std::make_unique<Logger>(LoggerOptions{
+      .output_dir = resolved_.config.output_dir,
+      .run_name = resolved_.config.run_name,
+      .jsonl = reports(ReportTarget::kJsonl),
+      .tensorboard = reports(ReportTarget::kTensorboard),
+      .resume_step = first_step_ > 1 ? first_step_ - 1 : -1,
+      .progress = {.interactive = isatty(STDERR_FILENO) == 1, .total_steps = total_steps_}});
+}
+
+Trainer::StepHeader Trainer::Agree() {
+  StepHeader mine{.targets = loader_->WaitNextTargetCount()};
+  mine.stop = environment_.stop_requested && environment_.stop_requested() ? 1 : 0;
+  const double minutes = resolved_.config.checkpoint.save_interval_minutes;
+  // One clock decides for all.
+  mine.save = IsRoot() && minutes > 0 && SecondsSince(last_save_) >= minutes * 60 ? 1 : 0;
+  Bytes bytes(sizeof(mine));
+  std::memcpy(bytes.data(), &mine, sizeof(mine));
+  StepHeader all;
+  for (const Bytes& theirs : environment_.bootstrap.AllGather(bytes)) {
+    StepHeader header;
+    CHECK(theirs.size() == sizeof(header), "a step header of {} bytes", theirs.size());
+    std::memcpy(&header, theirs.data(), sizeof(header));
+    all.targets += header.targets;
+    all.stop |= header.stop;
+    all.save |= header.save;
+  }
+  return all;
+}
+
+RunSummary Trainer::Run() {
+  summary_.steps = first_step_ - 1;
+  if (first_step_ == 1) Evaluate(0);
+  for (int64_t step = first_step_; step <= total_steps_; ++step) {
+    const StepHeader header = Agree();
+    if (header.stop != 0) {
+      Save(step - 1);
+      summary_.end = RunEnd::kStopped;
+      break;
+    }
+    if (header.save != 0) Save(step - 1);
+    if (header.targets == 0) {
+      SkipEmptyStep(step);
+    } else {
+      Step(step, header);
+    }
+    summary_.steps = step;
+    if (EvaluationIsDue(step)) Evaluate(step);
+    if (SaveIsDue(step)) Save(step);
+  }
+  Finish(summary_.steps);
+  return summary_;
+}
+
+void Trainer::SkipEmptyStep(int64_t step) {
+  loader_->Next();
+  if (IsRoot()) LogWarning(fmt::format("step {} has no target that counts: skipped", step));
+}
+
+void Trainer::Step(int64_t step, const StepHeader& header) {
+  const Clock::time_point begin = Clock::now();
+  const StepBatch batch = loader_->Next();
+  const OptimizerSection& optimizer = resolved_.config.optimizer;
+  const double rate =
+      LearningRate(resolved_.config.lr_scheduler, optimizer.learning_rate, step, total_steps_);
+  const StepResult result = executor_->Train(
+      {.batch = &batch,
+       .step = step,
+       .targets = header.targets,
+       .hyper = MakeAdamwHyper(static_cast<float>(rate), static_cast<float>(optimizer.adam_beta1),
+                               static_cast<float>(optimizer.adam_beta2),
+                               static_cast<float>(optimizer.adam_epsilon),
+                               static_cast<float>(optimizer.weight_decay),
+                               static_cast<uint64_t>(resolved_.config.seed), step)});
+  const double loss = result.loss_sum / static_cast<double>(header.targets);
+  const double seconds = SecondsSince(begin);
+  stepping_seconds_ += seconds;
+  stepped_tokens_ += plan_.global_batch_size * plan_.sequence_len;
+  summary_.last_loss = loss;
+  const int64_t every = resolved_.config.logging.logging_steps;
+  if (IsRoot() && (step % every == 0 || step == total_steps_ || result.skipped)) {
+    LogStep(step, result, loss, seconds);
+  }
+  if (result.skipped) HandleNonFinite(step, loss, result.grad_norm);
+}
+
+void Trainer::HandleNonFinite(int64_t step, double loss, float grad_norm) {
+  ++skipped_steps_;
+  const ResilienceSection& resilience = resolved_.config.resilience;
+  const std::string what =
+      fmt::format("step {}: loss {} and gradient norm {} are not finite", step, loss, grad_norm);
+  if (resilience.on_nonfinite == OnNonfinite::kStop) {
+    throw DeviceError(
+        fmt::format("{}; the weights were left as they are. Lower the learning rate, or set "
+                    "resilience.on_nonfinite: skip",
+                    what));
+  }
+  if (skipped_steps_ > resilience.max_skipped_steps) {
+    throw DeviceError(fmt::format("{}; {} steps were skipped, resilience.max_skipped_steps is {}",
+                                  what, skipped_steps_, resilience.max_skipped_steps));
+  }
+  if (IsRoot()) LogWarning(what + ": skipped");
+}
+
+void Trainer::LogStep(int64_t step, const StepResult& result, double loss, double seconds) {
+  const double tokens = static_cast<double>(plan_.global_batch_size * plan_.sequence_len);
+  StepRecord record{.step = step};
+  record.Set("train/loss", loss);
+  record.Set("train/grad_norm", result.grad_norm);
+  record.Set("train/learning_rate",
+             LearningRate(resolved_.config.lr_scheduler, resolved_.config.optimizer.learning_rate,
+                          step, total_steps_));
+  record.Set("train/tokens_per_second", tokens / seconds);
+  record.Set("train/step_time_ms/total", seconds * 1e3);
+  record.Set("mem/device", environment_.backend.device().allocated_bytes(MemoryKind::kDevice));
+  record.Set("mem/host", environment_.backend.device().allocated_bytes(MemoryKind::kPinnedHost));
+  logger_->Log(record);
+}
+
+bool Trainer::EvaluationIsDue(int64_t step) const {
+  const int64_t every = resolved_.config.eval.eval_steps;
+  return step == total_steps_ || (every > 0 && step % every == 0);
+}
+
+void Trainer::Evaluate(int64_t step) {
+  if (!eval_data_) return;
+  const BatchPartition partition{.global_batch_size = plan_.global_batch_size,
+                                 .micro_batch_size = plan_.numeric.micro_batch_size,
+                                 .rank = environment_.bootstrap.rank(),
+                                 .world_size = plan_.world};
+  const int64_t batches = EvaluationBatchCount(
+      *eval_data_, partition,
+      resolved_.config.eval.eval_max_batches.value_or(std::numeric_limits<int64_t>::max()));
+  double loss_sum = 0;
+  int64_t targets = 0;
+  for (int64_t i = 0; i < batches; ++i) {
+    environment_.heartbeat.Progress(step, RunPhase::kEvaluating,
+                                    environment_.communicator.enqueued());
+    const StepBatch batch = BuildEvaluationBatch(*eval_data_, partition, i);
+    loss_sum += executor_->Evaluate({.batch = &batch, .step = step}).loss_sum;
+    targets += batch.target_count;
+  }
+  Bytes mine(sizeof(targets));
+  std::memcpy(mine.data(), &targets, sizeof(targets));
+  int64_t all_targets = 0;
+  for (const Bytes& theirs : environment_.bootstrap.AllGather(mine)) {
+    std::memcpy(&targets, theirs.data(), sizeof(targets));
+    all_targets += targets;
+  }
+  if (all_targets == 0) return;
+  const double loss = loss_sum / static_cast<double>(all_targets);
+  summary_.eval_loss = loss;
+  if (!IsRoot()) return;
+  StepRecord record{.step = step};
+  record.Set("eval/loss", loss);
+  logger_->Log(record);
+}
+
+bool Trainer::SaveIsDue(int64_t step) const {
+  const int64_t every = resolved_.config.checkpoint.save_steps;
+  return step == total_steps_ || (every > 0 && step % every == 0);
+}
+
+void Trainer::Save(int64_t step) {
+  if (step == saved_step_) return;
+  environment_.heartbeat.Progress(step, RunPhase::kSaving, environment_.communicator.enqueued());
+  saved_step_ = step;
+  last_save_ = Clock::now();
+}
+
+void Trainer::Finish(int64_t step) {
+  if (summary_.end == RunEnd::kFinished &&
+      resolved_.config.checkpoint.export_hf == ExportHf::kEnd) {
+    environment_.heartbeat.Progress(step, RunPhase::kExporting,
+                                    environment_.communicator.enqueued());
+    ExportWeights(*executor_, environment_.bootstrap, model_,
+                  std::filesystem::path(resolved_.config.output_dir) / "hf", WeightDType::kBF16);
+  }
+  if (stepping_seconds_ > 0) {
+    summary_.tokens_per_second = static_cast<double>(stepped_tokens_) / stepping_seconds_;
+  }
+  if (!logger_) return;
+  logger_->WriteLossSvg();
+  logger_->EndProgressLine();
+  logger_->Flush();
+}
+
+}  // namespace hearth

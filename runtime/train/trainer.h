@@ -1,0 +1,81 @@
+// The training loop: data, steps, evaluation, logging, saving, stopping.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "runtime/data/data_loader.h"
+#include "runtime/telemetry/logger.h"
+#include "runtime/train/run_setup.h"
+
+namespace hearth {
+
+enum class RunEnd : uint8_t {
+  kFinished,  // all steps done
+  kStopped,   // asked to stop; everything saved
+};
+
+struct RunSummary {
+  RunEnd end = RunEnd::kFinished;
+  int64_t steps = 0;
+  double last_loss = 0;
+  std::optional<double> eval_loss;
+  double tokens_per_second = 0;  // over the steps of this process
+};
+
+// One run on one rank. Every rank makes the same calls.
+class Trainer {
+ public:
+  Trainer(const ResolvedConfig& resolved, const RunEnvironment& environment);
+  ~Trainer();
+
+  // From the start, or the newest checkpoint, to the end of the run.
+  RunSummary Run();
+
+  Executor& executor() { return *executor_; }
+  const Plan& plan() const { return plan_; }
+
+ private:
+  // What the ranks tell each other before a step.
+  struct StepHeader {
+    int64_t targets = 0;
+    int32_t stop = 0;
+    int32_t save = 0;
+  };
+
+  bool IsRoot() const { return environment_.bootstrap.rank() == 0; }
+  void Prepare();
+  void WriteRunFiles() const;
+  void OpenLogger();
+  StepHeader Agree();
+  void Step(int64_t step, const StepHeader& header);
+  void SkipEmptyStep(int64_t step);
+  void HandleNonFinite(int64_t step, double loss, float grad_norm);
+  void LogStep(int64_t step, const StepResult& result, double loss, double seconds);
+  void Evaluate(int64_t step);
+  bool EvaluationIsDue(int64_t step) const;
+  void Save(int64_t step);
+  bool SaveIsDue(int64_t step) const;
+  void Finish(int64_t step);
+
+  const ResolvedConfig& resolved_;
+  const RunEnvironment& environment_;
+  const ModelSetup model_;
+  const Plan plan_;
+  std::shared_ptr<const TokenDataset> data_;
+  std::shared_ptr<const TokenDataset> eval_data_;
+  int64_t total_steps_ = 0;
+  int64_t first_step_ = 1;
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<DataLoader> loader_;
+  std::unique_ptr<Logger> logger_;  // rank 0
+  int64_t skipped_steps_ = 0;
+  int64_t saved_step_ = -1;
+  double stepping_seconds_ = 0;
+  int64_t stepped_tokens_ = 0;
+  std::chrono::steady_clock::time_point last_save_;
+  RunSummary summary_;
+};
+
+}  // namespace hearth

@@ -1,0 +1,159 @@
+#include "tests/support/training_run.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <map>
+
+#include "kernels/core/philox.h"
+#include "runtime/config/resolved_config.h"
+#include "runtime/data/hearth_writer.h"
+#include "runtime/telemetry/json_lines_log.h"
+#include "runtime/train/trainer.h"
+#include "tests/support/inproc_world.h"
+#include "tests/support/temporary_folder.h"
+
+namespace hearth::test {
+
+namespace {
+
+constexpr int64_t kVocabulary = 90;
+constexpr int64_t kSequence = 24;
+
+// A token stream with structure to learn: the next token is mostly a function of the last two.
+void WriteData(const std::string& path, const TrainingRunOptions& options, uint64_t seed) {
+  HearthWriter writer(
+      {.path = path, .vocab_size = kVocabulary, .has_loss_mask = options.masked_share > 0});
+  int32_t previous = 1, before = 2;
+  for (uint64_t i = 0; i < 3000; ++i) {
+    const Philox4 draw = Philox4x32(seed, {static_cast<uint32_t>(i), 0, 0, 0});
+    int32_t token = (previous * 3 + before * 7 + 5) % static_cast<int32_t>(kVocabulary);
+    if (draw[0] % 4 == 0) token = static_cast<int32_t>(draw[1] % kVocabulary);
+    const uint8_t counts = draw[2] * 0x1p-32 < options.masked_share ? 0 : 1;
+    if (options.masked_share > 0) {
+      writer.Append({&token, 1}, {&counts, 1});
+    } else {
+      writer.Append({&token, 1});
+    }
+    before = previous;
+    previous = token;
+    if (options.document_length > 0 &&
+        draw[3] % static_cast<uint32_t>(options.document_length) == 0) {
+      writer.EndDocument();
+    }
+  }
+  writer.Finish();
+}
+
+std::string RunYaml(const TrainingRunOptions& options, const std::filesystem::path& folder) {
+  std::map<std::string, std::string> sections = {
+      {"model", fmt::format("  name_or_path: {}\n", (folder / "model.yaml").string())},
+      {"data", fmt::format("  datasets: [{{path: {}}}]\n  eval_datasets: [{{path: {}}}]\n"
+                           "  sequence_len: {}\n",
+                           (folder / "train.hearth").string(), (folder / "eval.hearth").string(),
+                           kSequence)},
+      {"training", fmt::format("  max_steps: {}\n", options.steps)},
+      {"eval", "  eval_max_batches: 2\n"},
+      {"logging", "  report_to: [jsonl]\n"},
+      {"checkpoint", "  export_hf: none\n  save_steps: 0\n  save_interval_minutes: 0\n"},
+  };
+  bool batch_given = false;
+  for (const auto& [section, line] : options.keys) {
+    sections[section] += "  " + line + "\n";
+    batch_given |=
+        line.starts_with("global_batch_size") || line.starts_with("gradient_accumulation_steps");
+  }
+  if (!batch_given) sections["training"] += "  global_batch_size: 8\n";
+  std::string text = fmt::format("output_dir: {}\n", (folder / "out").string());
+  for (const auto& [section, lines] : sections) text += section + ":\n" + lines;
+  return text;
+}
+
+void ReadLog(const std::filesystem::path& folder, TrainingRunResult& result) {
+  std::ifstream log(folder / "out" / "log.jsonl");
+  std::string line;
+  const auto number = [&](std::string_view name) {
+    const std::string key = fmt::format("\"{}\":", name);
+    const size_t at = line.find(key);
+    if (at == std::string::npos) return std::optional<double>();
+    const std::string value = line.substr(at + key.size());
+    return std::optional<double>(value.starts_with('"') ? std::nan("") : std::stod(value));
+  };
+  while (std::getline(log, line)) {
+    if (const auto loss = number("train/loss")) result.losses.push_back(*loss);
+    if (const auto norm = number("train/grad_norm")) result.grad_norms.push_back(*norm);
+    if (const auto loss = number("eval/loss")) result.eval_losses.push_back(*loss);
+  }
+}
+
+std::vector<float> AllWeights(Executor& executor, Bootstrap& bootstrap) {
+  std::vector<float> weights;
+  for (const ParameterSpec& parameter : executor.memory().spec.parameters) {
+    std::vector<float> values(static_cast<size_t>(parameter.elements()));
+    GatherMaster(executor, bootstrap, parameter, 0, values);
+    weights.insert(weights.end(), values.begin(), values.end());
+  }
+  return weights;
+}
+
+template <typename T>
+double Difference(const std::vector<T>& a, const std::vector<T>& b) {
+  if (a.size() != b.size()) return std::numeric_limits<double>::quiet_NaN();
+  double error = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double x = a[i], y = b[i];
+    error += (x - y) * (x - y);
+    size += y * y;
+  }
+  return std::sqrt(error) / std::sqrt(size);
+}
+
+}  // namespace
+
+std::string SmallModel() {
+  return fmt::format(
+      "model_type: qwen3\nvocab_size: {}\nhidden_size: 48\nintermediate_size: 112\n"
+      "num_hidden_layers: 2\nnum_attention_heads: 4\nnum_key_value_heads: 2\nhead_dim: 16\n"
+      "max_position_embeddings: 64\nrms_norm_eps: 1.0e-6\nrope_theta: 10000.0\n"
+      "tie_word_embeddings: false\ninitializer_range: 0.05\n",
+      kVocabulary);
+}
+
+TrainingRunResult TrainInProcess(const TrainingRunOptions& options) {
+  const TemporaryFolder folder;
+  WriteData((folder.path() / "train.hearth").string(), options, 11);
+  WriteData((folder.path() / "eval.hearth").string(), options, 12);
+  std::ofstream(folder.path() / "model.yaml")
+      << (options.model.empty() ? SmallModel() : options.model);
+  const ResolvedConfig resolved =
+      ParseConfig({.text = RunYaml(options, folder.path()), .file_name = "test.yaml"});
+  TrainingRunResult result;
+  RunInprocWorld({.ranks = options.ranks, .threads = options.threads}, [&](InprocRank& rank) {
+    Heartbeat heartbeat;
+    const RunEnvironment environment{.bootstrap = rank.bootstrap,
+                                     .backend = rank.backend,
+                                     .communicator = rank.communicator,
+                                     .heartbeat = heartbeat,
+                                     .host_threads = options.threads};
+    std::vector<float> weights;
+    {
+      Trainer trainer(resolved, environment);
+      trainer.Run();
+      weights = AllWeights(trainer.executor(), rank.bootstrap);
+    }
+    if (rank.bootstrap.rank() == 0) result.weights = std::move(weights);
+  });
+  ReadLog(folder.path(), result);
+  return result;
+}
+
+double RelativeDifference(const std::vector<float>& a, const std::vector<float>& b) {
+  return Difference(a, b);
+}
+double RelativeDifference(const std::vector<double>& a, const std::vector<double>& b) {
+  return Difference(a, b);
+}
+
+}  // namespace hearth::test

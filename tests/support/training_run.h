@@ -1,0 +1,39 @@
+// Small training runs inside one process, for tests that compare them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hearth::test {
+
+struct TrainingRunOptions {
+  int ranks = 1;
+  int threads = 1;    // of each rank's backend
+  std::string model;  // text of a shape file; empty: SmallModel()
+  // Text of further keys of run.yaml by section; later lines of the same section follow.
+  std::vector<std::pair<std::string, std::string>> keys;  // {"precision", "compute_dtype: bf16"}
+  int64_t steps = 4;
+  int64_t document_length = 0;  // 0: one document; else boundaries about every so many tokens
+  double masked_share = 0;      // of the targets
+};
+
+struct TrainingRunResult {
+  std::vector<double> losses;       // by step
+  std::vector<double> grad_norms;   // by step
+  std::vector<double> eval_losses;  // before the first and after the last step
+  std::vector<float> weights;       // all master weights at the end, parameter by parameter
+};
+
+// A Qwen3-shaped model with odd sizes: grouped queries, an untied head, a vocabulary that needs
+// padding.
+std::string SmallModel();
+
+// Trains on ranks that are threads, on text made from a fixed seed, in a folder of its own.
+TrainingRunResult TrainInProcess(const TrainingRunOptions& options);
+
+// |a - b| / |b| in the Euclidean norm; NaN when either has a NaN or the sizes differ.
+double RelativeDifference(const std::vector<float>& a, const std::vector<float>& b);
+double RelativeDifference(const std::vector<double>& a, const std::vector<double>& b);
+
+}  // namespace hearth::test

@@ -43,7 +43,7 @@ TEST_F(HeartbeatTest, ShowsARankFromStartToEnd) {
     const HeartbeatReading reading = ReadHeartbeat(board, 2);
     EXPECT_EQ(reading.progress, 2);
     EXPECT_EQ(DescribePlace(reading), "step 7, evaluating, collective #1579");
-    heartbeat.Fail(4, std::string(1000, 'x'));
+    heartbeat.Fail(4, std::string(5000, 'x'));
     heartbeat.Finish();  // too late
   }
   const HeartbeatReading reading = ReadHeartbeat(board, 2);

@@ -1,0 +1,158 @@
+#include "launcher/supervisor.h"
+
+#include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "launcher/process.h"
+
+namespace hearth {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Jobs of shell processes: no rank among them ever appears on the heartbeat page.
+class SupervisorTest : public testing::Test {
+ protected:
+  SupervisorTest() {
+    std::string name = testing::TempDir() + "hearth-supervisor-XXXXXX";
+    base_ = mkdtemp(name.data());
+  }
+  ~SupervisorTest() override { std::filesystem::remove_all(base_); }
+
+  int RunJob(const std::string& script, int64_t max_restarts = 0) {
+    testing::internal::CaptureStderr();
+    const int code = Supervise({.ranks = 1,
+                                .limits = {},
+                                .max_restarts = max_restarts,
+                                .remote_ranks = false,
+                                .make_start =
+                                    [&](const std::filesystem::path& folder, int64_t start) {
+                                      EXPECT_TRUE(std::filesystem::exists(folder / kHeartbeatFile));
+                                      std::vector<std::string> environment = Environment();
+                                      SetVariable(&environment, "START", std::to_string(start));
+                                      SetVariable(&environment, "BASE", base_.string());
+                                      return ProcessOptions{.arguments = {"/bin/sh", "-c", script},
+                                                            .environment = environment};
+                                    },
+                                .job_base = base_ / ""});
+    errors_ = testing::internal::GetCapturedStderr();
+    EXPECT_TRUE(Children().empty());
+    for (const auto& entry : std::filesystem::directory_iterator(base_)) {
+      EXPECT_FALSE(entry.is_directory()) << entry.path() << " is left";
+    }
+    return code;
+  }
+
+  // Sends this process signals once the job has created BASE/ready.
+  std::thread SignalWhenReady(std::vector<int> signals) {
+    return std::thread([this, signals] {
+      // The thread that supervises, and it alone, shall take them.
+      sigset_t all;
+      sigfillset(&all);
+      pthread_sigmask(SIG_BLOCK, &all, nullptr);
+      while (!std::filesystem::exists(base_ / "ready")) {
+        std::this_thread::sleep_for(milliseconds(10));
+      }
+      for (const int number : signals) {
+        kill(getpid(), number);
+        std::this_thread::sleep_for(milliseconds(300));
+      }
+    });
+  }
+
+  std::filesystem::path base_;
+  std::string errors_;
+};
+
+TEST_F(SupervisorTest, TheJobsExitCodeIsPassedOn) {
+  EXPECT_EQ(RunJob("exit 0"), kExitDone);
+  EXPECT_EQ(errors_, "");
+  EXPECT_EQ(RunJob("exit 2"), kExitUsage);
+  EXPECT_EQ(RunJob("exit 3"), kExitBudget);
+}
+
+TEST_F(SupervisorTest, ALostJobIsStartedAgainAsOftenAsAllowed) {
+  EXPECT_EQ(RunJob("echo start $START >> $BASE/starts; [ $START = 2 ] || kill -9 $$", 3),
+            kExitDone);
+  std::ifstream in(base_ / "starts");
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "start 0\nstart 1\nstart 2\n");
+  EXPECT_NE(errors_.find("was killed by signal 9"), std::string::npos) << errors_;
+  EXPECT_NE(errors_.find("(2 of 3 restarts)"), std::string::npos) << errors_;
+
+  EXPECT_EQ(RunJob("kill -9 $$", 1), kExitRankLost);
+  EXPECT_EQ(RunJob("kill -9 $$", 0), kExitRankLost);
+}
+
+TEST_F(SupervisorTest, NobodyOutlivesTheJob) {
+  // Children, grandchildren of ended parents, one in a session of its own, one that ignores
+  // SIGTERM.
+  EXPECT_EQ(RunJob("sleep 1000 & (sleep 1001 & sleep 1002 &) ; setsid sleep 1003 & "
+                   "(trap '' TERM; sleep 1004) & sleep 0.1; exit 0"),
+            kExitDone);
+}
+
+TEST_F(SupervisorTest, ASecondSignalEndsAtOnce) {
+  std::thread sender = SignalWhenReady({SIGTERM, SIGINT});
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(RunJob("touch $BASE/ready; trap '' TERM INT USR1; sleep 1000 & wait; sleep 1000"),
+            kExitFailed);
+  sender.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - start, seconds(60));
+  EXPECT_NE(errors_.find("finish their step"), std::string::npos) << errors_;
+  EXPECT_NE(errors_.find("ended at once"), std::string::npos) << errors_;
+}
+
+TEST_F(SupervisorTest, AProgramThatIsNotThereIsAnError) {
+  EXPECT_ANY_THROW(Supervise({.ranks = 1,
+                              .limits = {},
+                              .max_restarts = 3,
+                              .remote_ranks = false,
+                              .make_start =
+                                  [](const std::filesystem::path&, int64_t) {
+                                    return ProcessOptions{.arguments = {"/nonexistent"},
+                                                          .environment = {}};
+                                  },
+                              .job_base = base_}));
+  EXPECT_TRUE(std::filesystem::is_empty(base_));
+}
+
+TEST(ProcessTest, SeesWhoRunsAndWhoIsGone) {
+  const pid_t child = StartProcess({.arguments = {"/bin/sleep", "100"}, .environment = {}});
+  EXPECT_TRUE(IsRunning(child));
+  EXPECT_EQ(Children(), std::vector<pid_t>{child});
+  EXPECT_EQ(getpgid(child), child);
+  kill(child, SIGKILL);
+  while (IsRunning(child)) std::this_thread::sleep_for(milliseconds(1));  // a zombie is gone
+  EXPECT_EQ(KillChildren(-1, child, 1000) & 0x7f, SIGKILL);
+  EXPECT_TRUE(Children().empty());
+}
+
+TEST(ProcessTest, ChildrenHaveAnEmptyInputAndOurEnvironmentAlone) {
+  std::string name = testing::TempDir() + "hearth-process-XXXXXX";
+  const std::filesystem::path folder = mkdtemp(name.data());
+  const std::string out = (folder / "out").string();
+  StartProcess({.arguments = {"/bin/sh", "-c", "cat > $OUT; echo $A >> $OUT; exit 5"},
+                .environment = {"OUT=" + out, "A=b c"}});
+  while (!Children().empty() && IsRunning(Children()[0])) {
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  KillChildren(-1, -1, 1000);
+  std::ifstream in(out);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "b c\n");
+  std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace hearth

@@ -1,0 +1,254 @@
+#include "tests/e2e/processes/fake_job.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <thread>
+
+#include "kernels/core/error.h"
+#include "launcher/mpirun.h"
+#include "launcher/process.h"
+#include "launcher/rank_entry.h"
+#include "launcher/run_lock.h"
+#include "launcher/supervisor.h"
+
+namespace hearth::test {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr seconds kPatience{60};
+constexpr milliseconds kStepTime{5};
+constexpr milliseconds kCollectiveTimeout{3'000};
+constexpr int kFewSteps = 10;
+
+template <typename Condition>
+bool Eventually(Condition condition) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  return true;
+}
+
+std::string ReadText(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+// Under its final name the file is complete.
+void WriteText(const std::filesystem::path& path, const std::string& text) {
+  const std::filesystem::path next = path.string() + ".next";
+  std::ofstream(next) << text;
+  std::filesystem::rename(next, path);
+}
+
+std::filesystem::path RankFile(const std::filesystem::path& folder, int rank, int start) {
+  return folder / fmt::format("rank-{}-{}", rank, start);
+}
+
+struct FakeRole {
+  std::filesystem::path folder;
+  FakeWork work = FakeWork::kSteps;
+  int ranks = 1;
+  int max_restarts = 0;
+  int start = 0;
+};
+
+bool IsOdd(const FakeRole& role, int rank) {
+  if (role.start > 0 || rank != 1) return false;
+  return role.work == FakeWork::kRank1Idle || role.work == FakeWork::kRank1Alone ||
+         role.work == FakeWork::kRank1Throws;
+}
+
+void BeOdd(const FakeRole& role) {
+  if (role.work == FakeWork::kRank1Throws) throw IoError("the disk of rank 1 is gone");
+  pause();
+}
+
+int Work(const FakeRole& role, const RankContext& context) {
+  const int rank = context.bootstrap.rank();
+  std::unique_ptr<RunLock> lock;
+  if (rank == 0) lock = std::make_unique<RunLock>(role.folder / "out", kPatience);
+  context.bootstrap.Barrier();
+  if (role.work == FakeWork::kRefused) throw ConfigError("run.yaml:1:1: error: refused by all");
+  const bool endless = role.start == 0 && role.work != FakeWork::kFewSteps;
+  for (int step = 1; endless || step <= kFewSteps; ++step) {
+    context.heartbeat.Progress(step, RunPhase::kStepping, step);
+    if (step == 3) {
+      WriteText(RankFile(role.folder, rank, role.start), fmt::format("{} {}", getpid(), getppid()));
+    }
+    if (step == 5 && IsOdd(role, rank)) BeOdd(role);
+    const bool asked = role.work != FakeWork::kStubborn && context.stop_requested();
+    // All stop at the same step.
+    bool stop = asked;
+    if (role.work != FakeWork::kRank1Alone) {
+      for (const Bytes& theirs : context.bootstrap.AllGather(Bytes(asked ? 1 : 0))) {
+        stop |= !theirs.empty();
+      }
+    }
+    if (stop) {
+      WriteText(role.folder / fmt::format("saved-{}", rank), "");
+      return kExitDone;
+    }
+    std::this_thread::sleep_for(kStepTime);
+  }
+  return kExitDone;
+}
+
+std::vector<std::string> RoleArguments(const char* name, const FakeRole& role) {
+  return {OwnProgram(),
+          name,
+          role.folder.string(),
+          std::to_string(static_cast<int>(role.work)),
+          std::to_string(role.ranks),
+          std::to_string(role.max_restarts),
+          std::to_string(role.start)};
+}
+
+int Launch(const FakeRole& role) {
+  const auto make_start = [&](const std::filesystem::path& job_folder, int64_t start) {
+    FakeRole rank_role = role;
+    rank_role.start = static_cast<int>(start);
+    MpirunOptions options;
+    options.mpirun = FindProgram("mpirun");
+    options.ranks = role.ranks;
+    options.rank_command = RoleArguments("rank", rank_role);
+    options.job_folder = job_folder;
+    options.as_root = geteuid() == 0;
+    options.environment = Environment();
+    options.rank_environment.job_folder = job_folder;
+    options.rank_environment.launcher_pid = getpid();
+    options.rank_environment.heartbeat = milliseconds(100);
+    options.rank_environment.collective_timeout = kCollectiveTimeout;
+    options.rank_environment.bind_cores = false;
+    return MpirunProcess(options);
+  };
+  return Supervise({.ranks = role.ranks,
+                    .limits = {.silence = milliseconds(2'000),
+                               .progress = kCollectiveTimeout + milliseconds(2'000),
+                               .long_phase = kPatience,
+                               .start = kPatience},
+                    .max_restarts = role.max_restarts,
+                    .remote_ranks = false,
+                    .make_start = make_start,
+                    .job_base = role.folder / "jobs"});
+}
+
+}  // namespace
+
+int RunFakeRole(const std::vector<std::string>& arguments) {
+  if (arguments.size() != 7) return -1;
+  const FakeRole role{.folder = arguments[2],
+                      .work = static_cast<FakeWork>(std::stoi(arguments[3])),
+                      .ranks = std::stoi(arguments[4]),
+                      .max_restarts = std::stoi(arguments[5]),
+                      .start = std::stoi(arguments[6])};
+  if (arguments[1] == "launcher") return Launch(role);
+  if (arguments[1] != "rank") return -1;
+  return RunRankProcess({.file = (role.folder / "run.yaml").string(), .overrides = {}},
+                        [&](const RankContext& context) { return Work(role, context); });
+}
+
+FakeJob::FakeJob(const FakeOptions& options) : options_(options) {
+  std::string name = testing::TempDir() + "hearth-job-test-XXXXXX";
+  folder_ = mkdtemp(name.data());
+  std::filesystem::create_directory(folder_ / "jobs");
+  std::ofstream(folder_ / "run.yaml") << "model: {name_or_path: configs/models/tiny.yaml}\n"
+                                         "data: {datasets: [{path: nothing.hearth}]}\n";
+}
+
+FakeJob::~FakeJob() {
+  if (launcher_ > 0) {
+    kill(launcher_, SIGKILL);
+    waitpid(launcher_, nullptr, 0);
+  }
+  AwaitNothingLeft();
+  std::filesystem::remove_all(folder_);
+}
+
+void FakeJob::Start() {
+  const std::vector<std::string> arguments =
+      RoleArguments("launcher", {.folder = folder_,
+                                 .work = options_.work,
+                                 .ranks = options_.ranks,
+                                 .max_restarts = options_.max_restarts,
+                                 .start = 0});
+  const std::string output = (folder_ / "output").string();
+  std::vector<char*> pointers;
+  for (const std::string& argument : arguments)
+    pointers.push_back(const_cast<char*>(argument.c_str()));
+  pointers.push_back(nullptr);
+  launcher_ = fork();
+  if (launcher_ == 0) {
+    const int file = open(output.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    dup2(file, STDOUT_FILENO);
+    dup2(file, STDERR_FILENO);
+    setpgid(0, 0);
+    execv(pointers[0], pointers.data());
+    _exit(127);
+  }
+}
+
+void FakeJob::AwaitSteps(int start) {
+  for (int rank = 0; rank < options_.ranks; ++rank) {
+    ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(RankFile(folder_, rank, start)); }))
+        << "rank " << rank << " took no step; output:\n"
+        << Output();
+  }
+}
+
+int FakeJob::AwaitEnd() {
+  int status = 0;
+  const bool ended = Eventually([&] { return waitpid(launcher_, &status, WNOHANG) == launcher_; });
+  EXPECT_TRUE(ended) << "the launcher does not end; output:\n" << Output();
+  if (!ended) return -1;
+  launcher_ = -1;
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+pid_t FakeJob::rank(int rank, int start) const {
+  return std::stoi(ReadText(RankFile(folder_, rank, start)));
+}
+
+pid_t FakeJob::mpirun(int start) const {
+  const std::string text = ReadText(RankFile(folder_, 0, start));
+  return std::stoi(text.substr(text.find(' ')));
+}
+
+std::string FakeJob::Output() const { return ReadText(folder_ / "output"); }
+
+bool FakeJob::Saved(int rank) const {
+  return std::filesystem::exists(folder_ / fmt::format("saved-{}", rank));
+}
+
+bool FakeJob::AwaitNothingLeft() const {
+  // Every process of the job, guard and mpirun included, was started with a path in this folder in
+  // its arguments.
+  const auto processes = [&] {
+    int count = 0;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+      const std::string name = entry.path().filename();
+      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+      if (!IsRunning(std::stoi(name))) continue;
+      count += ReadText(entry.path() / "cmdline").find(folder_.string()) != std::string::npos;
+    }
+    return count;
+  };
+  return Eventually(
+      [&] { return processes() == 0 && std::filesystem::is_empty(folder_ / "jobs"); });
+}
+
+}  // namespace hearth::test

@@ -112,7 +112,7 @@ TEST(JsonReader, TheKindOfExceptionIsTheCallersChoice) {
 }
 
 TEST(JsonReader, FilesThatCannotBeRead) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   EXPECT_NE(MessageOf<IoError>([&] {
               JsonDocument::ReadFile(folder.path() / "none.json");
             }).find("there is no such file"),

@@ -130,7 +130,7 @@ TEST(Shapes, AreStrict) {
 }
 
 TEST(LoadModel, ReadsAFolderWithAndWithoutWeights) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const ModelConfig config = SmallModel(ModelFamily::kQwen2, true);
   folder.Write("config.json", HfConfigText(config, WeightDType::kUnknown));
   LoadedModel model = LoadModel(folder.path().string(), "");
@@ -154,7 +154,7 @@ TEST(LoadModel, ShapesAreFoundInTheInstalledConfigs) {
 }
 
 TEST(LoadModel, RefusesWhatIsNoModel) {
-  const TemporaryFolder folder;
+  const TestFolder folder;
   const auto refusal = [](const std::string& name) {
     return MessageOf<ConfigError>([&] { LoadModel(name, ""); });
   };

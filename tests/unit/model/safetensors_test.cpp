@@ -41,7 +41,7 @@ class SafetensorsTest : public testing::Test {
     return SafetensorsFile(folder_.Write("good.safetensors", FileOf(header, data)));
   }
 
-  TemporaryFolder folder_;
+  TestFolder folder_;
 };
 
 std::string Tensor(const std::string& name, const std::string& dtype, const std::string& shape,

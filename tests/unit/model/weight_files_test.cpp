@@ -79,7 +79,7 @@ class WeightFilesTest : public testing::Test {
     return entries;
   }
 
-  TemporaryFolder folder_;
+  TestFolder folder_;
 };
 
 struct ExportCase {
@@ -187,7 +187,7 @@ TEST_F(WeightFilesTest, PiecesTileEveryTensorInOrder) {
 
 TEST_F(WeightFilesTest, TokenizerFilesAreCopiedAndNothingElse) {
   const ModelSpec spec = BuildModelSpec(SmallModel(ModelFamily::kLlama, true));
-  const TemporaryFolder source;
+  const TestFolder source;
   const std::string bytes("{\"\xc3\xa9\0x\": 1}\r\n", 14);
   source.Write("tokenizer.json", bytes);
   source.Write("merges.txt", "a b\n");

@@ -258,12 +258,12 @@ TEST_F(Batches, BigramTableAgainstACountByHand) {
   }
   const double expected = nats / static_cast<double>(targets);
   const double actual = BigramNatsPerTarget(training, held_out, 5, 1000);
-  EXPECT_TRUE(!(std::abs(actual - expected) > 1e-12 * expected)) << actual << " " << expected;
+  EXPECT_LE(std::abs(actual - expected), 1e-12 * expected) << actual << " " << expected;
 }
 
 TEST(BigramTable, UnseenPairsAreUniformAndLimitsHold) {
   const BigramTable table(256);
-  EXPECT_TRUE(!(std::abs(table.Nats(3, 4) - std::log(256.0)) > 1e-14));
+  EXPECT_LE(std::abs(table.Nats(3, 4) - std::log(256.0)), 1e-14);
   EXPECT_THROW(BigramTable(0), ConfigError);
   EXPECT_THROW(BigramTable(BigramTable::kMaxVocab + 1), ConfigError);
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <map>
 #include <set>
@@ -67,10 +68,10 @@ TEST(Permutation, LooksUniform) {
   for (const double count : counts)
     chi_square += (count - expected) * (count - expected) / expected;
   // (20 - 1)^2 = 361 degrees of freedom, standard deviation 27; six of them above.
-  EXPECT_TRUE(!(chi_square > 361 + 6 * 27)) << chi_square;
+  EXPECT_LE(chi_square, 361 + 6 * 27) << chi_square;
   // Neighbours stay neighbours once in kSize pairs: 19 of them, 1/20 each.
   const double mean_ascents = static_cast<double>(ascents) / kPasses;
-  EXPECT_TRUE(!(std::abs(mean_ascents - 0.95) > 0.1)) << mean_ascents;
+  EXPECT_LE(std::abs(mean_ascents - 0.95), 0.1) << mean_ascents;
 }
 
 TEST(Permutation, HugeRangesAreSeekable) {
@@ -155,6 +156,20 @@ TEST(SampleOrder, EpochsAndSeedsDiffer) {
   EXPECT_LT(same_epoch, 10);
   EXPECT_LT(same_seed, 10);
   EXPECT_LT(in_place, 10);
+}
+
+TEST(SampleOrder, EveryEpochMixesItsDatasetsAnew) {
+  const SampleOrder order({{.samples = 200}, {.samples = 200}}, 42);
+  const SampleOrder other({{.samples = 200}, {.samples = 200}}, 43);
+  int same_epoch = 0;
+  int same_seed = 0;
+  for (int64_t i = 0; i < 400; ++i) {
+    same_epoch += order.Locate(i).dataset == order.Locate(400 + i).dataset;
+    same_seed += order.Locate(i).dataset == other.Locate(i).dataset;
+  }
+  // 200 of 400 are expected, standard deviation 10.
+  EXPECT_LE(std::abs(same_epoch - 200), 60);
+  EXPECT_LE(std::abs(same_seed - 200), 60);
 }
 
 // The order is part of a checkpoint's promise: these values may never change. They come from a

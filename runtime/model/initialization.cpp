@@ -13,6 +13,26 @@ namespace hearth {
 
 namespace internal {
 
+namespace {
+
+// (-1)^k / (2k)! and (-1)^k / (2k+1)!: at pi/4 the first term left out is below 1e-20.
+constexpr int kTaylorTerms = 10;
+using TaylorSeries = std::array<double, kTaylorTerms>;
+constexpr TaylorSeries MakeTaylorSeries(int first_power) {
+  TaylorSeries series{};
+  double factorial = 1.0;  // exact up to 22!
+  for (int k = 0; k < kTaylorTerms; ++k) {
+    series[static_cast<size_t>(k)] = (k % 2 == 0 ? 1.0 : -1.0) / factorial;
+    const int power = 2 * k + first_power;
+    factorial *= (power + 1) * (power + 2);
+  }
+  return series;
+}
+constexpr TaylorSeries kCosineTerms = MakeTaylorSeries(0);
+constexpr TaylorSeries kSineTerms = MakeTaylorSeries(1);
+
+}  // namespace
+
 double PortableLog(double value) {
   // value = significand * 2^exponent with the significand within a factor sqrt(2) of one.
   const uint64_t bits = std::bit_cast<uint64_t>(value);
@@ -35,11 +55,11 @@ SineCosine PortableSineCosine(double turns) {
   const int quarter = static_cast<int>(turns * 4.0 + 0.5);
   const double angle = 2.0 * std::numbers::pi * (turns - 0.25 * quarter);
   const double square = angle * angle;
-  double sine = 1.0;
-  double cosine = 1.0;
-  for (int term = 18; term >= 2; term -= 2) {
-    cosine = 1.0 - cosine * square / ((term - 1) * term);
-    sine = 1.0 - sine * square / (term * (term + 1));
+  double sine = 0.0;
+  double cosine = 0.0;
+  for (int k = kTaylorTerms - 1; k >= 0; --k) {
+    cosine = cosine * square + kCosineTerms[static_cast<size_t>(k)];
+    sine = sine * square + kSineTerms[static_cast<size_t>(k)];
   }
   sine *= angle;
   switch (quarter % 4) {

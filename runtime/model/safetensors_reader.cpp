@@ -112,7 +112,8 @@ int64_t SizeOf(SafetensorsDType dtype) { return kDTypes[static_cast<size_t>(dtyp
 std::string_view Name(SafetensorsDType dtype) { return kDTypes[static_cast<size_t>(dtype)].name; }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& file) : path_(file) {
-  descriptor_ = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK a pipe of that name would be waited for; regular files ignore it.
+  descriptor_ = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor_ < 0) Fail(fmt::format("cannot be opened ({})", std::strerror(errno)));
   try {
     ReadHeader();
@@ -170,7 +171,7 @@ void SafetensorsFile::ReadHeader() {
   data_offset_ = 8 + static_cast<int64_t>(header_bytes);
 
   const JsonDocument document = JsonDocument::Parse(
-      header, path_.string() + " (header)", {.max_bytes = kMaxSafetensorsHeader, .max_depth = 4},
+      header, path_.string(), {.max_bytes = kMaxSafetensorsHeader, .max_depth = 4},
       JsonRefusal::kIoError);
   const JsonNode root = document.root();
   root.RequireObject();

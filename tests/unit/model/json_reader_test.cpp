@@ -52,7 +52,8 @@ TEST(JsonReader, DuplicateKeysAreRefused) {
 // The library wraps -1 into an unsigned and turns 1e30 into garbage.
 TEST(JsonReader, IntegersAreExact) {
   const JsonDocument document = JsonDocument::Parse(
-      R"([9223372036854775807, -9223372036854775808, 9223372036854775808, 1e30, 1.0, 1e0, "1", -1])",
+      "[9223372036854775807, -9223372036854775808, 9223372036854775808, 1e30, 1.0, 1e0, \"1\", "
+      "-1]",
       "f.json");
   const std::vector<JsonNode> values = document.root().AsArray();
   constexpr int64_t kLowest = std::numeric_limits<int64_t>::min();

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <cstring>
@@ -141,6 +142,9 @@ TEST_F(SafetensorsTest, WhatIsNoFileIsRefused) {
   EXPECT_THAT(MessageOf<IoError>([&] { SafetensorsFile(folder_.path() / "none"); }),
               HasSubstr("No such file"));
   EXPECT_THAT(MessageOf<IoError>([&] { SafetensorsFile file(folder_.path()); }),
+              HasSubstr("regular file"));
+  ASSERT_EQ(::mkfifo((folder_.path() / "pipe").c_str(), 0600), 0);
+  EXPECT_THAT(MessageOf<IoError>([&] { SafetensorsFile file(folder_.path() / "pipe"); }),
               HasSubstr("regular file"));
 }
 

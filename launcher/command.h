@@ -40,7 +40,11 @@ struct Command {
 Command MakeTrainCommand();
 Command MakeRankCommand();
 Command MakeValidateCommand();
+Command MakePlanCommand();
 Command MakePrepareCommand();
+Command MakeGradientsCommand();
+Command MakeGenerateCommand();
+Command MakeBenchCommand();
 
 // All commands of this build, in the order of --help.
 const std::vector<Command>& Commands();

@@ -3,8 +3,9 @@
 namespace hearth {
 
 const std::vector<Command>& Commands() {
-  static const std::vector<Command> commands = {MakeTrainCommand(), MakeRankCommand(),
-                                                MakeValidateCommand(), MakePrepareCommand()};
+  static const std::vector<Command> commands = {
+      MakeTrainCommand(),   MakeRankCommand(),     MakeValidateCommand(),  MakePlanCommand(),
+      MakePrepareCommand(), MakeGenerateCommand(), MakeGradientsCommand(), MakeBenchCommand()};
   return commands;
 }
 

@@ -1,0 +1,45 @@
+#include "launcher/single_rank.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "launcher/core_binding.h"
+#include "launcher/program_info.h"
+#include "launcher/rank_environment.h"
+
+namespace hearth {
+
+namespace {
+
+// Keeps a lone MPI process from starting a daemon and leaving files: it will never have company.
+void IsolateLoneProcess() {
+  if (ReadRankEnvironment().rank) return;
+  setenv("OMPI_MCA_ess_singleton_isolated", "1", 1);
+  setenv("OMPI_MCA_btl", "self", 1);
+}
+
+std::unique_ptr<Bootstrap> MakeBootstrap() {
+  IsolateLoneProcess();
+  return MakeMpiBootstrap({});
+}
+
+}  // namespace
+
+int DefaultThreads() {
+  const int chosen = ReadRankEnvironment().threads.value_or(0);
+  return chosen > 0 ? chosen : std::max(1, static_cast<int>(UsableProcessors().size()));
+}
+
+SingleRank::SingleRank()
+    : bootstrap_(MakeBootstrap()),
+      backend_(MakeBackend("cpu", {.threads = DefaultThreads()})),
+      communicator_(MakeCommunicator("mpi", *bootstrap_, *backend_, {})),
+      environment_{.bootstrap = *bootstrap_,
+                   .backend = *backend_,
+                   .communicator = *communicator_,
+                   .heartbeat = unwatched_,
+                   .installed_configs = InstalledConfigs(),
+                   .stop_requested = {},
+                   .host_threads = DefaultThreads()} {}
+
+}  // namespace hearth

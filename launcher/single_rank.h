@@ -1,0 +1,33 @@
+// A command's own process as the only rank.
+#pragma once
+
+#include <memory>
+
+#include "comm/communicators.h"
+#include "kernels/backend.h"
+#include "runtime/telemetry/heartbeat.h"
+#include "runtime/train/run_setup.h"
+
+namespace hearth {
+
+// Under mpirun or srun it is one of theirs.
+class SingleRank {
+ public:
+  SingleRank();
+
+  const RunEnvironment& environment() const { return environment_; }
+  KernelBackend& backend() const { return *backend_; }
+  int threads() const { return environment_.host_threads; }
+
+ private:
+  std::unique_ptr<Bootstrap> bootstrap_;
+  std::unique_ptr<KernelBackend> backend_;
+  std::unique_ptr<Communicator> communicator_;
+  Heartbeat unwatched_;
+  const RunEnvironment environment_;
+};
+
+// Processors this process may use, or what OMP_NUM_THREADS says.
+int DefaultThreads();
+
+}  // namespace hearth

@@ -201,9 +201,11 @@ TEST_F(HostAdamwTest, SameBitsBeyond32BitIndices) {
 
 TEST_F(HostAdamwTest, SpecialValuesRoundAlike) {
   const double inf = INFINITY;
-  const std::vector<double> special = {0.0,   -0.0, inf,   -inf,     1e-40, -1e-40, 3.3e38,
-                                       -3e38, 1e30, 1e-30, 0x1p-126, 1.0,   -1.0,   0x1p-149};
-  const int64_t n = 196 * 3 + 5;
+  const std::vector<double> special = {
+      0.0,  -0.0,  inf, -inf, 1e-40,    -1e-40,   3.3e38,       -3e38,          0x1.fffffep127,
+      1e30, 1e-30, 1.0, -1.0, 0x1p-126, 0x1p-149, -0x1.ff8p127, 0x1.fe0002p127, 0x1.fdfffep127};
+  const auto kinds = static_cast<int64_t>(special.size());
+  const int64_t n = kinds * kinds * 3 + 5;
   for (const DType storage : {DType::kF32, DType::kBF16}) {
     State state(rig_, random_, n, {storage, storage, storage, storage, DType::kBF16});
     std::vector<double> gradient(static_cast<size_t>(n)), master(gradient.size());
@@ -237,15 +239,15 @@ TEST_F(HostAdamwTest, SpecialValuesRoundAlike) {
 TEST_F(HostAdamwTest, SkipWritesTheWeightsAlone) {
   for (const Types& types : AllTypes()) {
     SCOPED_TRACE(Text(types));
-    State state(rig_, random_, 70'000, types);
+    State state(rig_, random_, 40'000, types);
     state.SetControl({.clip_factor = 0.5f, .skip = 1});
-    const AdamwArgs args = state.Args(RandomHyper(), {{.begin = 5, .count = 60'000}});
+    const AdamwArgs args = state.Args(RandomHyper(), {{.begin = 5, .count = 35'000}});
     const auto before = state.Written();
     rig_.backend().Adamw(rig_.stream(), args);
     const auto expected = state.Written();
     double largest = 0;
     const std::vector<double> weights = state.weight.Get();
-    for (size_t i = 5; i < 60'005; ++i) largest = std::max(largest, std::abs(weights[i]));
+    for (size_t i = 5; i < 35'005; ++i) largest = std::max(largest, std::abs(weights[i]));
     ForEachTarget([&] {
       HostAdamw host(2);
       std::vector<float> amax = {0.0f};

@@ -23,7 +23,7 @@ constexpr int64_t kSmallestColumns = 128;
 constexpr int64_t kSmallestTileFlops = 8'000'000;
 // A converted tile's result stays in the second-level cache until it is stored.
 constexpr int64_t kLargestConvertedColumns = 512;
-constexpr int64_t kWantedTiles = 16;
+constexpr int64_t kWantedTiles = 8;
 
 struct Range {
   int64_t begin = 0;
@@ -44,7 +44,7 @@ struct Tiling {
 
 Tiling MakeTiling(const GemmShape& shape, bool converted) {
   Tiling tiling;
-  tiling.rows = shape.m >= 2048 ? 256 : (shape.m >= 512 ? 128 : 64);
+  tiling.rows = shape.m >= 1024 ? 256 : (shape.m >= 256 ? 128 : 64);
   tiling.panel_columns = shape.n;
   if (converted) {
     tiling.panel_columns = std::clamp(kPanelFloats / shape.k / kSmallestColumns * kSmallestColumns,

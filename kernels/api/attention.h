@@ -21,8 +21,8 @@ struct AttentionForwardArgs {
   TensorView qkv;               // [tokens, heads + 2*kv_heads, head_dim] f32 | bf16
   TensorView sequence_offsets;  // [capacity + 1] i32, from 0, never falling; the unused tail
                                 // repeats the number of real tokens
-  TensorView out;          // [tokens, heads, head_dim] as qkv
-  TensorView log_sum_exp;  // [heads, tokens] f32, of the scaled scores; 0 for padding
+  TensorView out;               // [tokens, heads, head_dim] as qkv
+  TensorView log_sum_exp;       // [heads, tokens] f32, of the scaled scores; 0 for padding
 };
 
 struct AttentionBackwardArgs {

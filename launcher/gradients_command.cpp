@@ -21,7 +21,7 @@ void AddOptions(po::options_description* options) {
 }
 
 int Run(const Invocation& invocation) {
-  const ResolvedConfig resolved = LoadAndCheckRun(invocation.file, invocation.overrides);
+  const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
   const SingleRank rank;
   RunGradients(resolved, rank.environment(), invocation.Get<std::string>("out"),
                invocation.Get<bool>("logits"));

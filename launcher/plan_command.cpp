@@ -6,11 +6,10 @@
 
 #include "kernels/core/error.h"
 #include "launcher/command.h"
-#include "launcher/program_info.h"
+#include "launcher/placement.h"
 #include "launcher/run_check.h"
 #include "launcher/supervisor.h"
 #include "runtime/plan/plan.h"
-#include "runtime/train/run_setup.h"
 
 namespace hearth {
 
@@ -18,23 +17,17 @@ namespace {
 
 namespace po = boost::program_options;
 
-constexpr int kMaxRanks = 4096;
-
 void AddOptions(po::options_description* options) {
-  options->add_options()(",n", po::value<int>()->default_value(1)->value_name("N"),
-                         "ranks to plan for")(
-      "out", po::value<std::string>()->value_name("PLAN.yaml"), "write the plan there");
+  AddRankCountOption(options);
+  options->add_options()("out", po::value<std::string>()->value_name("PLAN.yaml"),
+                         "write the plan there");
 }
 
 int Run(const Invocation& invocation) {
-  const int ranks = invocation.Get<int>("-n");
-  if (ranks < 1 || ranks > kMaxRanks) {
-    throw ConfigError(fmt::format("command line: error: -n {}: a number of ranks from 1 to {}",
-                                  ranks, kMaxRanks));
-  }
-  const ResolvedConfig resolved = LoadAndCheckRun(invocation.file, invocation.overrides);
-  const ModelSetup model = SetUpModel(resolved, InstalledConfigs());
-  const std::string text = PlanYaml(MakePlan(resolved, model.spec, ranks), model.spec);
+  const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
+  const Placement placement = PlaceRanks(invocation, resolved.config.launch);
+  const CheckedRun run = CheckRun(resolved, placement.ranks);
+  const std::string text = PlanYaml(run.plan, run.model.spec);
   if (!invocation.Has("out")) {
     fmt::print("{}", text);
     return kExitDone;

@@ -2,25 +2,34 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "launcher/program_info.h"
-#include "runtime/train/run_setup.h"
 
 namespace hearth {
 
-ResolvedConfig LoadAndCheckRun(const std::string& file, const std::vector<Override>& overrides) {
-  const std::string configs = InstalledConfigs();
-  ResolvedConfig resolved = LoadConfig(file, configs, overrides, BuiltFeatures());
-  const ModelSetup model = SetUpModel(resolved, configs);
-  OpenTrainingData(resolved, model.spec);
-  OpenEvaluationData(resolved, model.spec);
-  return resolved;
+ResolvedConfig LoadRun(const std::string& file, const std::vector<Override>& overrides) {
+  return LoadConfig(file, InstalledConfigs(), overrides, BuiltFeatures());
 }
 
-std::string DescribeRun(const ResolvedConfig& resolved) {
-  const RunConfig& config = resolved.config;
-  return fmt::format("{}: fine. Run {}: {} in {}, into {}", resolved.file_name, config.run_name,
-                     config.model.name_or_path, EnumName(config.precision.compute_dtype),
-                     config.output_dir);
+CheckedRun CheckRun(const ResolvedConfig& resolved, int ranks) {
+  ModelSetup model = SetUpModel(resolved, InstalledConfigs());
+  const auto data = OpenTrainingData(resolved, model.spec);
+  OpenEvaluationData(resolved, model.spec);
+  Plan plan = MakePlan(resolved, model.spec, ranks);
+  const int64_t total_steps = TotalSteps(resolved, plan, *data);
+  return {.resolved = resolved,
+          .model = std::move(model),
+          .plan = std::move(plan),
+          .total_steps = total_steps};
+}
+
+std::string DescribeRun(const CheckedRun& run) {
+  const RunConfig& config = run.resolved.config;
+  return fmt::format("{}: fine: {} steps of {} sequences of {} tokens; {}, {}; {} ranks; into {}",
+                     run.resolved.file_name, run.total_steps, run.plan.global_batch_size,
+                     run.plan.sequence_len, config.model.name_or_path,
+                     EnumName(config.precision.compute_dtype), run.plan.world, config.output_dir);
 }
 
 }  // namespace hearth

@@ -1,18 +1,33 @@
 // Everything about a run that can be found wrong without starting it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "runtime/config/resolved_config.h"
+#include "runtime/plan/plan.h"
+#include "runtime/train/run_setup.h"
 
 namespace hearth {
 
-// Loads a configuration and looks at what it names: the model's file and every dataset. Creates
-// nothing. ConfigError for whatever is wrong, BudgetError for what does not fit.
-ResolvedConfig LoadAndCheckRun(const std::string& file, const std::vector<Override>& overrides);
+// A configuration with what it leads to.
+struct CheckedRun {
+  ResolvedConfig resolved;
+  ModelSetup model;
+  Plan plan;
+  int64_t total_steps = 0;
+};
+
+// LoadConfig with this build and installation.
+ResolvedConfig LoadRun(const std::string& file, const std::vector<Override>& overrides);
+
+// Looks at what a configuration names, the model's file and every dataset, and plans it for that
+// many ranks. Creates nothing. ConfigError for whatever is wrong, BudgetError for what does not
+// fit.
+CheckedRun CheckRun(const ResolvedConfig& resolved, int ranks);
 
 // One line about a run that is fine.
-std::string DescribeRun(const ResolvedConfig& resolved);
+std::string DescribeRun(const CheckedRun& run);
 
 }  // namespace hearth

@@ -6,18 +6,16 @@
 #include <boost/program_options/value_semantic.hpp>
 #include <chrono>
 #include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
-#include "kernels/core/check.h"
 #include "kernels/core/error.h"
 #include "launcher/command.h"
 #include "launcher/hostfile.h"
 #include "launcher/mpirun.h"
+#include "launcher/placement.h"
 #include "launcher/run_check.h"
 #include "launcher/supervisor.h"
-#include "runtime/config/config_paths.h"
 
 namespace hearth {
 
@@ -29,51 +27,16 @@ using std::chrono::milliseconds;
 // Beyond its own time-out a collective has this long to report it.
 constexpr milliseconds kReportTime{5'000};
 constexpr milliseconds kLeastSilence{2'000};
-constexpr int kMaxRanks = 4096;
 
 void AddOptions(po::options_description* options) {
-  options->add_options()(",n", po::value<int>()->value_name("N"),
-                         "ranks in all; default: launch.nproc_per_node, else the hostfile's slots, "
-                         "else 1 on the CPU")(
+  AddRankCountOption(options);
+  options->add_options()(
       "hostfile", po::value<std::string>()->value_name("F"),
       "hosts to run on, 'HOST slots=N' a line; default: launch.hostfile, else this host alone");
 }
 
-// Where the ranks run.
-struct Placement {
-  int ranks = 1;
-  std::vector<HostEntry> hosts;  // empty: this host alone
-};
-
 milliseconds ToMilliseconds(double seconds) {
   return milliseconds(static_cast<int64_t>(seconds * 1000.0));
-}
-
-std::string ReadHostfile(const std::string& file) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in) throw ConfigError(fmt::format("{}: error: the hostfile cannot be read", file));
-  return std::string(std::istreambuf_iterator<char>(in), {});
-}
-
-Placement Place(const Invocation& invocation, const LaunchSection& launch) {
-  Placement placement;
-  std::string hostfile = launch.hostfile.value_or("");
-  if (invocation.Has("hostfile")) hostfile = invocation.Get<std::string>("hostfile");
-  if (!hostfile.empty()) placement.hosts = ParseHostfile(ReadHostfile(hostfile), hostfile);
-  const int hosts = std::max(1, static_cast<int>(placement.hosts.size()));
-
-  if (invocation.Has("-n")) {
-    placement.ranks = invocation.Get<int>("-n");
-  } else if (launch.nproc_per_node) {
-    placement.ranks = Narrow<int>(*launch.nproc_per_node) * hosts;
-  } else if (!placement.hosts.empty()) {
-    placement.ranks = TotalSlots(placement.hosts);
-  }
-  if (placement.ranks < 1 || placement.ranks > kMaxRanks) {
-    throw ConfigError(fmt::format("command line: error: -n {}: a number of ranks from 1 to {}",
-                                  placement.ranks, kMaxRanks));
-  }
-  return placement;
 }
 
 int TerminalColumns() {
@@ -135,9 +98,10 @@ ProcessOptions MakeStart(const Invocation& invocation, const RunConfig& config,
 }
 
 int Run(const Invocation& invocation) {
-  const ResolvedConfig resolved = LoadAndCheckRun(invocation.file, invocation.overrides);
+  const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
   const RunConfig& config = resolved.config;
-  const Placement placement = Place(invocation, config.launch);
+  const Placement placement = PlaceRanks(invocation, config.launch);
+  CheckRun(resolved, placement.ranks);
   return Supervise({.ranks = placement.ranks,
                     .limits = MakeLimits(config),
                     .max_restarts = config.resilience.max_restarts,

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "launcher/command.h"
+#include "launcher/placement.h"
 #include "launcher/run_check.h"
 #include "launcher/supervisor.h"
 
@@ -9,7 +10,9 @@ namespace hearth {
 namespace {
 
 int Run(const Invocation& invocation) {
-  fmt::print("{}\n", DescribeRun(LoadAndCheckRun(invocation.file, invocation.overrides)));
+  const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
+  const Placement placement = PlaceRanks(invocation, resolved.config.launch);
+  fmt::print("{}\n", DescribeRun(CheckRun(resolved, placement.ranks)));
   return kExitDone;
 }
 
@@ -21,7 +24,7 @@ Command MakeValidateCommand() {
           .summary = "check a run's configuration, model and data; create nothing",
           .details = "",
           .takes_run_keys = true,
-          .add_options = nullptr,
+          .add_options = AddRankCountOption,
           .run = Run};
 }
 

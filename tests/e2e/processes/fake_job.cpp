@@ -209,6 +209,10 @@ void FakeJob::AwaitSteps(int start) {
   }
 }
 
+void FakeJob::AwaitOutput(const std::string& part) const {
+  ASSERT_TRUE(Eventually([&] { return Output().find(part) != std::string::npos; })) << Output();
+}
+
 int FakeJob::AwaitEnd() {
   int status = 0;
   const bool ended = Eventually([&] { return waitpid(launcher_, &status, WNOHANG) == launcher_; });

@@ -43,6 +43,8 @@ class FakeJob {
   void Start();
   // Waits until every rank of that start of the job has taken a step.
   void AwaitSteps(int start = 0);
+  // Waits until the launcher or a rank has said that.
+  void AwaitOutput(const std::string& part) const;
   // Waits for the launcher's end; its exit code, or 128 + the signal that ended it.
   int AwaitEnd();
 

@@ -65,7 +65,7 @@ TEST(ProcessesTest, ASecondSignalEndsAtOnce) {
   job.Start();
   job.AwaitSteps();
   kill(job.launcher(), SIGTERM);
-  usleep(200'000);
+  job.AwaitOutput("stopping");
   const auto since = Clock::now();
   kill(job.launcher(), SIGTERM);
   EXPECT_EQ(job.AwaitEnd(), kExitFailed);
@@ -177,12 +177,12 @@ TEST(ProcessesTest, AFailureIsToldOnceAndNotRepeated) {
   EXPECT_TRUE(job.AwaitNothingLeft());
 }
 
-// rank 0 of each start takes the lock of the output folder; two would show as a refused start.
-TEST(ProcessesTest, KillingAndStartingAtOnceNeverHasTwoWriters) {
+// Rank 0 of each start takes the lock of the output folder; two would show as a refused start.
+void KillAndStartAgain(int rounds) {
   FakeJob job({.work = FakeWork::kFewSteps});
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     job.Start();
-    usleep(static_cast<useconds_t>(round * 60'000));
+    usleep(static_cast<useconds_t>(round % 10 * 60'000));  // somewhere in the job's life
     kill(job.launcher(), SIGKILL);
     job.AwaitEnd();
   }
@@ -191,6 +191,10 @@ TEST(ProcessesTest, KillingAndStartingAtOnceNeverHasTwoWriters) {
   EXPECT_EQ(job.Output(), "");
   EXPECT_TRUE(job.AwaitNothingLeft());
 }
+
+TEST(ProcessesTest, KillingAndStartingAtOnceNeverHasTwoWriters) { KillAndStartAgain(10); }
+
+TEST(LongProcessesTest, KillingAndStartingAtOnceAHundredTimes) { KillAndStartAgain(100); }
 
 }  // namespace
 }  // namespace hearth::test

@@ -1,0 +1,57 @@
+#include "launcher/placement.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/program_options/value_semantic.hpp>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "kernels/core/check.h"
+#include "kernels/core/error.h"
+
+namespace hearth {
+
+namespace {
+
+constexpr int64_t kMaxRanks = 4096;
+
+std::string ReadHostfile(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw ConfigError(fmt::format("{}: error: the hostfile cannot be read", file));
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+}  // namespace
+
+void AddRankCountOption(boost::program_options::options_description* options) {
+  options->add_options()(",n", boost::program_options::value<int64_t>()->value_name("N"),
+                         "ranks in all; default: launch.nproc_per_node on every host, else the "
+                         "hostfile's slots, else 1");
+}
+
+Placement PlaceRanks(const Invocation& invocation, const LaunchSection& launch) {
+  Placement placement;
+  std::string hostfile = launch.hostfile.value_or("");
+  if (invocation.Has("hostfile")) hostfile = invocation.Get<std::string>("hostfile");
+  if (!hostfile.empty()) placement.hosts = ParseHostfile(ReadHostfile(hostfile), hostfile);
+  const int64_t hosts = std::max<int64_t>(1, std::ssize(placement.hosts));
+
+  int64_t ranks = 1;
+  if (invocation.Has("-n")) {
+    ranks = invocation.Get<int64_t>("-n");
+  } else if (launch.nproc_per_node) {
+    ranks = std::min(*launch.nproc_per_node, kMaxRanks + 1) * hosts;
+  } else if (!placement.hosts.empty()) {
+    ranks = TotalSlots(placement.hosts);
+  }
+  if (ranks < 1 || ranks > kMaxRanks) {
+    throw ConfigError(
+        fmt::format("command line: error: {} ranks; give a number from 1 to {}", ranks, kMaxRanks));
+  }
+  placement.ranks = Narrow<int>(ranks);
+  return placement;
+}
+
+}  // namespace hearth

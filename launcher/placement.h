@@ -1,0 +1,24 @@
+// How many ranks a command is about, and on which hosts.
+#pragma once
+
+#include <vector>
+
+#include "launcher/command.h"
+#include "launcher/hostfile.h"
+#include "runtime/config/run_config.h"
+
+namespace hearth {
+
+struct Placement {
+  int ranks = 1;
+  std::vector<HostEntry> hosts;  // empty: this host alone
+};
+
+// -n N
+void AddRankCountOption(boost::program_options::options_description* options);
+
+// From -n and --hostfile where the command has them, else from the configuration, else from the
+// hostfile's slots, else 1. ConfigError for an impossible number or a wrong hostfile.
+Placement PlaceRanks(const Invocation& invocation, const LaunchSection& launch);
+
+}  // namespace hearth

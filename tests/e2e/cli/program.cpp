@@ -1,0 +1,112 @@
+#include "tests/e2e/cli/program.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
+namespace hearth::test {
+
+namespace {
+
+std::string ReadText(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+std::filesystem::path MakeFolder(const char* purpose) {
+  std::string name = testing::TempDir() + "hearth-cli-" + purpose + "-XXXXXX";
+  return mkdtemp(name.data());
+}
+
+}  // namespace
+
+Workplace::Workplace() : folder_(MakeFolder("work")), streams_(MakeFolder("streams")) {}
+
+Workplace::~Workplace() {
+  std::filesystem::remove_all(folder_);
+  std::filesystem::remove_all(streams_);
+}
+
+void Workplace::Write(const std::string& name, const std::string& text) const {
+  std::ofstream(folder_ / name, std::ios::binary) << text;
+}
+
+std::string Workplace::Read(const std::string& name) const { return ReadText(folder_ / name); }
+
+std::string Workplace::Errors() const { return ReadText(streams_ / "errors"); }
+
+bool Workplace::Exists(const std::string& name) const {
+  return std::filesystem::exists(folder_ / name);
+}
+
+std::vector<std::string> Workplace::Content() const {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_)) {
+    names.push_back(std::filesystem::relative(entry.path(), folder_).string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+pid_t Workplace::Start(const std::vector<std::string>& arguments) const {
+  std::vector<char*> pointers = {const_cast<char*>(HEARTH_BINARY)};
+  for (const std::string& a : arguments) pointers.push_back(const_cast<char*>(a.c_str()));
+  pointers.push_back(nullptr);
+  const pid_t program = fork();
+  if (program == 0) {
+    const auto redirect = [&](int stream, const char* name) {
+      const std::string path = (streams_ / name).string();
+      dup2(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), stream);
+    };
+    redirect(STDOUT_FILENO, "output");
+    redirect(STDERR_FILENO, "errors");
+    setpgid(0, 0);
+    if (chdir(folder_.c_str()) != 0) _exit(126);
+    execv(pointers[0], pointers.data());
+    _exit(127);
+  }
+  return program;
+}
+
+int Workplace::Await(pid_t program) {
+  int status = 0;
+  waitpid(program, &status, 0);
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+ProgramResult Workplace::Run(const std::vector<std::string>& arguments) const {
+  const pid_t program = Start(arguments);
+  ProgramResult result;
+  result.exit_code = Await(program);
+  result.output = ReadText(streams_ / "output");
+  result.errors = ReadText(streams_ / "errors");
+  return result;
+}
+
+void WriteTinyRun(const Workplace& workplace, int steps) {
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += fmt::format("line {} of a text about nothing\n", i % 37);
+  workplace.Write("text.txt", text);
+  const ProgramResult prepared =
+      workplace.Run({"prepare", "--input", "text.txt", "--output", "tokens.hearth"});
+  ASSERT_EQ(prepared.exit_code, 0) << prepared.errors;
+  workplace.Write(
+      "run.yaml",
+      fmt::format("model: {{name_or_path: {}/configs/models/tiny.yaml}}\n"
+                  "data:\n"
+                  "  datasets: [{{path: tokens.hearth}}]\n"
+                  "  sequence_len: 32\n"
+                  "training: {{max_steps: {}, global_batch_size: 4, micro_batch_size: 2}}\n"
+                  "precision: {{compute_dtype: fp32}}\n"
+                  "lr_scheduler: {{warmup_steps: 1, warmup_ratio: null}}\n",
+                  HEARTH_SOURCE_DIR, steps));
+}
+
+}  // namespace hearth::test

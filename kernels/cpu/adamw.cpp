@@ -13,13 +13,33 @@ namespace {
 
 constexpr int64_t kElementsPerPiece = 16384;
 
+// The draws of consecutive elements: one group of four at a time.
+class Draws {
+ public:
+  explicit Draws(const RandomStream& stream) : stream_(stream) {}
+  uint32_t Of(uint64_t element) {
+    if (!drawn_ || element / 4 != group_) {
+      group_ = element / 4;
+      words_ = stream_.Draw(group_);
+      drawn_ = true;
+    }
+    return words_[element % 4];
+  }
+
+ private:
+  const RandomStream stream_;
+  bool drawn_ = false;
+  uint64_t group_ = 0;
+  Philox4 words_{};
+};
+
 // Rounds into storage: bf16 stochastically with the element's own draw.
 template <typename T>
-T RoundState(float value, const RandomStream& stream, uint64_t element) {
+T RoundState(float value, Draws& draws, uint64_t element) {
   if constexpr (std::is_same_v<T, float>) {
     return value;
   } else {
-    return ToBFloat16Stochastic(value, stream.DrawElement(element));
+    return ToBFloat16Stochastic(value, draws.Of(element));
   }
 }
 
@@ -33,9 +53,9 @@ void UpdateElements(const AdamwArgs& args, const AdamwSegment& segment, float cl
     return RandomStream{
         .seed = hyper.seed, .step = hyper.step, .tensor_id = segment.tensor_id, .use = use};
   };
-  const RandomStream m_stream = stream(RandomUse::kMomentM);
-  const RandomStream v_stream = stream(RandomUse::kMomentV);
-  const RandomStream master_stream = stream(RandomUse::kMaster);
+  Draws m_draws(stream(RandomUse::kMomentM));
+  Draws v_draws(stream(RandomUse::kMomentV));
+  Draws master_draws(stream(RandomUse::kMaster));
   Master* masters = args.master.as<Master>() + segment.begin;
   M* ms = args.m.as<M>() + segment.begin;
   V* vs = args.v.as<V>() + segment.begin;
@@ -49,12 +69,12 @@ void UpdateElements(const AdamwArgs& args, const AdamwSegment& segment, float cl
                         : ToFloat(static_cast<const BFloat16*>(gradient.data())[i]);
     const AdamwMoments moments = AdamwMomentsUpdate(ToFloat(ms[i]), ToFloat(vs[i]), g, clip_factor,
                                                     hyper.beta1, hyper.beta2);
-    ms[i] = RoundState<M>(moments.m, m_stream, element);
-    vs[i] = RoundState<V>(moments.v, v_stream, element);
+    ms[i] = RoundState<M>(moments.m, m_draws, element);
+    vs[i] = RoundState<V>(moments.v, v_draws, element);
     const float master =
         AdamwMasterUpdate(ToFloat(masters[i]), ToFloat(ms[i]), ToFloat(vs[i]), hyper.learning_rate,
                           hyper.epsilon, decay, hyper.inverse_bias1, hyper.inverse_sqrt_bias2);
-    masters[i] = RoundState<Master>(master, master_stream, element);
+    masters[i] = RoundState<Master>(master, master_draws, element);
     if (!weight) continue;
     if (weight.dtype() == DType::kF32) {
       static_cast<float*>(weight.data())[i] = ToFloat(masters[i]);

@@ -15,8 +15,15 @@ inline float Exp(float x) {
   constexpr float kLn2High = 0.693359375f;  // nine bits: exact in products with the exponent
   constexpr float kLn2Low = -2.12194440054690583e-4f;
   constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  // Written so that a NaN passes through.
-  const float clamped = x < -105.0f ? -105.0f : (x > 89.0f ? 89.0f : x);
+  // |x| at most 105, NaN excepted; by integers, because comparisons of floats, which may trap, keep
+  // loops from being vectorised.
+  constexpr uint32_t kLargest = std::bit_cast<uint32_t>(105.0f);
+  constexpr uint32_t kInfinity = 0x7f800000u;
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  const bool beyond = magnitude > kLargest && magnitude <= kInfinity;
+  const float clamped =
+      std::bit_cast<float>((bits & 0x80000000u) | (beyond ? kLargest : magnitude));
   const float shifted = clamped * kLog2E + kRound;
   const float exponent = shifted - kRound;
   const float r = (clamped - exponent * kLn2High) - exponent * kLn2Low;

@@ -30,10 +30,15 @@ inline uint8_t EncodeNearest(float value) {
   const uint32_t normal = (magnitude + (1u << (kShift - 1)) - 1u + ((magnitude >> kShift) & 1u) -
                            (static_cast<uint32_t>(127 - kBias) << 23)) >>
                           kShift;
-  uint32_t encoded = magnitude < kSmallestNormal ? subnormal : normal;
-  // Also infinities; from here on `magnitude` beyond infinity means NaN.
-  encoded = std::min(encoded, kLargest);
-  encoded = magnitude > 0x7f800000u ? kNan : encoded;
+  // Masks from signs of differences: from comparisons, compilers make branches around the addition,
+  // which may trap, and then do not vectorise.
+  const auto mask_below = [](uint32_t a, uint32_t b) {
+    return static_cast<uint32_t>(static_cast<int32_t>(a - b) >> 31);
+  };
+  const uint32_t is_subnormal = mask_below(magnitude, kSmallestNormal);
+  const uint32_t rounded = (subnormal & is_subnormal) | (normal & ~is_subnormal);
+  const uint32_t is_nan = mask_below(0x7f800000u, magnitude);
+  const uint32_t encoded = std::min(rounded, kLargest) | (kNan & is_nan);
   return static_cast<uint8_t>(sign | encoded);
 }
 

@@ -29,6 +29,7 @@ struct RunEnvironment {
   std::string installed_configs;         // the installed configs/ folder
   std::function<bool()> stop_requested;  // polled between steps; may be empty
   int host_threads = 1;                  // of the host optimizer
+  std::string version = "unknown";       // of Hearth, for the manifests of checkpoints
 };
 
 // Reads the model a configuration names; ConfigError for a wrong or missing one.

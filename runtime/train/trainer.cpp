@@ -9,6 +9,7 @@
 
 #include "kernels/core/check.h"
 #include "kernels/core/log.h"
+#include "runtime/checkpoint/folders.h"
 #include "runtime/optimizer/lr_schedule.h"
 
 namespace hearth {
@@ -28,13 +29,45 @@ void WriteText(const std::filesystem::path& path, const std::string& text) {
   if (!file) throw IoError(fmt::format("{}: error: cannot be written", path.string()));
 }
 
+void RequireFittingCheckpoint(const Checkpoint& checkpoint, const ResolvedConfig& resolved,
+                              const ModelSpec& spec, const Plan& plan) {
+  checkpoint.RequireModel(spec);
+  RequireStateTypes(resolved, checkpoint);
+  const int64_t saved = checkpoint.manifest().info.global_batch_size;
+  if (saved == plan.global_batch_size) return;
+  resolved.Fail("training.gradient_accumulation_steps",
+                fmt::format("{} sequences a step with {} ranks, the checkpoint was trained with "
+                            "{}; write global_batch_size: {} instead",
+                            plan.global_batch_size, plan.world, saved, saved));
+}
+
+// One rank reads the data, all ranks throw.
+void RequireSameData(const Checkpoint& checkpoint, const TokenDataset& data, Bootstrap& bootstrap) {
+  Bytes refusal;
+  if (bootstrap.rank() == 0) {
+    try {
+      RequireSameShards(checkpoint.manifest().info.shards, data.ShardHashes());
+    } catch (const ConfigError& error) {
+      const auto text = std::as_bytes(std::span(std::string_view(error.what())));
+      refusal.assign(text.begin(), text.end());
+    }
+  }
+  refusal = bootstrap.Broadcast(refusal, 0);
+  if (refusal.empty()) return;
+  throw ConfigError(std::string(reinterpret_cast<const char*>(refusal.data()), refusal.size()));
+}
+
 }  // namespace
 
 Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environment)
-    : resolved_(resolved),
-      environment_(environment),
+    : environment_(environment),
       model_(SetUpModel(resolved, environment.installed_configs)),
-      plan_(MakePlan(resolved, model_.spec, environment.bootstrap.world())) {
+      checkpoint_(FindCheckpoint(
+          resolved, environment.bootstrap,
+          [&environment] { environment.heartbeat.Progress(0, RunPhase::kLoading); })),
+      resolved_(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved),
+      config_hash_(ConfigHash(resolved)),
+      plan_(MakePlan(resolved_, model_.spec, environment.bootstrap.world())) {
   Prepare();
 }
 
@@ -48,21 +81,15 @@ void Trainer::Prepare() {
   executor_ = std::make_unique<Executor>(
       environment_.backend, environment_.communicator, plan_, model_.spec,
       environment_.bootstrap.rank(), ExecutorOptions{.host_threads = environment_.host_threads});
-  FillMasterWeights(*executor_, model_, static_cast<uint64_t>(resolved_.config.seed));
-  executor_->Publish(0);
+  FillState();
   executor_->set_task_hook([this](const Task& task) {
     if (task.kind == TaskKind::kHead) {
       environment_.heartbeat.Progress(summary_.steps + 1, RunPhase::kStepping,
                                       environment_.communicator.enqueued());
     }
   });
-  loader_ = std::make_unique<DataLoader>(
-      data_, DataLoaderOptions{.partition = {.global_batch_size = plan_.global_batch_size,
-                                             .micro_batch_size = plan_.numeric.micro_batch_size,
-                                             .rank = environment_.bootstrap.rank(),
-                                             .world_size = plan_.world},
-                               .first_step = first_step_ - 1,
-                               .last_step = total_steps_ - 1});
+  StartLoader();
+  StartSaver();
   if (IsRoot()) {
     WriteRunFiles();
     OpenLogger();
@@ -70,9 +97,64 @@ void Trainer::Prepare() {
   last_save_ = Clock::now();
 }
 
+void Trainer::FillState() {
+  if (!checkpoint_) {
+    FillMasterWeights(*executor_, model_, static_cast<uint64_t>(resolved_.config.seed));
+    executor_->Publish(0);
+    return;
+  }
+  RequireFittingCheckpoint(*checkpoint_, resolved_, model_.spec, plan_);
+  RequireSameData(*checkpoint_, *data_, environment_.bootstrap);
+  LoadOptimizerState(*checkpoint_, executor_->optimizer(), executor_->memory(),
+                     [this](const void* source, const TensorView& destination) {
+                       executor_->Upload(source, destination);
+                       environment_.heartbeat.Progress(0, RunPhase::kLoading);
+                     });
+  const CheckpointInfo& info = checkpoint_->manifest().info;
+  executor_->Publish(info.step);
+  resumed_ = true;
+  first_step_ = info.step + 1;
+  skipped_steps_ = info.skipped_steps;
+  std::error_code error;
+  const std::filesystem::path home = std::filesystem::absolute(checkpoint_->folder()).parent_path();
+  if (std::filesystem::equivalent(home, resolved_.config.output_dir, error)) {
+    saved_step_ = info.step;
+  }
+  checkpoint_.reset();
+}
+
+void Trainer::StartLoader() {
+  loader_ = std::make_unique<DataLoader>(
+      data_, DataLoaderOptions{.partition = {.global_batch_size = plan_.global_batch_size,
+                                             .micro_batch_size = plan_.numeric.micro_batch_size,
+                                             .rank = environment_.bootstrap.rank(),
+                                             .world_size = plan_.world},
+                               .first_step = first_step_ - 1,
+                               .last_step = total_steps_ - 1});
+}
+
+void Trainer::StartSaver() {
+  const CheckpointSection& checkpoint = resolved_.config.checkpoint;
+  saver_ = std::make_unique<CheckpointSaver>(
+      CheckpointSaverOptions{.output_dir = resolved_.config.output_dir,
+                             .total_limit = checkpoint.save_total_limit,
+                             .async = checkpoint.async_save,
+                             .progress =
+                                 [this] {
+                                   environment_.heartbeat.Progress(
+                                       saving_step_, RunPhase::kSaving,
+                                       environment_.communicator.enqueued());
+                                 }},
+      environment_.bootstrap, executor_->memory(), executor_->optimizer(),
+      [this](const TensorView& source, void* destination) {
+        executor_->Download(source, destination);
+      });
+}
+
 void Trainer::WriteRunFiles() const {
   const std::filesystem::path folder = resolved_.config.output_dir;
   std::filesystem::create_directories(folder);
+  RemoveLeftovers(folder);
   WriteText(folder / "resolved.yaml", resolved_.ToYaml());
   WriteText(folder / "plan.yaml", PlanYaml(plan_, model_.spec));
 }
@@ -88,7 +170,7 @@ void Trainer::OpenLogger() {
       .run_name = resolved_.config.run_name,
       .jsonl = reports(ReportTarget::kJsonl),
       .tensorboard = reports(ReportTarget::kTensorboard),
-      .resume_step = first_step_ > 1 ? first_step_ - 1 : -1,
+      .resume_step = resumed_ ? first_step_ - 1 : -1,
       .progress = {.interactive = isatty(STDERR_FILENO) == 1, .total_steps = total_steps_}});
 }
 
@@ -96,11 +178,12 @@ Trainer::StepHeader Trainer::Agree() {
   StepHeader mine{.targets = loader_->WaitNextTargetCount()};
   mine.stop = environment_.stop_requested && environment_.stop_requested() ? 1 : 0;
   const double minutes = resolved_.config.checkpoint.save_interval_minutes;
+  mine.written = saver_->is_active() && saver_->is_written() ? 1 : 0;
   // One clock decides for all.
   mine.save = IsRoot() && minutes > 0 && SecondsSince(last_save_) >= minutes * 60 ? 1 : 0;
   Bytes bytes(sizeof(mine));
   std::memcpy(bytes.data(), &mine, sizeof(mine));
-  StepHeader all;
+  StepHeader all{.written = 1};
   for (const Bytes& theirs : environment_.bootstrap.AllGather(bytes)) {
     StepHeader header;
     CHECK(theirs.size() == sizeof(header), "a step header of {} bytes", theirs.size());
@@ -108,17 +191,18 @@ Trainer::StepHeader Trainer::Agree() {
     all.targets += header.targets;
     all.stop |= header.stop;
     all.save |= header.save;
+    all.written &= header.written;
   }
   return all;
 }
 
 RunSummary Trainer::Run() {
   summary_.steps = first_step_ - 1;
-  if (first_step_ == 1) Evaluate(0);
+  if (!resumed_) Evaluate(0);
   for (int64_t step = first_step_; step <= total_steps_; ++step) {
     const StepHeader header = Agree();
+    if (header.written != 0) FinishSave();
     if (header.stop != 0) {
-      Save(step - 1);
       summary_.end = RunEnd::kStopped;
       break;
     }
@@ -245,14 +329,59 @@ bool Trainer::SaveIsDue(int64_t step) const {
   return step == total_steps_ || (every > 0 && step % every == 0);
 }
 
+CheckpointInfo Trainer::MakeInfo(int64_t step) const {
+  const RunConfig& config = resolved_.config;
+  CheckpointInfo info{.hearth_version = environment_.version,
+                      .step = step,
+                      .skipped_steps = skipped_steps_,
+                      .world = plan_.world,
+                      .seed = config.seed,
+                      .data_seed = config.data.data_seed,
+                      .sequence_len = plan_.sequence_len,
+                      .global_batch_size = plan_.global_batch_size,
+                      .numeric = plan_.numeric,
+                      .types = plan_.state_types,
+                      .config_hash = config_hash_};
+  if (model_.loaded.hf_folder) {
+    info.model_folder = std::filesystem::absolute(*model_.loaded.hf_folder).string();
+  }
+  if (IsRoot()) info.shards = data_->ShardHashes();
+  return info;
+}
+
 void Trainer::Save(int64_t step) {
+  FinishSave();
   if (step == saved_step_) return;
+  saving_step_ = step;
   environment_.heartbeat.Progress(step, RunPhase::kSaving, environment_.communicator.enqueued());
-  saved_step_ = step;
+  saver_->Start(MakeInfo(step));
+  if (!resolved_.config.checkpoint.async_save) FinishSave();
   last_save_ = Clock::now();
 }
 
+void Trainer::FinishSave() {
+  if (!saver_->is_active()) return;
+  environment_.heartbeat.Progress(saving_step_, RunPhase::kSaving,
+                                  environment_.communicator.enqueued());
+  // What the log says up to this step has to outlive whatever the checkpoint outlives.
+  if (logger_) logger_->Flush();
+  save_error_ = saver_->Finish();
+  if (save_error_.empty()) {
+    saved_step_ = saving_step_;
+  } else if (IsRoot()) {
+    LogWarning(
+        fmt::format("step {} could not be saved, the run goes on: {}", saving_step_, save_error_));
+  }
+}
+
+void Trainer::RequireSaved(int64_t step) {
+  Save(step);
+  FinishSave();
+  if (saved_step_ != step) throw IoError(save_error_);
+}
+
 void Trainer::Finish(int64_t step) {
+  RequireSaved(step);
   if (summary_.end == RunEnd::kFinished &&
       resolved_.config.checkpoint.export_hf == ExportHf::kEnd) {
     environment_.heartbeat.Progress(step, RunPhase::kExporting,

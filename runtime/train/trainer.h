@@ -5,6 +5,8 @@
 #include <memory>
 #include <optional>
 
+#include "runtime/checkpoint/checkpoint_saver.h"
+#include "runtime/checkpoint/find_checkpoint.h"
 #include "runtime/data/data_loader.h"
 #include "runtime/telemetry/logger.h"
 #include "runtime/train/run_setup.h"
@@ -42,10 +44,15 @@ class Trainer {
     int64_t targets = 0;
     int32_t stop = 0;
     int32_t save = 0;
+    int32_t written = 0;  // of the save under way, everybody's part
+    int32_t padding = 0;
   };
 
   bool IsRoot() const { return environment_.bootstrap.rank() == 0; }
   void Prepare();
+  void FillState();
+  void StartLoader();
+  void StartSaver();
   void WriteRunFiles() const;
   void OpenLogger();
   StepHeader Agree();
@@ -55,23 +62,35 @@ class Trainer {
   void LogStep(int64_t step, const StepResult& result, double loss, double seconds);
   void Evaluate(int64_t step);
   bool EvaluationIsDue(int64_t step) const;
+  CheckpointInfo MakeInfo(int64_t step) const;
+  // Begins a save, after the end of the one before; done on return unless it is asynchronous. A
+  // failure is a warning.
   void Save(int64_t step);
+  void FinishSave();
+  // The checkpoint of the step is there on return; IoError where that fails.
+  void RequireSaved(int64_t step);
   bool SaveIsDue(int64_t step) const;
   void Finish(int64_t step);
 
-  const ResolvedConfig& resolved_;
   const RunEnvironment& environment_;
   const ModelSetup model_;
+  std::unique_ptr<Checkpoint> checkpoint_;  // to go on from; gone when it is loaded
+  const ResolvedConfig resolved_;           // with what the checkpoint decides
+  const Hash128 config_hash_;               // of the configuration as given
   const Plan plan_;
   std::shared_ptr<const TokenDataset> data_;
   std::shared_ptr<const TokenDataset> eval_data_;
   int64_t total_steps_ = 0;
   int64_t first_step_ = 1;
+  bool resumed_ = false;
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<CheckpointSaver> saver_;
   std::unique_ptr<DataLoader> loader_;
   std::unique_ptr<Logger> logger_;  // rank 0
   int64_t skipped_steps_ = 0;
+  int64_t saving_step_ = -1;  // of the save under way
   int64_t saved_step_ = -1;
+  std::string save_error_;  // of the last save
   double stepping_seconds_ = 0;
   int64_t stepped_tokens_ = 0;
   std::chrono::steady_clock::time_point last_save_;

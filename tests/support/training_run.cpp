@@ -52,12 +52,14 @@ std::string RunYaml(const TrainingRunOptions& options, const std::filesystem::pa
       {"model", fmt::format("  name_or_path: {}\n", (folder / "model.yaml").string())},
       {"data", fmt::format("  datasets: [{{path: {}}}]\n  eval_datasets: [{{path: {}}}]\n"
                            "  sequence_len: {}\n",
-                           (folder / "train.hearth").string(), (folder / "eval.hearth").string(),
+                           (folder / "train*.hearth").string(), (folder / "eval.hearth").string(),
                            kSequence)},
       {"training", fmt::format("  max_steps: {}\n", options.steps)},
       {"eval", "  eval_max_batches: 2\n"},
       {"logging", "  report_to: [jsonl]\n"},
-      {"checkpoint", "  export_hf: none\n  save_steps: 0\n  save_interval_minutes: 0\n"},
+      {"checkpoint",
+       fmt::format("  export_hf: none\n  save_steps: {}\n  save_interval_minutes: 0\n",
+                   options.save_steps)},
   };
   bool batch_given = false;
   for (const auto& [section, line] : options.keys) {
@@ -71,6 +73,15 @@ std::string RunYaml(const TrainingRunOptions& options, const std::filesystem::pa
   return text;
 }
 
+void WriteInputs(const TrainingRunOptions& options, const std::filesystem::path& folder) {
+  for (int i = 0; i < options.files; ++i) {
+    const std::string name = i == 0 ? "train.hearth" : fmt::format("train{}.hearth", i);
+    WriteData((folder / name).string(), options, 11 + 10 * static_cast<uint64_t>(i));
+  }
+  WriteData((folder / "eval.hearth").string(), options, 12);
+  std::ofstream(folder / "model.yaml") << (options.model.empty() ? SmallModel() : options.model);
+}
+
 void ReadLog(const std::filesystem::path& folder, TrainingRunResult& result) {
   std::ifstream log(folder / "out" / "log.jsonl");
   std::string line;
@@ -82,6 +93,7 @@ void ReadLog(const std::filesystem::path& folder, TrainingRunResult& result) {
     return std::optional<double>(value.starts_with('"') ? std::nan("") : std::stod(value));
   };
   while (std::getline(log, line)) {
+    result.log += line + "\n";
     if (const auto loss = number("train/loss")) result.losses.push_back(*loss);
     if (const auto norm = number("train/grad_norm")) result.grad_norms.push_back(*norm);
     if (const auto loss = number("eval/loss")) result.eval_losses.push_back(*loss);
@@ -122,30 +134,36 @@ std::string SmallModel() {
 }
 
 TrainingRunResult TrainInProcess(const TrainingRunOptions& options) {
-  const TemporaryFolder folder;
-  WriteData((folder.path() / "train.hearth").string(), options, 11);
-  WriteData((folder.path() / "eval.hearth").string(), options, 12);
-  std::ofstream(folder.path() / "model.yaml")
-      << (options.model.empty() ? SmallModel() : options.model);
+  const TemporaryFolder temporary;
+  const std::filesystem::path folder = options.folder.empty() ? temporary.path() : options.folder;
+  if (!std::filesystem::exists(folder / "model.yaml")) WriteInputs(options, folder);
   const ResolvedConfig resolved =
-      ParseConfig({.text = RunYaml(options, folder.path()), .file_name = "test.yaml"});
+      ParseConfig({.text = RunYaml(options, folder), .file_name = "test.yaml"});
   TrainingRunResult result;
   RunInprocWorld({.ranks = options.ranks, .threads = options.threads}, [&](InprocRank& rank) {
     Heartbeat heartbeat;
-    const RunEnvironment environment{.bootstrap = rank.bootstrap,
-                                     .backend = rank.backend,
-                                     .communicator = rank.communicator,
-                                     .heartbeat = heartbeat,
-                                     .host_threads = options.threads};
+    int64_t steps_begun = 0;
+    const RunEnvironment environment{
+        .bootstrap = rank.bootstrap,
+        .backend = rank.backend,
+        .communicator = rank.communicator,
+        .heartbeat = heartbeat,
+        .stop_requested =
+            [&] { return options.stop_after >= 0 && steps_begun++ >= options.stop_after; },
+        .host_threads = options.threads};
     std::vector<float> weights;
+    RunSummary summary;
     {
       Trainer trainer(resolved, environment);
-      trainer.Run();
+      summary = trainer.Run();
       weights = AllWeights(trainer.executor(), rank.bootstrap);
     }
-    if (rank.bootstrap.rank() == 0) result.weights = std::move(weights);
+    if (rank.bootstrap.rank() == 0) {
+      result.weights = std::move(weights);
+      result.steps = summary.steps;
+    }
   });
-  ReadLog(folder.path(), result);
+  ReadLog(folder, result);
   return result;
 }
 

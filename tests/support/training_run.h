@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,12 @@ struct TrainingRunOptions {
   int64_t steps = 4;
   int64_t document_length = 0;  // 0: one document; else boundaries about every so many tokens
   double masked_share = 0;      // of the targets
+  int files = 1;                // of the training data
+  int64_t save_steps = 0;
+  // Where data and outputs lie: `folder`/out is the run's. Empty: a folder that is removed again.
+  // An existing one is gone on with; its data stays.
+  std::filesystem::path folder;
+  int64_t stop_after = -1;  // steps of this call after which to stop politely; -1: never
 };
 
 struct TrainingRunResult {
@@ -23,6 +30,8 @@ struct TrainingRunResult {
   std::vector<double> grad_norms;   // by step
   std::vector<double> eval_losses;  // before the first and after the last step
   std::vector<float> weights;       // all master weights at the end, parameter by parameter
+  std::string log;                  // log.jsonl
+  int64_t steps = 0;                // done in all
 };
 
 // A Qwen3-shaped model with odd sizes: grouped queries, an untied head, a vocabulary that needs

@@ -1,0 +1,183 @@
+#include "runtime/checkpoint/checkpoint.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "kernels/core/check.h"
+#include "runtime/model/hf_config.h"
+
+namespace hearth {
+
+namespace {
+
+constexpr int64_t kPieceBytes = int64_t{4} << 20;
+
+SafetensorsDType ToSafetensors(DType type) {
+  return type == DType::kF32 ? SafetensorsDType::kF32 : SafetensorsDType::kBF16;
+}
+
+[[noreturn]] void Fail(const std::filesystem::path& file, std::string_view what) {
+  throw IoError(fmt::format("{}: error: {}; use another checkpoint", file.string(), what));
+}
+
+// Closes with the object.
+class InputFile {
+ public:
+  explicit InputFile(const std::filesystem::path& file)
+      : path_(file), descriptor_(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+    if (descriptor_ < 0) Fail(path_, fmt::format("cannot be read ({})", std::strerror(errno)));
+  }
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+  ~InputFile() { ::close(descriptor_); }
+
+  // Bytes read; 0 at the end.
+  size_t Read(std::span<std::byte> out) {
+    while (true) {
+      const ssize_t count = ::read(descriptor_, out.data(), out.size());
+      if (count >= 0) return static_cast<size_t>(count);
+      if (errno != EINTR) Fail(path_, fmt::format("cannot be read ({})", std::strerror(errno)));
+    }
+  }
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_;
+};
+
+}  // namespace
+
+Checkpoint::Checkpoint(const std::filesystem::path& folder)
+    : folder_(folder), manifest_(ReadManifest(folder / kManifestName)) {
+  for (const CheckpointFile& file : manifest_.files) {
+    std::error_code error;
+    const auto status = std::filesystem::symlink_status(folder_ / file.name, error);
+    if (!std::filesystem::is_regular_file(status)) Fail(folder_ / file.name, "is missing");
+    const auto bytes = std::filesystem::file_size(folder_ / file.name, error);
+    if (error || bytes != static_cast<uintmax_t>(file.bytes)) {
+      Fail(folder_ / file.name,
+           fmt::format("has {} bytes, {} were written", error ? 0 : bytes, file.bytes));
+    }
+  }
+}
+
+void Checkpoint::VerifyFile(size_t index, const std::function<void()>& progress) const {
+  const CheckpointFile& file = manifest_.files.at(index);
+  InputFile input(folder_ / file.name);
+  StreamingHash128 hash;
+  std::vector<std::byte> buffer(static_cast<size_t>(kPieceBytes));
+  while (const size_t count = input.Read(buffer)) {
+    hash.Update(std::span(buffer).first(count));
+    if (progress) progress();
+  }
+  if (hash.Digest() != file.hash) {
+    Fail(folder_ / file.name, "its bytes do not have the hash they had when written");
+  }
+}
+
+ModelSpec Checkpoint::ReadModel() const {
+  const auto listed =
+      std::find_if(manifest_.files.begin(), manifest_.files.end(),
+                   [](const CheckpointFile& file) { return file.name == kCheckpointModelName; });
+  if (listed == manifest_.files.end()) Fail(folder_, "it has no config.json");
+  ModelSpec spec = BuildModelSpec(ReadHfConfig(folder_ / kCheckpointModelName));
+  RequireModel(spec);
+  return spec;
+}
+
+void Checkpoint::RequireModel(const ModelSpec& spec) const {
+  const auto refuse = [&](const std::string& difference) {
+    throw ConfigError(
+        fmt::format("{}: error: this checkpoint is of another model: {}; name the model it was "
+                    "trained with, or start with checkpoint.resume: none in another output_dir",
+                    folder_.string(), difference));
+  };
+  const std::vector<CheckpointParameter>& saved = manifest_.parameters;
+  if (saved.size() != spec.parameters.size()) {
+    refuse(fmt::format("it has {} parameters, the model {}", saved.size(), spec.parameters.size()));
+  }
+  for (size_t i = 0; i < saved.size(); ++i) {
+    const ParameterSpec& parameter = spec.parameters[i];
+    std::vector<int64_t> shape;
+    for (int axis = 0; axis < parameter.shape.rank(); ++axis) {
+      shape.push_back(parameter.shape[axis]);
+    }
+    if (saved[i].name == parameter.name && saved[i].shape == shape) continue;
+    refuse(fmt::format("it has {} [{}] where the model has {} [{}]", OneLine(saved[i].name),
+                       fmt::join(saved[i].shape, ", "), parameter.name, fmt::join(shape, ", ")));
+  }
+}
+
+const SafetensorsFile& Checkpoint::Open(int file) const {
+  const auto found = open_.find(file);
+  if (found != open_.end()) return found->second;
+  const std::string& name = manifest_.files.at(static_cast<size_t>(file)).name;
+  return open_.try_emplace(file, folder_ / name).first->second;
+}
+
+void Checkpoint::Read(size_t parameter, StateKind kind, int64_t begin,
+                      std::span<std::byte> out) const {
+  const DType type = TypeOf(manifest_.info.types, kind);
+  const int64_t size = SizeOf(type);
+  const int64_t end = begin + DivExact(static_cast<int64_t>(out.size()), size);
+  int64_t filled = begin;
+  for (const CheckpointPiece& piece :
+       manifest_.parameters.at(parameter).pieces[static_cast<size_t>(kind)]) {
+    const int64_t stop = std::min(end, piece.begin + piece.count);
+    if (piece.begin > filled || stop <= filled) continue;
+    const SafetensorsFile& file = Open(piece.file);
+    const SafetensorsTensor* tensor = file.Find(piece.tensor);
+    if (tensor == nullptr || tensor->dtype != ToSafetensors(type) ||
+        tensor->elements() != piece.count) {
+      Fail(file.path(), fmt::format("it lacks {} [{}] {} that its manifest names",
+                                    OneLine(piece.tensor), piece.count, Name(type)));
+    }
+    file.ReadBytes(*tensor, (filled - piece.begin) * size,
+                   out.subspan(static_cast<size_t>((filled - begin) * size),
+                               static_cast<size_t>((stop - filled) * size)));
+    filled = stop;
+  }
+  CHECK(filled == end, "elements {}..{} of parameter {}: read up to {}", begin, end, parameter,
+        filled);
+}
+
+void Checkpoint::ReadMaster(size_t parameter, int64_t begin, std::span<float> out) const {
+  if (manifest_.info.types.master == DType::kF32) {
+    Read(parameter, StateKind::kMaster, begin, std::as_writable_bytes(out));
+    return;
+  }
+  std::vector<BFloat16> stored(out.size());
+  Read(parameter, StateKind::kMaster, begin, std::as_writable_bytes(std::span(stored)));
+  std::transform(stored.begin(), stored.end(), out.begin(),
+                 [](BFloat16 value) { return ToFloat(value); });
+}
+
+void LoadOptimizerState(const Checkpoint& checkpoint, const OptimizerStore& optimizer,
+                        const RankMemory& memory, const StateUpload& upload) {
+  std::vector<std::byte> buffer;
+  for (size_t unit = 0; unit < memory.spec.units.size(); ++unit) {
+    const int unit_index = static_cast<int>(unit);
+    const ElementRange range = memory.plan.Updated(memory.spec.units[unit], memory.rank);
+    for (const ParameterPiece& piece : PiecesOf(memory.spec, unit_index, range)) {
+      const auto parameter = static_cast<size_t>(piece.parameter - memory.spec.parameters.data());
+      for (int k = 0; k < kStateKindCount; ++k) {
+        const auto kind = static_cast<StateKind>(k);
+        const int64_t size = SizeOf(optimizer.Type(kind));
+        const TensorView home = optimizer.Home(unit_index, kind);
+        for (int64_t done = 0; done < piece.count; done += kPieceBytes / size) {
+          const int64_t count = std::min(kPieceBytes / size, piece.count - done);
+          buffer.resize(static_cast<size_t>(count * size));
+          checkpoint.Read(parameter, kind, piece.first_element + done, buffer);
+          upload(buffer.data(), home.Rows(piece.range_begin + done, count));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace hearth

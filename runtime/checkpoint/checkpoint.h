@@ -1,0 +1,55 @@
+// A checkpoint's folder, read.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <span>
+
+#include "runtime/checkpoint/manifest.h"
+#include "runtime/model/safetensors.h"
+
+namespace hearth {
+
+inline constexpr const char* kCheckpointModelName = "config.json";
+
+// Used by one thread. IoError for whatever is wrong with the files.
+class Checkpoint {
+ public:
+  // Reads the manifest and checks the sizes of the files.
+  explicit Checkpoint(const std::filesystem::path& folder);
+
+  const std::filesystem::path& folder() const { return folder_; }
+  const CheckpointManifest& manifest() const { return manifest_; }
+
+  // Reads the whole file and compares its hash. `progress` is called now and then.
+  void VerifyFile(size_t index, const std::function<void()>& progress = {}) const;
+
+  // The model that was trained, from the checkpoint's config.json.
+  ModelSpec ReadModel() const;
+  // ConfigError when the parameters are not those of `spec`.
+  void RequireModel(const ModelSpec& spec) const;
+
+  // Elements [begin, begin + out.size() / element size) in the type they are stored in; `parameter`
+  // is an index of the manifest's, hence the ModelSpec's.
+  void Read(size_t parameter, StateKind kind, int64_t begin, std::span<std::byte> out) const;
+  // Master weights in fp32, exactly.
+  void ReadMaster(size_t parameter, int64_t begin, std::span<float> out) const;
+
+ private:
+  const SafetensorsFile& Open(int file) const;
+
+  std::filesystem::path folder_;
+  CheckpointManifest manifest_;
+  mutable std::map<int, SafetensorsFile> open_;  // by index of the manifest's files
+};
+
+// Moves bytes from ordinary host memory into a tensor of any tier; blocks.
+using StateUpload = std::function<void(const void* source, const TensorView& destination)>;
+
+// Fills master weights and moments of what this rank updates. The model and the state's types are
+// the checkpoint's.
+void LoadOptimizerState(const Checkpoint& checkpoint, const OptimizerStore& optimizer,
+                        const RankMemory& memory, const StateUpload& upload);
+
+}  // namespace hearth

@@ -93,9 +93,9 @@ int Run(const Invocation& invocation) {
   if (options.max_tokens < 1) FailUsage("--max-tokens must be at least 1");
   const bool as_text = invocation.Has("prompt");
   const SingleRank rank;
-  if (as_text) fmt::print("{}", invocation.Get<std::string>("prompt"));
   bool first = true;
   RunGenerate(invocation.file, options, rank.environment(), [&](int32_t token) {
+    if (first && as_text) fmt::print("{}", invocation.Get<std::string>("prompt"));
     if (as_text) {
       std::fputc(token, stdout);
     } else {
@@ -114,7 +114,8 @@ Command MakeGenerateCommand() {
   return {.name = "generate",
           .file = "MODEL",
           .summary = "continue a prompt with a trained model",
-          .details = "MODEL is a Hugging Face folder, such as the hf/ of a finished run.",
+          .details =
+              "MODEL is a checkpoint or a Hugging Face folder, such as the hf/ of a finished run.",
           .takes_run_keys = false,
           .add_options = AddOptions,
           .run = Run};

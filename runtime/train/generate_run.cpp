@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "kernels/core/check.h"
+#include "runtime/checkpoint/checkpoint.h"
 
 namespace hearth {
 
@@ -31,6 +32,34 @@ Plan InferencePlan(const ModelSpec& spec, int64_t tokens) {
   plan.recompute.assign(static_cast<size_t>(spec.config.num_layers),
                         MakeRecomputeSet({RecomputeItem::kBlock}, spec.config, plan.precision));
   return plan;
+}
+
+// A model with its weights.
+struct Weights {
+  std::shared_ptr<const ModelSetup> model;
+  WeightReader read;
+};
+
+Weights OpenWeights(const std::filesystem::path& folder, const std::string& installed_configs) {
+  auto model = std::make_shared<ModelSetup>();
+  if (std::filesystem::exists(folder / kManifestName)) {
+    const auto checkpoint = std::make_shared<const Checkpoint>(folder);
+    model->spec = checkpoint->ReadModel();
+    return {model, [checkpoint](size_t parameter, int64_t begin, std::span<float> out) {
+              checkpoint->ReadMaster(parameter, begin, out);
+            }};
+  }
+  model->loaded = LoadModel(folder.string(), installed_configs);
+  model->spec = BuildModelSpec(model->loaded.config);
+  model->pretrained = true;
+  if (!model->loaded.has_weights) {
+    throw ConfigError(
+        fmt::format("{}: error: no weights (model.safetensors) in this folder; name "
+                    "a checkpoint, the hf/ folder of a finished run or a Hugging "
+                    "Face folder",
+                    folder.string()));
+  }
+  return {model, InitialWeights(*model, 0)};
 }
 
 MicroBatch OneSequence(const std::vector<int32_t>& tokens) {
@@ -104,16 +133,9 @@ bool IsByteLevel(const std::filesystem::path& folder) {
 
 void RunGenerate(const std::filesystem::path& folder, const GenerateOptions& options,
                  const RunEnvironment& environment, const std::function<void(int32_t)>& emit) {
-  ModelSetup model{.loaded = LoadModel(folder.string(), environment.installed_configs)};
-  model.spec = BuildModelSpec(model.loaded.config);
-  model.pretrained = true;
+  const Weights weights = OpenWeights(folder, environment.installed_configs);
+  const ModelSetup& model = *weights.model;
   const ModelConfig& config = model.spec.config;
-  if (!model.loaded.has_weights) {
-    throw ConfigError(
-        fmt::format("{}: error: no weights (model.safetensors) in this folder; name "
-                    "the hf/ folder of a finished run or a Hugging Face folder",
-                    folder.string()));
-  }
   const int64_t length = static_cast<int64_t>(options.prompt.size()) + options.max_tokens;
   if (options.prompt.empty() || length > config.max_position_embeddings) {
     throw ConfigError(
@@ -131,7 +153,7 @@ void RunGenerate(const std::filesystem::path& folder, const GenerateOptions& opt
   }
   const Plan plan = InferencePlan(model.spec, length);
   Executor executor(environment.backend, environment.communicator, plan, model.spec, 0, {});
-  FillMasterWeights(executor, model, 0);
+  FillMasterWeights(executor, weights.read);
   executor.Publish(0);
   std::vector<int32_t> tokens = options.prompt;
   for (int64_t i = 0; i < options.max_tokens; ++i) {

@@ -27,9 +27,9 @@ struct GenerateOptions {
   SamplingOptions sampling;
 };
 
-// Runs the model of a Hugging Face folder in fp32 on one rank, the whole sequence again for each
-// token, and hands each new token to `emit` as it comes; ends early at an end-of-sequence id.
-// Sequences longer than the model's positions are a ConfigError.
+// Runs the model of a Hugging Face folder or a checkpoint in fp32 on one rank, the whole sequence
+// again for each token, and hands each new token to `emit` as it comes; ends early at an
+// end-of-sequence id. Sequences longer than the model's positions are a ConfigError.
 void RunGenerate(const std::filesystem::path& folder, const GenerateOptions& options,
                  const RunEnvironment& environment, const std::function<void(int32_t)>& emit);
 

@@ -148,22 +148,30 @@ void LoadState(Executor& executor, int unit, StateKind kind, int64_t begin, std:
                  [](BFloat16 value) { return ToFloat(value); });
 }
 
-void FillMasterWeights(Executor& executor, const ModelSetup& model, uint64_t seed) {
-  std::optional<WeightSource> source;
-  if (model.pretrained) source.emplace(*model.loaded.hf_folder, model.spec);
+WeightReader InitialWeights(const ModelSetup& model, uint64_t seed) {
+  const ModelSpec& spec = model.spec;
+  if (!model.pretrained) {
+    return [&spec, seed](size_t parameter, int64_t begin, std::span<float> out) {
+      InitialValues(spec.parameters[parameter], seed, begin, out);
+    };
+  }
+  const auto source = std::make_shared<const WeightSource>(*model.loaded.hf_folder, spec);
+  return [&spec, source](size_t parameter, int64_t begin, std::span<float> out) {
+    source->Read(spec.parameters[parameter], begin, out);
+  };
+}
+
+void FillMasterWeights(Executor& executor, const WeightReader& read) {
+  const std::vector<ParameterSpec>& parameters = executor.memory().spec.parameters;
   std::vector<float> values;
-  for (const ParameterSpec& parameter : model.spec.parameters) {
+  for (size_t index = 0; index < parameters.size(); ++index) {
+    const ParameterSpec& parameter = parameters[index];
     for (int64_t begin = 0; begin < parameter.elements(); begin += kPieceElements) {
       const int64_t end = std::min(begin + kPieceElements, parameter.elements());
       const ElementRange part = OwnedPart(executor.memory(), parameter, begin, end);
       if (part.count() == 0) continue;
       values.resize(static_cast<size_t>(part.count()));
-      const int64_t first = part.begin - parameter.unit_offset;
-      if (source) {
-        source->Read(parameter, first, values);
-      } else {
-        InitialValues(parameter, seed, first, values);
-      }
+      read(index, part.begin - parameter.unit_offset, values);
       StoreState(executor, parameter.unit, StateKind::kMaster, part.begin, values);
     }
   }

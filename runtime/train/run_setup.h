@@ -16,6 +16,7 @@
 #include "runtime/model/model_spec.h"
 #include "runtime/plan/plan.h"
 #include "runtime/telemetry/heartbeat.h"
+#include "runtime/telemetry/progress.h"
 #include "runtime/train/executor.h"
 
 namespace hearth {
@@ -29,7 +30,9 @@ struct RunEnvironment {
   std::string installed_configs;         // the installed configs/ folder
   std::function<bool()> stop_requested;  // polled between steps; may be empty
   int host_threads = 1;                  // of the host optimizer
-  std::string version = "unknown";       // of Hearth, for the manifests of checkpoints
+  // How rank 0 writes for people: progress, tables, curve; total_steps is left open.
+  ProgressOptions progress{.enabled = false};
+  std::string version = "unknown";  // of Hearth, for the manifests of checkpoints
 };
 
 // Reads the model a configuration names; ConfigError for a wrong or missing one.
@@ -50,8 +53,14 @@ std::shared_ptr<const TokenDataset> OpenEvaluationData(const ResolvedConfig& res
 // when that is none.
 int64_t TotalSteps(const ResolvedConfig& resolved, const Plan& plan, const TokenDataset& data);
 
-// Fills this rank's master weights: drawn from the seed, or read from the folder.
-void FillMasterWeights(Executor& executor, const ModelSetup& model, uint64_t seed);
+// Gives logical elements [begin, begin + out) of a parameter (an index in ModelSpec::parameters).
+using WeightReader = std::function<void(size_t parameter, int64_t begin, std::span<float> out)>;
+
+// Values drawn from the seed, or read from the model's folder. `model` must outlive the reader.
+WeightReader InitialWeights(const ModelSetup& model, uint64_t seed);
+
+// Fills this rank's master weights.
+void FillMasterWeights(Executor& executor, const WeightReader& read);
 
 // Writes values (fp32) into elements [begin, begin + values) of the unit's state at home, rounded
 // to its type; the range lies in what this rank updates.

@@ -1,7 +1,6 @@
 #include "runtime/train/trainer.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -10,6 +9,7 @@
 #include "kernels/core/check.h"
 #include "kernels/core/log.h"
 #include "runtime/checkpoint/folders.h"
+#include "runtime/data/bigram_table.h"
 #include "runtime/optimizer/lr_schedule.h"
 
 namespace hearth {
@@ -17,6 +17,9 @@ namespace hearth {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// Vocabularies for which a table of token pairs is counted quickly and says something.
+constexpr int64_t kLargestPairTable = 1024;
 
 double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -93,13 +96,19 @@ void Trainer::Prepare() {
   if (IsRoot()) {
     WriteRunFiles();
     OpenLogger();
+    if (environment_.progress.enabled) {
+      fmt::print("{}", DescribeStart(model_.spec, plan_, environment_.backend.device().name(),
+                                     total_steps_));
+      std::fflush(stdout);
+    }
   }
   last_save_ = Clock::now();
 }
 
 void Trainer::FillState() {
   if (!checkpoint_) {
-    FillMasterWeights(*executor_, model_, static_cast<uint64_t>(resolved_.config.seed));
+    FillMasterWeights(*executor_,
+                      InitialWeights(model_, static_cast<uint64_t>(resolved_.config.seed)));
     executor_->Publish(0);
     return;
   }
@@ -165,13 +174,15 @@ void Trainer::OpenLogger() {
     return std::find(logging.report_to.begin(), logging.report_to.end(), target) !=
            logging.report_to.end();
   };
-  logger_ = std::make_unique<Logger>(LoggerOptions{
-      .output_dir = resolved_.config.output_dir,
-      .run_name = resolved_.config.run_name,
-      .jsonl = reports(ReportTarget::kJsonl),
-      .tensorboard = reports(ReportTarget::kTensorboard),
-      .resume_step = resumed_ ? first_step_ - 1 : -1,
-      .progress = {.interactive = isatty(STDERR_FILENO) == 1, .total_steps = total_steps_}});
+  ProgressOptions progress = environment_.progress;
+  progress.total_steps = total_steps_;
+  logger_ =
+      std::make_unique<Logger>(LoggerOptions{.output_dir = resolved_.config.output_dir,
+                                             .run_name = resolved_.config.run_name,
+                                             .jsonl = reports(ReportTarget::kJsonl),
+                                             .tensorboard = reports(ReportTarget::kTensorboard),
+                                             .resume_step = resumed_ ? first_step_ - 1 : -1,
+                                             .progress = progress});
 }
 
 Trainer::StepHeader Trainer::Agree() {
@@ -396,6 +407,21 @@ void Trainer::Finish(int64_t step) {
   logger_->WriteLossSvg();
   logger_->EndProgressLine();
   logger_->Flush();
+  if (environment_.progress.enabled) fmt::print("{}", DescribeEnd(executor_->memory(), MakeEnd()));
+}
+
+EndOfRun Trainer::MakeEnd() const {
+  EndOfRun end{.curve = logger_->Curve(),
+               .terminal_columns = environment_.progress.columns,
+               .eval_loss = summary_.eval_loss,
+               .tokens_per_second = summary_.tokens_per_second,
+               .output_dir = resolved_.config.output_dir};
+  if (eval_data_ && model_.spec.config.vocab_size <= kLargestPairTable) {
+    end.byte_pair_loss = BigramNatsPerTarget(
+        *data_, *eval_data_, plan_.global_batch_size,
+        resolved_.config.eval.eval_max_batches.value_or(std::numeric_limits<int64_t>::max()));
+  }
+  return end;
 }
 
 }  // namespace hearth

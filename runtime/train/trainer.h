@@ -10,6 +10,7 @@
 #include "runtime/data/data_loader.h"
 #include "runtime/telemetry/logger.h"
 #include "runtime/train/run_setup.h"
+#include "runtime/train/summary.h"
 
 namespace hearth {
 
@@ -71,6 +72,7 @@ class Trainer {
   void RequireSaved(int64_t step);
   bool SaveIsDue(int64_t step) const;
   void Finish(int64_t step);
+  EndOfRun MakeEnd() const;
 
   const RunEnvironment& environment_;
   const ModelSetup model_;

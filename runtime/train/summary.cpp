@@ -1,0 +1,75 @@
+#include "runtime/train/summary.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "runtime/telemetry/memory_table.h"
+
+namespace hearth {
+
+namespace {
+
+constexpr int kCurveRows = 14;
+constexpr int kColumnsWithoutTerminal = 80;
+constexpr int kLargestCurveColumns = 100;
+
+std::vector<MemoryRow> PredictedRows(const std::vector<MemoryPool>& pools) {
+  std::vector<MemoryRow> rows;
+  for (Tier tier : {Tier::kDevice, Tier::kHost}) {
+    int64_t sum = 0;
+    for (const MemoryPool& pool : pools) {
+      if (pool.tier != tier || pool.bytes == 0) continue;
+      rows.push_back(
+          {.tier = std::string(Name(tier)), .item = pool.name, .predicted_bytes = pool.bytes});
+      sum += pool.bytes;
+    }
+    rows.push_back({.tier = std::string(Name(tier)), .item = "", .predicted_bytes = sum});
+  }
+  return rows;
+}
+
+}  // namespace
+
+std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::string& device,
+                          int64_t total_steps) {
+  std::string text = fmt::format(
+      "{} parameters, {}, on {} x {}; {} steps of {} sequences x {} tokens, {} micro-batch{} of {} "
+      "per rank\n",
+      spec.ParameterCount(), plan.precision.fp8 ? "fp8" : Name(plan.precision.storage), plan.world,
+      device, total_steps, plan.global_batch_size, plan.sequence_len, plan.micro_batches,
+      plan.micro_batches == 1 ? "" : "es", plan.numeric.micro_batch_size);
+  text += "Memory of rank 0 as planned:\n";
+  text += FormatMemoryTable(PredictedRows(MakeMemoryLayout(plan, spec, 0).pools));
+  return text;
+}
+
+std::string DescribeEnd(const RankMemory& memory, const EndOfRun& end) {
+  const int columns = end.terminal_columns > 0 ? end.terminal_columns : kColumnsWithoutTerminal;
+  std::string text = LossCurveText(end.curve, std::min(columns, kLargestCurveColumns), kCurveRows);
+  if (end.eval_loss) {
+    text += fmt::format("Held-out loss {:.4f} nats per token", *end.eval_loss);
+    if (end.byte_pair_loss) {
+      text += fmt::format("; a table of token pairs counted on the same training data {:.4f}",
+                          *end.byte_pair_loss);
+    }
+    text += ".\n";
+  }
+  if (end.tokens_per_second > 0) {
+    text += fmt::format("{:.0f} tokens per second over all ranks.\n", end.tokens_per_second);
+  }
+  text += "Memory of rank 0, planned and used:\n";
+  text += FormatMemoryTable(
+      {{.tier = "device",
+        .item = "",
+        .predicted_bytes = memory.layout.slab_bytes + memory.layout.arena_bytes,
+        .measured_bytes = memory.slab.high_water_bytes() + memory.arena.high_water_bytes()},
+       {.tier = "host",
+        .item = "",
+        .predicted_bytes = memory.layout.host_bytes,
+        .measured_bytes = memory.host.high_water_bytes()}});
+  text += fmt::format("The run lies in {}.\n", end.output_dir);
+  return text;
+}
+
+}  // namespace hearth

@@ -1,0 +1,30 @@
+// What a run tells a person when it starts and when it ends.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "runtime/model/model_spec.h"
+#include "runtime/plan/plan.h"
+#include "runtime/state/stores.h"
+#include "runtime/telemetry/loss_curve.h"
+
+namespace hearth {
+
+// Model, precision, batch, ranks, and the memory the plan predicts, by tier and pool.
+std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::string& device,
+                          int64_t total_steps);
+
+struct EndOfRun {
+  LossCurve curve;
+  int terminal_columns = 0;  // 0: no terminal
+  std::optional<double> eval_loss;
+  std::optional<double> byte_pair_loss;  // of a table of token pairs on the same evaluation targets
+  double tokens_per_second = 0;          // 0: no step was made
+  std::string output_dir;
+};
+
+// The loss curve in characters, the losses, the speed, predicted and measured memory.
+std::string DescribeEnd(const RankMemory& memory, const EndOfRun& end);
+
+}  // namespace hearth

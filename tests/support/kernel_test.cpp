@@ -252,7 +252,10 @@ double SumError(int64_t terms, double magnitude) {
   return n / (1 - n) * magnitude;
 }
 
-bool UnderThreadSanitizer() { return dlsym(RTLD_DEFAULT, "__tsan_init") != nullptr; }
+bool UnderSanitizer() {
+  return dlsym(RTLD_DEFAULT, "__tsan_init") != nullptr ||
+         dlsym(RTLD_DEFAULT, "__asan_init") != nullptr;
+}
 
 void ExpectWithin(const std::vector<double>& actual, const std::vector<double>& expected,
                   const std::vector<double>& bound, std::string_view what) {

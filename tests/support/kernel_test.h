@@ -114,8 +114,9 @@ class KernelTest : public testing::TestWithParam<std::string> {
   Random random_;
 };
 
-// Where every byte read costs several bytes of shadow memory.
-bool UnderThreadSanitizer();
+// Where every access is checked: billions of them take minutes, and under ThreadSanitizer many
+// times their memory.
+bool UnderSanitizer();
 
 inline auto BackendsUnderTest() { return testing::ValuesIn(AvailableBackends()); }
 

@@ -343,9 +343,11 @@ TEST_F(WeightFilesTest, AnUnequalTiedHeadIsRefused) {
               .sync = false},
              [&](const ExportPiece& piece, std::span<float> out) {
                const auto& parameter = untied.parameters[static_cast<size_t>(piece.parameter)];
-               const std::vector<float> values = Weights(untied.parameters.front());
+               const bool head = parameter.role == ParameterRole::kHead;
+               const std::vector<float> values =
+                   Weights(head ? untied.parameters.front() : parameter);
                std::copy_n(values.begin() + piece.begin, piece.count, out.begin());
-               if (parameter.role == ParameterRole::kHead && different >= 0) {
+               if (head && different >= 0) {
                  out[static_cast<size_t>(different)] += 1.0f;
                }
              });

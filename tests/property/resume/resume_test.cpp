@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -16,7 +17,7 @@ namespace {
 
 using Keys = std::vector<std::pair<std::string, std::string>>;
 
-// Three epochs and a bit, two files: 248 samples, 8 in a step.
+// Two files of 124 samples in an order that mixes them; 8 samples in a step.
 TrainingRunOptions Options(const Keys& keys, int ranks) {
   TrainingRunOptions options{.ranks = ranks, .keys = keys, .steps = 12, .files = 2};
   options.keys.emplace_back("optimizer", "learning_rate: 0.01");
@@ -98,8 +99,258 @@ TEST_P(Resume, StochasticMasterAndFp32Moments) {
   ExpectResumes(Options(keys, 2), {3, 3});
 }
 
+TEST_P(Resume, AcrossTheEndOfAnEpoch) {
+  TrainingRunOptions options = Options(With(), 1);
+  options.files = 1;  // an epoch is 15.5 steps
+  options.steps = 18;
+  ExpectResumes(options, {15, 1});
+}
+
 INSTANTIATE_TEST_SUITE_P(Precision, Resume, testing::Values("fp32", "bf16", "fp8"),
                          [](const auto& test) { return test.param; });
+
+Keys Fp32() {
+  return {{"precision", "compute_dtype: fp32"},
+          {"optimizer", "m_dtype: fp32"},
+          {"optimizer", "v_dtype: fp32"}};
+}
+
+// The message of the error that starting the run gives.
+template <typename Error>
+std::string RefusalOf(const TrainingRunOptions& options) {
+  try {
+    TrainInProcess(options);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(ResumeElsewhere, OtherNumbersOfRanks) {
+  TrainingRunOptions options = Options(Fp32(), 4);
+  const TemporaryFolder whole_folder;
+  options.folder = whole_folder.path();
+  const TrainingRunResult whole = TrainInProcess(options);
+  for (int ranks : {1, 2, 3}) {
+    SCOPED_TRACE(ranks);
+    const TemporaryFolder folder;
+    options.folder = folder.path();
+    options.ranks = 4;
+    options.stop_after = 6;
+    const TrainingRunResult saved = TrainInProcess(options);
+    options.ranks = ranks;
+    options.stop_after = 0;  // load, and save nothing new
+    EXPECT_EQ(TrainInProcess(options).weights, saved.weights);
+    options.stop_after = -1;
+    const TrainingRunResult resumed = TrainInProcess(options);
+    ASSERT_EQ(resumed.losses.size(), whole.losses.size());
+    EXPECT_FALSE(!(RelativeDifference(resumed.losses, whole.losses) <= 1e-5));
+    EXPECT_FALSE(!(RelativeDifference(resumed.weights, whole.weights) <= 1e-4));
+  }
+}
+
+TEST(ResumeElsewhere, OtherPlacementAndStage) {
+  const TemporaryFolder whole_folder, folder;
+  TrainingRunOptions options = Options({}, 2);
+  options.folder = whole_folder.path();
+  const TrainingRunResult whole = TrainInProcess(options);
+  options.folder = folder.path();
+  options.stop_after = 5;
+  TrainInProcess(options);
+  options.keys.emplace_back("parallel", "zero_stage: 0");
+  options.keys.emplace_back("memory", "offload: {optimizer: host}");
+  options.stop_after = -1;
+  ExpectSameBits(TrainInProcess(options), whole);
+  EXPECT_EQ(StateFiles(folder.path(), 12), StateFiles(whole_folder.path(), 12));
+}
+
+TEST(ResumeState, AFinishedRunDoesNothing) {
+  const TemporaryFolder folder;
+  TrainingRunOptions options = Options({}, 2);
+  options.folder = folder.path();
+  const TrainingRunResult first = TrainInProcess(options);
+  const auto state = StateFiles(folder.path(), 12);
+  const std::filesystem::path checkpoint = folder.path() / "out" / "checkpoint-12";
+  const auto written = std::filesystem::last_write_time(checkpoint);
+  const TrainingRunResult again = TrainInProcess(options);
+  EXPECT_EQ(again.log, first.log);
+  EXPECT_EQ(again.steps, 12);
+  EXPECT_EQ(again.weights, first.weights);
+  EXPECT_EQ(StateFiles(folder.path(), 12), state);
+  EXPECT_EQ(std::filesystem::last_write_time(checkpoint), written);
+}
+
+TEST(ResumeState, SynchronousAndAsynchronousSavesAreEqual) {
+  std::map<std::string, std::string> states[2];
+  for (int async : {0, 1}) {
+    const TemporaryFolder folder;
+    TrainingRunOptions options =
+        Options({{"checkpoint", async ? "async_save: true" : "async_save: false"},
+                 {"checkpoint", "save_total_limit: null"}},
+                2);
+    options.folder = folder.path();
+    options.save_steps = 3;
+    TrainInProcess(options);
+    for (int64_t step : {3, 6, 9, 12}) {
+      for (auto& [name, text] : StateFiles(folder.path(), step)) {
+        states[async][std::to_string(step) + name] = std::move(text);
+      }
+    }
+  }
+  EXPECT_EQ(states[0].size(), 8u);
+  EXPECT_EQ(states[0], states[1]);
+}
+
+// A finished run of which the newest checkpoints are damaged in every way.
+class ResumeDamaged : public testing::Test {
+ protected:
+  void SetUp() override {
+    options_ = Options({}, 1);
+    options_.folder = folder_.path();
+    options_.save_steps = 4;
+    finished_ = TrainInProcess(options_);
+  }
+  std::filesystem::path Checkpoint(int64_t step) const {
+    return folder_.path() / "out" / ("checkpoint-" + std::to_string(step));
+  }
+  // Damages the last checkpoint: the run redoes the steps after the one before, and no others.
+  void ExpectRedone() {
+    const TrainingRunResult again = TrainInProcess(options_);
+    ExpectSameBits(again, finished_);
+    EXPECT_EQ(StateFiles(folder_.path(), 12).size(), 1u);
+    const TrainingRunResult third = TrainInProcess(options_);
+    EXPECT_EQ(third.log, again.log);
+  }
+
+  TemporaryFolder folder_;
+  TrainingRunOptions options_;
+  TrainingRunResult finished_;
+};
+
+TEST_F(ResumeDamaged, AByteOfTheState) {
+  const std::filesystem::path file = Checkpoint(12) / "state-rank-00000.safetensors";
+  const std::string text = FileText(file);
+  for (size_t at : {size_t{0}, size_t{9}, text.size() / 2, text.size() - 1}) {
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(static_cast<std::streamoff>(at));
+    stream.put(static_cast<char>(text[at] ^ 0x10));
+    stream.close();
+    ExpectRedone();
+  }
+}
+
+TEST_F(ResumeDamaged, MissingAndShortFiles) {
+  for (const char* name : {"state-rank-00000.safetensors", "manifest.json", "config.json"}) {
+    std::filesystem::remove(Checkpoint(12) / name);
+    ExpectRedone();
+    std::filesystem::resize_file(Checkpoint(12) / name,
+                                 std::filesystem::file_size(Checkpoint(12) / name) - 1);
+    ExpectRedone();
+  }
+}
+
+TEST_F(ResumeDamaged, AnotherStepUnderItsName) {
+  std::filesystem::remove_all(Checkpoint(12));
+  std::filesystem::copy(Checkpoint(4), Checkpoint(12));
+  ExpectRedone();
+}
+
+TEST_F(ResumeDamaged, AllOfThem) {
+  for (int64_t step : {4, 8, 12}) std::filesystem::remove(Checkpoint(step) / "manifest.json");
+  ExpectRedone();
+}
+
+TEST(ResumeState, KeepsTheNewest) {
+  const TemporaryFolder folder;
+  TrainingRunOptions options = Options({{"checkpoint", "save_total_limit: 2"}}, 2);
+  options.folder = folder.path();
+  options.save_steps = 3;
+  TrainInProcess(options);
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path() / "out")) {
+    const std::string name = entry.path().filename().string();
+    if (name.find("checkpoint") != std::string::npos) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names, std::vector<std::string>({"checkpoint-12", "checkpoint-9"}));
+}
+
+TEST(ResumeRefuses, WhatWouldChangeTheRun) {
+  const TemporaryFolder folder;
+  TrainingRunOptions options = Options({{"training", "micro_batch_size: 4"}}, 1);
+  options.folder = folder.path();
+  options.stop_after = 2;
+  TrainInProcess(options);
+  const auto refusal = [&](const std::string& section, const std::string& line) {
+    TrainingRunOptions changed = options;
+    if (section == "training") changed.keys.erase(changed.keys.begin());
+    changed.keys.emplace_back(section, line);
+    return RefusalOf<ConfigError>(changed);
+  };
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"training", "micro_batch_size: 2"},
+      {"training", "global_batch_size: 4"},
+      {"training", "gradient_accumulation_steps: 3"},
+      {"memory", "head_slab_tokens: 16"},
+      {"parallel", "reduction_order: rank_then_micro"},
+      {"data", "data_seed: 1"},
+      {"optimizer", "m_dtype: fp32"},
+      {"optimizer", "master_dtype: bf16_stochastic"},
+      {"checkpoint", "resume: none"},
+  };
+  for (const auto& [section, line] : cases) {
+    const std::string key = line.substr(0, line.find(':'));
+    const std::string message = refusal(section, line);
+    EXPECT_NE(message.find(key), std::string::npos) << line << ": " << message;
+  }
+  // What is left open stays as it was.
+  options.keys.erase(options.keys.begin());
+  options.stop_after = 1;
+  EXPECT_EQ(TrainInProcess(options).steps, 3);
+  const std::string plan = FileText(folder.path() / "out" / "plan.yaml");
+  EXPECT_NE(plan.find("micro_batch_size: 4\n"), std::string::npos) << plan;
+}
+
+TEST(ResumeRefuses, OtherModelsAndOtherData) {
+  const TemporaryFolder folder;
+  TrainingRunOptions options = Options({}, 2);
+  options.folder = folder.path();
+  options.stop_after = 1;
+  TrainInProcess(options);
+  const std::string model = SmallModel();
+  std::ofstream(folder.path() / "model.yaml")
+      << model.substr(0, model.find("hidden_size")) << "hidden_size: 64"
+      << model.substr(model.find("\nintermediate"));
+  EXPECT_NE(RefusalOf<ConfigError>(options).find("another model"), std::string::npos);
+  std::ofstream(folder.path() / "model.yaml") << model;
+  std::filesystem::copy_file(folder.path() / "eval.hearth", folder.path() / "train1.hearth",
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_NE(RefusalOf<ConfigError>(options).find("the data changed"), std::string::npos);
+}
+
+TEST(ResumeNamed, AFolderOutsideAndInside) {
+  const TemporaryFolder source, target;
+  TrainingRunOptions options = Options({}, 1);
+  options.folder = source.path();
+  options.save_steps = 5;
+  const TrainingRunResult whole = TrainInProcess(options);
+  const auto named = [&](const std::filesystem::path& folder, int64_t step) {
+    TrainingRunOptions resumed = options;
+    resumed.folder = folder;
+    resumed.keys.emplace_back(
+        "checkpoint",
+        "resume: " + (source.path() / "out" / "checkpoint-").string() + std::to_string(step));
+    return resumed;
+  };
+  const TrainingRunResult resumed = TrainInProcess(named(target.path(), 5));
+  EXPECT_EQ(resumed.losses, std::vector<double>(whole.losses.begin() + 5, whole.losses.end()));
+  EXPECT_EQ(resumed.weights, whole.weights);
+  EXPECT_EQ(StateFiles(target.path(), 12), StateFiles(source.path(), 12));
+  // It would leave later checkpoints behind as its own.
+  EXPECT_NE(RefusalOf<ConfigError>(named(source.path(), 5)), "");
+  EXPECT_EQ(TrainInProcess(named(source.path(), 12)).log, whole.log);
+  EXPECT_NE(RefusalOf<IoError>(named(target.path(), 6)), "");
+}
 
 }  // namespace
 }  // namespace hearth::test

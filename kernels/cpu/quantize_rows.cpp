@@ -50,14 +50,22 @@ DType FormatOf(const QuantizedOutput& output) {
   return (output.values ? output.values : output.transposed).dtype();
 }
 
-template <typename T>
-float AmaxOfRow(const T* values, int64_t count) {
-  // As integers |x| orders like its bits and every NaN lies above infinity.
-  uint32_t largest = 0;
+// As integers |x| orders like its bits and every NaN lies above infinity. Signed, because common
+// machines have no unsigned vector comparison.
+float AmaxOfRow(const float* values, int64_t count) {
+  int32_t largest = 0;
   for (int64_t i = 0; i < count; ++i) {
-    largest = std::max(largest, std::bit_cast<uint32_t>(ToFloat(values[i])) & 0x7fffffffu);
+    largest = std::max(largest, std::bit_cast<int32_t>(values[i]) & 0x7fffffff);
   }
   return std::bit_cast<float>(largest);
+}
+
+float AmaxOfRow(const BFloat16* values, int64_t count) {
+  int16_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    largest = std::max(largest, static_cast<int16_t>(values[i].bits & 0x7fff));
+  }
+  return ToFloat(BFloat16{static_cast<uint16_t>(largest)});
 }
 
 template <typename T>

@@ -14,7 +14,5 @@ mkdir -p "${data%/*}"
 rm -rf "$run"
 "$hearth" train configs/runs/quickstart.yaml -n 2
 
-last=$(find "$run" -maxdepth 1 -name 'checkpoint-*' | sort -V | tail -n 1)
-printf '\nA sample of its text (%s):\n' "$last"
-"$hearth" generate "$last" --prompt 'Permission is hereby granted' --max-tokens 300 --temperature 0.7 --seed 1
-printf '\nThe run lies in %s: loss.svg, log.jsonl, resolved.yaml, %s\n' "$run" "${last##*/}"
+printf '\nA sample of its text:\n'
+"$hearth" generate "$run/hf" --prompt 'Permission is hereby granted' --max-tokens 300 --temperature 0.7 --seed 1

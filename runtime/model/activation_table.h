@@ -70,7 +70,6 @@ enum class BlockTensor : uint8_t {
   kDOutputValues,      // [N, C] f8
   kDOutputTransposed,  // [C, N] f8
   kDSwiglu,            // [N, F]
-  kDGateUp,            // [N, 2F], not under FP8
   kDGateUpValues,      // [N, 2F] f8
   kDGateUpTransposed,  // [2F, N] f8
   kDNorm,              // [N, C] gradient of a norm's output

@@ -238,6 +238,12 @@ class ScheduleBuilder {
     return Updated(unit).count() * per_element;
   }
 
+  // Also where this rank has nothing of the unit, so that all ranks have the same tasks.
+  bool FetchesState() const {
+    const OptimizerPlacement& place = plan_.optimizer;
+    return place.master == Tier::kHost || place.m == Tier::kHost || place.v == Tier::kHost;
+  }
+
   // A task that moves a unit's state or gradients between tiers.
   Task Move(TaskKind kind, StreamId stream, int unit, int64_t bytes,
             std::vector<Access> accesses) const {
@@ -267,8 +273,7 @@ class ScheduleBuilder {
            .accesses = {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)}});
       AddWeightsToDevice(unit);
     } else {
-      const bool staged_state = StateBytes(unit, Tier::kHost) > 0;
-      if (staged_state) {
+      if (FetchesState()) {
         Add(Move(TaskKind::kFetchState, StreamId::kToDevice, unit, StateBytes(unit, Tier::kHost),
                  {Read(kState, unit), Write(kStaging, slot)}));
       }
@@ -278,7 +283,7 @@ class ScheduleBuilder {
            .slot = slot,
            .accesses = {Read(kControl), Read(kGradients, unit), Write(kStaging, slot),
                         Write(kState, unit), Write(kWeights, unit), Write(kAmax, unit)}});
-      if (staged_state) {
+      if (FetchesState()) {
         Add(Move(TaskKind::kStoreState, StreamId::kToHost, unit, StateBytes(unit, Tier::kHost),
                  {Read(kStaging, slot), Write(kState, unit)}));
       }

@@ -1,0 +1,82 @@
+// Small models and their plans, for the tests of runtime/plan and runtime/state.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <vector>
+
+#include "runtime/plan/plan.h"
+
+namespace hearth::test {
+
+struct PlanCase {
+  std::string name;
+  std::string more;  // sections of run.yaml besides model, data and training
+  std::string training = "global_batch_size: 8, micro_batch_size: 2";
+  int world = 1;
+};
+
+// Two layers, grouped queries, an untied head, odd sizes; with QK norm or QKV bias as asked for.
+inline ModelConfig SmallConfig(bool tied = false) {
+  ModelConfig config;
+  config.family = ModelFamily::kQwen3;
+  config.vocab_size = 90;
+  config.hidden_size = 48;
+  config.intermediate_size = 112;
+  config.num_layers = 3;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = 16;
+  config.max_position_embeddings = 64;
+  config.qk_norm = true;
+  config.tie_word_embeddings = tied;
+  return config;
+}
+
+inline ResolvedConfig ResolvedOf(const PlanCase& c) {
+  return ParseConfig(
+      {.text = fmt::format("model: {{name_or_path: small.yaml}}\n"
+                           "data: {{datasets: [{{path: a.hearth}}], sequence_len: 24}}\n"
+                           "training: {{{}}}\n{}",
+                           c.training, c.more),
+       .file_name = "run.yaml"});
+}
+
+inline Plan PlanOf(const PlanCase& c, const ModelSpec& spec) {
+  return MakePlan(ResolvedOf(c), spec, c.world);
+}
+
+// Every combination of what changes a schedule: precision, ZeRO stage, reduction order, placement
+// of the optimizer, recompute and ranks.
+inline std::vector<PlanCase> PlanCases(const std::vector<int>& worlds = {1, 2, 4}) {
+  const std::vector<std::string> placements = {
+      "",
+      ", offload: {m: host}",
+      ", offload: {optimizer: host}, optimizer_device: gpu",
+      ", offload: {optimizer: host}, optimizer_device: cpu",
+  };
+  std::vector<PlanCase> cases;
+  for (const char* compute : {"fp8", "bf16", "fp32"}) {
+    for (int stage : {0, 1}) {
+      for (const char* order : {"micro_then_rank", "rank_then_micro"}) {
+        for (const std::string& placement : placements) {
+          for (const char* recompute : {"none", "[swiglu, norm]", "[block]"}) {
+            for (int world : worlds) {
+              const std::string more = fmt::format(
+                  "precision: {{compute_dtype: {}}}\n"
+                  "parallel: {{zero_stage: {}, reduction_order: {}}}\n"
+                  "memory: {{recompute: {}{}}}\n",
+                  compute, stage, order, recompute, placement);
+              cases.push_back(
+                  {.name = fmt::format("{} ranks, {}", world, more), .more = more, .world = world});
+            }
+          }
+        }
+      }
+    }
+  }
+  return cases;
+}
+
+}  // namespace hearth::test

@@ -1,0 +1,300 @@
+// Schedules of small plans: right as built, and refused when anything of their order is taken away.
+#include "runtime/plan/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "kernels/core/check.h"
+#include "tests/unit/plan/plan_test_support.h"
+
+namespace hearth {
+namespace {
+
+using test::PlanCase;
+using test::PlanCases;
+using test::PlanOf;
+using test::SmallConfig;
+
+constexpr Phase kPhases[] = {Phase::kTrain, Phase::kGradients, Phase::kEvaluate, Phase::kPublish};
+
+bool IsValid(const Schedule& schedule) {
+  try {
+    ValidateSchedule(schedule);
+  } catch (const CheckError&) {
+    return false;
+  }
+  return true;
+}
+
+// after[b] holds every task that must have ended before b starts, found by following streams and
+// waits step by step: no vector clocks.
+std::vector<std::set<int>> Predecessors(const Schedule& schedule) {
+  std::vector<std::set<int>> before(schedule.tasks.size());
+  std::map<StreamId, int> last;
+  for (const Task& task : schedule.tasks) {
+    std::vector<int> direct = task.waits;
+    if (last.contains(task.stream)) direct.push_back(last[task.stream]);
+    std::set<int>& own = before[static_cast<size_t>(task.id)];
+    for (int other : direct) {
+      own.insert(other);
+      own.insert(before[static_cast<size_t>(other)].begin(),
+                 before[static_cast<size_t>(other)].end());
+    }
+    last[task.stream] = task.id;
+  }
+  return before;
+}
+
+bool Conflict(const Task& a, const Task& b) {
+  for (const Access& x : a.accesses) {
+    for (const Access& y : b.accesses) {
+      if (x.kind == y.kind && x.index == y.index && (x.write || y.write)) return true;
+    }
+  }
+  return false;
+}
+
+const Task* FindTask(const Schedule& schedule, TaskKind kind, int unit, int micro_batch = -1) {
+  for (const Task& task : schedule.tasks) {
+    if (task.kind == kind && task.unit == unit && task.micro_batch == micro_batch) return &task;
+  }
+  return nullptr;
+}
+
+TEST(Schedule, EveryConflictIsOrderedByStreamsAndWaits) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  for (const PlanCase& c : PlanCases({1, 4})) {
+    const Plan plan = PlanOf(c, spec);
+    for (Phase phase : kPhases) {
+      const Schedule schedule = BuildSchedule(phase, plan, spec, 0);
+      const std::vector<std::set<int>> before = Predecessors(schedule);
+      for (const Task& b : schedule.tasks) {
+        for (int a = 0; a < b.id; ++a) {
+          if (!Conflict(schedule.tasks[static_cast<size_t>(a)], b)) continue;
+          ASSERT_TRUE(before[static_cast<size_t>(b.id)].contains(a))
+              << c.name << Name(phase) << ": " << a << " and " << b.id;
+        }
+      }
+    }
+  }
+}
+
+TEST(Schedule, EveryWaitIsNecessaryAndItsLossIsNoticed) {
+  for (bool tied : {false, true}) {
+    const ModelSpec spec = BuildModelSpec(SmallConfig(tied));
+    for (const PlanCase& c : PlanCases({1, 2})) {
+      const Plan plan = PlanOf(c, spec);
+      for (Phase phase : kPhases) {
+        const Schedule schedule = BuildSchedule(phase, plan, spec, 0);
+        for (const Task& task : schedule.tasks) {
+          for (size_t i = 0; i < task.waits.size(); ++i) {
+            Schedule broken = schedule;
+            std::vector<int>& waits = broken.tasks[static_cast<size_t>(task.id)].waits;
+            waits.erase(waits.begin() + static_cast<std::ptrdiff_t>(i));
+            ASSERT_FALSE(IsValid(broken)) << c.name << Name(phase) << ": task " << task.id
+                                          << " without its wait for " << task.waits[i];
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Schedule, WaitsAreForOtherStreams) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  for (const PlanCase& c : PlanCases({2})) {
+    const Schedule schedule = BuildSchedule(Phase::kTrain, PlanOf(c, spec), spec, 1);
+    for (const Task& task : schedule.tasks) {
+      for (int wait : task.waits) {
+        ASSERT_NE(schedule.tasks[static_cast<size_t>(wait)].stream, task.stream) << c.name;
+      }
+    }
+  }
+}
+
+// Swaps two neighbouring tasks of different streams, one of which waits for the other, and renames
+// them everywhere: the later now comes first and cannot wait for what is behind it.
+TEST(Schedule, AReorderedTaskIsNoticed) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const Plan plan = PlanOf({.more = "memory: {offload: {optimizer: host}}\n", .world = 2}, spec);
+  const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
+  int swapped = 0;
+  for (size_t i = 1; i + 2 < schedule.tasks.size(); ++i) {
+    const int a = static_cast<int>(i), b = a + 1;
+    if (!Conflict(schedule.tasks[i], schedule.tasks[i + 1])) continue;
+    Schedule broken = schedule;
+    std::swap(broken.tasks[i], broken.tasks[i + 1]);
+    broken.tasks[i].id = a;
+    broken.tasks[i + 1].id = b;
+    std::erase(broken.tasks[i].waits, a);
+    for (Task& task : broken.tasks) {
+      for (int& wait : task.waits) wait = wait == a ? b : wait == b ? a : wait;
+    }
+    if (schedule.tasks[i].stream != schedule.tasks[i + 1].stream) {
+      ++swapped;
+      EXPECT_FALSE(IsValid(broken)) << "tasks " << a << " and " << b;
+    }
+  }
+  EXPECT_GT(swapped, 5);
+}
+
+TEST(Schedule, AMissingFrameIsNoticed) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const Schedule schedule = BuildSchedule(Phase::kEvaluate, PlanOf({.world = 2}, spec), spec, 0);
+  Schedule no_end = schedule;
+  no_end.tasks.pop_back();
+  EXPECT_FALSE(IsValid(no_end));
+  Schedule no_begin = schedule;
+  no_begin.tasks.front().kind = TaskKind::kClip;
+  EXPECT_FALSE(IsValid(no_begin));
+  Schedule forward_wait = schedule;
+  forward_wait.tasks[2].waits = {5};
+  EXPECT_FALSE(IsValid(forward_wait));
+  Schedule wrong_id = schedule;
+  wrong_id.tasks[2].id = 7;
+  EXPECT_FALSE(IsValid(wrong_id));
+}
+
+bool IsCollective(TaskKind kind) {
+  return kind == TaskKind::kReduceGradients || kind == TaskKind::kReduceSums ||
+         kind == TaskKind::kGatherGradients || kind == TaskKind::kReduceAmax ||
+         kind == TaskKind::kGatherWeights;
+}
+
+// With seven ranks some have nothing of a small unit, and must take part in it all the same.
+TEST(Schedule, EveryRankHasTheSameTasksInTheSameOrder) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig(/*tied=*/true));
+  ASSERT_LT(spec.units.back().elements / kParameterAlignment, 7);
+  for (const PlanCase& c : PlanCases({2, 4, 7})) {
+    const Plan plan = PlanOf(c, spec);
+    for (Phase phase : kPhases) {
+      const Schedule first = BuildSchedule(phase, plan, spec, 0);
+      for (int rank = 1; rank < c.world; ++rank) {
+        const Schedule other = BuildSchedule(phase, plan, spec, rank);
+        ASSERT_EQ(other.tasks.size(), first.tasks.size()) << c.name << Name(phase) << rank;
+        for (size_t i = 0; i < first.tasks.size(); ++i) {
+          const Task &a = first.tasks[i], &b = other.tasks[i];
+          ASSERT_EQ(a.kind, b.kind) << c.name << Name(phase) << rank;
+          ASSERT_EQ(a.stream, b.stream) << c.name;
+          ASSERT_EQ(a.unit, b.unit) << c.name;
+          ASSERT_EQ(a.micro_batch, b.micro_batch) << c.name;
+          ASSERT_EQ(a.waits, b.waits) << c.name;
+          if (IsCollective(a.kind)) {
+            ASSERT_EQ(a.bytes, b.bytes) << c.name;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Schedule, CollectivesAreOnOneStreamAndOnlyWithOtherRanks) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  for (const PlanCase& c : PlanCases()) {
+    const Plan plan = PlanOf(c, spec);
+    for (Phase phase : kPhases) {
+      for (const Task& task : BuildSchedule(phase, plan, spec, 0).tasks) {
+        EXPECT_EQ(IsCollective(task.kind), task.stream == StreamId::kComm) << c.name;
+        if (task.kind == TaskKind::kGatherWeights || task.kind == TaskKind::kReduceAmax) {
+          EXPECT_TRUE(c.world > 1 && plan.zero_stage == 1) << c.name;
+        }
+      }
+    }
+  }
+}
+
+// What a training step must do to every unit, whatever the plan: gradients of every micro-batch,
+// then the norm over all units, then one update, then nothing but moving the new weights.
+TEST(Schedule, ATrainingStepDoesEverythingOnceAndInOrder) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const int units = static_cast<int>(spec.units.size());
+  for (const PlanCase& c : PlanCases({1, 2})) {
+    const Plan plan = PlanOf(c, spec);
+    ASSERT_EQ(plan.micro_batches, 4 / c.world);
+    const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
+    const Task* clip = FindTask(schedule, TaskKind::kClip, -1);
+    ASSERT_NE(clip, nullptr);
+    std::map<TaskKind, int> counts;
+    for (const Task& task : schedule.tasks) ++counts[task.kind];
+    const int micro_batches = static_cast<int>(plan.micro_batches);
+    EXPECT_EQ(counts[TaskKind::kLoadBatch], micro_batches) << c.name;
+    EXPECT_EQ(counts[TaskKind::kForward], micro_batches * (units - 1)) << c.name;
+    EXPECT_EQ(counts[TaskKind::kHead], micro_batches) << c.name;
+    EXPECT_EQ(counts[TaskKind::kBackward], micro_batches * (units - 1)) << c.name;
+    EXPECT_EQ(counts[TaskKind::kSquareSum], units) << c.name;
+    EXPECT_EQ(counts[TaskKind::kUpdate], units) << c.name;
+    EXPECT_EQ(counts[TaskKind::kReduceSums], c.world > 1 ? 1 : 0) << c.name;
+    for (const Task& task : schedule.tasks) {
+      const bool gradient = task.kind == TaskKind::kBackward || task.kind == TaskKind::kHead ||
+                            task.kind == TaskKind::kSquareSum;
+      if (gradient) {
+        EXPECT_LT(task.id, clip->id) << c.name;
+      }
+      if (task.kind == TaskKind::kUpdate) {
+        EXPECT_GT(task.id, clip->id) << c.name;
+      }
+    }
+  }
+}
+
+TEST(Schedule, AHostUpdateGoesThroughTheHostAndADeviceUpdateDoesNot) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  for (const PlanCase& c : PlanCases({1, 2})) {
+    const Plan plan = PlanOf(c, spec);
+    for (const Task& task : BuildSchedule(Phase::kTrain, plan, spec, 0).tasks) {
+      if (task.kind == TaskKind::kUpdate) {
+        EXPECT_EQ(task.stream == StreamId::kHostOptimizer, plan.optimizer.update_on_host) << c.name;
+      }
+      if (task.kind == TaskKind::kGradientsToHost || task.kind == TaskKind::kWeightsToDevice) {
+        EXPECT_TRUE(plan.optimizer.update_on_host) << c.name;
+      }
+      if (task.kind == TaskKind::kFetchState || task.kind == TaskKind::kStoreState) {
+        EXPECT_TRUE(!plan.optimizer.update_on_host && plan.optimizer.m == Tier::kHost) << c.name;
+      }
+    }
+  }
+}
+
+TEST(Schedule, MovedBytesAreThoseOfTheUpdatedElements) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const Plan plan = PlanOf({.more = "precision: {compute_dtype: bf16}\n"
+                                    "optimizer: {m_dtype: bf16, v_dtype: fp32}\n"
+                                    "memory: {offload: {m: host, v: host}}\n",
+                            .world = 2},
+                           spec);
+  int64_t fetched = 0, updated = 0;
+  for (const Task& task : BuildSchedule(Phase::kTrain, plan, spec, 1).tasks) {
+    if (task.kind == TaskKind::kFetchState) fetched += task.bytes;
+    if (task.kind == TaskKind::kUpdate) updated += task.elements.count();
+  }
+  EXPECT_GT(updated, 0);
+  EXPECT_EQ(fetched, updated * (2 + 4));
+}
+
+TEST(Schedule, NamesAreUniqueAndThePrintHasALineATask) {
+  std::set<std::string_view> names;
+  for (int i = 0; i <= static_cast<int>(TaskKind::kEndStep); ++i) {
+    EXPECT_FALSE(Name(static_cast<TaskKind>(i)).empty());
+    EXPECT_TRUE(names.insert(Name(static_cast<TaskKind>(i))).second);
+  }
+  EXPECT_EQ(Name(TaskKind::kEndStep), "end_step");
+  std::set<std::string_view> streams;
+  for (int i = 0; i < kStreamCount; ++i) streams.insert(Name(static_cast<StreamId>(i)));
+  EXPECT_EQ(streams.size(), static_cast<size_t>(kStreamCount));
+  EXPECT_FALSE(streams.contains(""));
+  std::set<std::string_view> phases;
+  for (Phase phase : kPhases) phases.insert(Name(phase));
+  EXPECT_EQ(phases.size(), 4u);
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const Schedule schedule = BuildSchedule(Phase::kTrain, PlanOf({.world = 2}, spec), spec, 0);
+  const std::string text = PrintSchedule(schedule);
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'),
+            static_cast<std::ptrdiff_t>(schedule.tasks.size()) + 1);
+}
+
+}  // namespace
+}  // namespace hearth

@@ -1,10 +1,10 @@
 // Sums whose order is part of the numerics.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
+#include "kernels/core/fixed_point.h"
 #include "kernels/core/tensor_view.h"
 
 namespace hearth {
@@ -24,17 +24,6 @@ struct ColumnSumArgs {
   TensorView out;        // [columns] f32 | bf16, accumulated
   TensorView workspace;  // u8, ColumnSumWorkspaceBytes
 };
-
-// An exact sum: a 128-bit two's complement fixed-point number with 64 fractional bits in four
-// 32-bit limbs (least significant first), each carried in an int64 so that records of up to 2^31
-// partial sums add word by word (an all-reduce over int64), and a count of the terms it cannot
-// hold: not finite, or 2^62 and beyond. The result does not depend on order, partition or number of
-// ranks.
-struct FixedPointSum {
-  std::array<int64_t, 4> limbs{};
-  int64_t not_representable = 0;
-};
-constexpr int64_t kFixedPointWords = 5;
 
 // The value as a double; NaN when a term was not representable.
 double ToDouble(const FixedPointSum& sum);

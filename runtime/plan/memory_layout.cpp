@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/api/reduce.h"
 #include "kernels/api/workspace.h"
 #include "kernels/core/check.h"
+#include "kernels/core/fixed_point.h"
 
 namespace hearth {
 

@@ -49,8 +49,7 @@ Executor::Executor(KernelBackend& backend, Communicator& communicator, const Pla
   const std::vector<float> rope = RopeTable(spec_.config, plan_.sequence_len);
   Upload(rope.data(), activations_.CosSin());
   if (plan_.optimizer.update_on_host) {
-    host_adamw_ = std::make_unique<HostAdamw>(options_.host_threads);
-    host_worker_ = std::make_unique<HostWorker>(options_.step_timeout);
+    host_optimizer_ = std::make_unique<HostOptimizer>(options_.host_threads, options_.step_timeout);
   }
 }
 
@@ -168,7 +167,7 @@ void Executor::Enqueue(const Schedule& schedule, const Task& task) {
     }
     Dispatch(task, stream);
     stream.Record(*events_[id]);
-    if (host_worker_) {
+    if (host_optimizer_) {
       const auto s = static_cast<size_t>(task.stream);
       task_values_[id] = ++stream_values_[s];
       stream.Signal(*to_host_optimizer_[s], task_values_[id]);
@@ -188,7 +187,7 @@ void Executor::EnqueueOnHostOptimizer(const Task& task) {
   const uint32_t done = ++stream_values_[static_cast<size_t>(StreamId::kHostOptimizer)];
   task_values_[static_cast<size_t>(task.id)] = done;
   const Task* borrowed = &task;  // schedules live as long as the executor
-  host_worker_->Enqueue(
+  host_optimizer_->worker().Enqueue(
       std::move(waits),
       [this, borrowed] {
         if (borrowed->kind == TaskKind::kUpdate) {

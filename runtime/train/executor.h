@@ -10,11 +10,10 @@
 
 #include "comm/api/communicator.h"
 #include "kernels/api/kernel_backend.h"
-#include "kernels/host/host_adamw.h"
 #include "runtime/data/batch.h"
 #include "runtime/layers/head.h"
 #include "runtime/layers/layer_types.h"
-#include "runtime/optimizer/host_worker.h"
+#include "runtime/optimizer/host_optimizer.h"
 #include "runtime/plan/schedule.h"
 #include "runtime/state/stores.h"
 
@@ -161,8 +160,7 @@ class Executor {
   int64_t forward_count_ = 0;  // forwards before this step, for activation versions
   bool failed_ = false;
 
-  std::unique_ptr<HostAdamw> host_adamw_;
-  std::unique_ptr<HostWorker> host_worker_;  // last: its thread uses the rest
+  std::unique_ptr<HostOptimizer> host_optimizer_;  // last: its thread uses the rest
 };
 
 }  // namespace hearth

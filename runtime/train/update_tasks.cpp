@@ -156,7 +156,7 @@ void Executor::UpdateOnHost(const Task& task) {
       DType::kI32, {2});
   args.weight = optimizer_.HostWeights(task.unit, task.slot);
   std::vector<float> amax(args.segments.size(), 0.0f);
-  host_adamw_->Update(args, amax);
+  host_optimizer_->adamw().Update(args, amax);
   StoreHostAmax(task, amax);
 }
 
@@ -176,7 +176,7 @@ void Executor::CastMasterOnHost(const Task& task) {
   args.master = optimizer_.Home(task.unit, StateKind::kMaster);
   args.weight = optimizer_.HostWeights(task.unit, task.slot);
   std::vector<float> amax(args.segments.size(), 0.0f);
-  host_adamw_->RoundMaster(args, amax);
+  host_optimizer_->adamw().RoundMaster(args, amax);
   StoreHostAmax(task, amax);
 }
 

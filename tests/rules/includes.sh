@@ -26,7 +26,7 @@ runtime/state: runtime/model runtime/memory runtime/plan runtime/telemetry comm/
 runtime/optimizer: runtime/config runtime/model runtime/state runtime/data kernels/core kernels/api kernels/host fmt/*
 runtime/checkpoint: runtime/config runtime/model runtime/state runtime/data comm/api kernels/core fmt/* nlohmann/* xxh*
 runtime/train: runtime kernels/core kernels/api comm/api fmt/* nlohmann/*
-runtime/bench: runtime kernels/core kernels/api comm/api fmt/* nlohmann/*
+runtime/bench: runtime kernels/core kernels/api kernels/host comm/api fmt/* nlohmann/*
 launcher: runtime kernels/core kernels/backend.h comm/communicators.h build_info.h fmt/* boost/* nlohmann/*
 tests: kernels comm runtime launcher build_info.h *'
 others='^(cuda|cublas|cudnn|nccl|nvml|mpi|oneapi/|dnnl|hwy/|omp\\.h|fmt/|yaml-cpp/|nlohmann/|boost/|xxh|spdlog/|g(test|mock)/)'

@@ -33,9 +33,8 @@ void AddRankCountOption(boost::program_options::options_description* options) {
 
 Placement PlaceRanks(const Invocation& invocation, const LaunchSection& launch) {
   Placement placement;
-  std::string hostfile = launch.hostfile.value_or("");
-  if (invocation.Has("hostfile")) hostfile = invocation.Get<std::string>("hostfile");
-  if (!hostfile.empty()) placement.hosts = ParseHostfile(ReadHostfile(hostfile), hostfile);
+  if (launch.hostfile)
+    placement.hosts = ParseHostfile(ReadHostfile(*launch.hostfile), *launch.hostfile);
   const int64_t hosts = std::max<int64_t>(1, std::ssize(placement.hosts));
 
   int64_t ranks = 1;

@@ -17,8 +17,8 @@ struct Placement {
 // -n N
 void AddRankCountOption(boost::program_options::options_description* options);
 
-// From -n and --hostfile where the command has them, else from the configuration, else from the
-// hostfile's slots, else 1. ConfigError for an impossible number or a wrong hostfile.
+// From -n where it was given, else from the configuration, else from the hostfile's slots, else 1.
+// ConfigError for an impossible number or a wrong hostfile.
 Placement PlaceRanks(const Invocation& invocation, const LaunchSection& launch);
 
 }  // namespace hearth

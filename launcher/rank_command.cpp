@@ -30,8 +30,15 @@ int TrainOnRank(const RankContext& context) {
                                    .heartbeat = context.heartbeat,
                                    .installed_configs = context.installed_configs,
                                    .stop_requested = context.stop_requested,
-                                   .host_threads = context.threads};
-  Trainer(context.config, environment).Run();
+                                   .host_threads = context.threads,
+                                   .progress = context.progress};
+  std::unique_ptr<Trainer> trainer;  // outlives the catch block: nothing is unwound there
+  try {
+    trainer = std::make_unique<Trainer>(context.config, environment);
+    trainer->Run();
+  } catch (...) {
+    context.end_job();
+  }
   return kExitDone;
 }
 

@@ -85,12 +85,16 @@ BootstrapOptions MakeBootstrapOptions(const RankEnvironment& environment) {
   return options;
 }
 
-// Ends the job for a failure of this rank; never returns.
-[[noreturn]] void EndJob(const Failure& failure, bool watched, Bootstrap* bootstrap, int rank) {
-  if (watched) std::this_thread::sleep_for(kLauncherGrace);
-  if (rank > 0) std::this_thread::sleep_for(kRankZeroFirst);
+// Ends the job for the exception that this rank is handling; never returns.
+[[noreturn]] void EndJob(Heartbeat& heartbeat, Bootstrap* bootstrap, int rank) {
+  const Failure failure = DescribeCurrentException();
   // A refused file is named by a line that begins with its name, as everywhere else.
   const bool refused = failure.exit_code == kExitUsage || failure.exit_code == kExitBudget;
+  heartbeat.Fail(
+      failure.exit_code,
+      refused ? failure.message : fmt::format("hearth: rank {}: {}", rank, failure.message));
+  if (heartbeat.watched()) std::this_thread::sleep_for(kLauncherGrace);
+  if (rank > 0) std::this_thread::sleep_for(kRankZeroFirst);
   if (refused) fmt::print(stderr, "{}\n", failure.message);
   if (bootstrap == nullptr) {
     if (!refused) fmt::print(stderr, "hearth: rank {}: {}\n", rank, failure.message);
@@ -144,17 +148,13 @@ int RunRankProcess(const RankArguments& arguments, const RankBody& body) {
                                              .columns = columns,
                                              .total_steps = 0},
                                 .threads = threads,
-                                .installed_configs = InstalledConfigs()});
+                                .installed_configs = InstalledConfigs(),
+                                .end_job = [&] { EndJob(*heartbeat, bootstrap.get(), rank); }});
     bootstrap.reset();
     heartbeat->Finish();
     return exit_code;
   } catch (...) {
-    const Failure failure = DescribeCurrentException();
-    const bool refused = failure.exit_code == kExitUsage || failure.exit_code == kExitBudget;
-    heartbeat->Fail(
-        failure.exit_code,
-        refused ? failure.message : fmt::format("hearth: rank {}: {}", rank, failure.message));
-    EndJob(failure, heartbeat->watched(), bootstrap.get(), rank);
+    EndJob(*heartbeat, bootstrap.get(), rank);
   }
 }
 

@@ -21,6 +21,10 @@ struct RankContext {
   ProgressOptions progress;              // for rank 0's terminal; total_steps is left open
   int threads = 1;                       // this rank may keep busy
   std::string installed_configs;         // for FindConfigFile
+  // Ends all ranks for the exception being handled, as RunRankProcess does for one that leaves the
+  // body, and does not return. For a catch block beside objects whose destructors would wait for
+  // ranks that may be gone.
+  std::function<void()> end_job;
 };
 
 // Returns the process's exit code. May throw any of Hearth's errors.

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/program_options/value_semantic.hpp>
 #include <chrono>
 #include <fstream>
 #include <string>
@@ -21,19 +20,11 @@ namespace hearth {
 
 namespace {
 
-namespace po = boost::program_options;
 using std::chrono::milliseconds;
 
 // Beyond its own time-out a collective has this long to report it.
 constexpr milliseconds kReportTime{5'000};
 constexpr milliseconds kLeastSilence{2'000};
-
-void AddOptions(po::options_description* options) {
-  AddRankCountOption(options);
-  options->add_options()(
-      "hostfile", po::value<std::string>()->value_name("F"),
-      "hosts to run on, 'HOST slots=N' a line; default: launch.hostfile, else this host alone");
-}
 
 milliseconds ToMilliseconds(double seconds) {
   return milliseconds(static_cast<int64_t>(seconds * 1000.0));
@@ -124,7 +115,7 @@ Command MakeTrainCommand() {
           "Starts the ranks, watches them, and starts them again from the last checkpoint when\n"
           "one is lost. Ctrl-C (or SIGTERM): finish the step, save, end; twice: end at once.",
       .takes_run_keys = true,
-      .add_options = AddOptions,
+      .add_options = AddRankCountOption,
       .run = Run};
 }
 

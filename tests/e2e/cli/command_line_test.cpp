@@ -48,8 +48,8 @@ TEST(CommandLineTest, EveryListedCommandHasCompleteHelp) {
     EXPECT_TRUE(Contains(help.output, "--help")) << help.output;
   }
   const std::string train = workplace.Run({"train", "--help"}).output;
-  for (const char* option : {"-n N", "--hostfile", "--learning-rate", "default 0.0003",
-                             "--collective-timeout-s", "--set memory.offload.m=VALUE"}) {
+  for (const char* option : {"-n N", "--learning-rate", "default 0.0003", "--collective-timeout-s",
+                             "--set memory.offload.m=VALUE"}) {
     EXPECT_TRUE(Contains(train, option)) << option << " is missing in:\n" << train;
   }
 }

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <iterator>
 #include <memory>
+#include <sstream>
 #include <thread>
 
 #include "kernels/core/error.h"
@@ -42,9 +42,12 @@ bool Eventually(Condition condition) {
   return true;
 }
 
+// As far as it can be read: a file of /proc goes away with its process.
 std::string ReadText(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(in), {});
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
 }
 
 // Under its final name the file is complete.

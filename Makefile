@@ -1,10 +1,11 @@
 # Every target sets up the machine first (cmake/setup.sh); only git and make are assumed.
 # build/hearth is a link to the release binary.
 PREFIX ?= /usr/local
+PYTHON ?= python3
 CUDA ?= auto
 JOBS := $(shell nproc)
 
-.PHONY: build quickstart test test-asan test-tsan test-long install clean
+.PHONY: build quickstart test test-asan test-tsan test-long bench-cpu install clean
 .DEFAULT_GOAL := build
 
 ifeq ($(CUDA),on)
@@ -36,6 +37,10 @@ test-asan test-tsan: test-%:
 test-long:
 	$(call compile,cpu,all)
 	@tests/run_tests.sh cpu long
+
+# Needs torch and transformers in the Python environment that PYTHON names.
+bench-cpu: build
+	@$(PYTHON) tests/bench/bench_cpu.py --hearth build/hearth
 
 install: build
 	@cmake --install build/cpu --prefix $(PREFIX)

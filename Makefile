@@ -5,7 +5,7 @@ PYTHON ?= python3
 CUDA ?= auto
 JOBS := $(shell nproc)
 
-.PHONY: build quickstart test test-asan test-tsan test-long bench-cpu install clean
+.PHONY: build quickstart test test-asan test-tsan test-long bench-cpu goldens install clean
 .DEFAULT_GOAL := build
 
 ifeq ($(CUDA),on)
@@ -38,9 +38,12 @@ test-long:
 	$(call compile,cpu,all)
 	@tests/run_tests.sh cpu long
 
-# Needs torch and transformers in the Python environment that PYTHON names.
+# These two need torch and transformers in the Python environment that PYTHON names.
 bench-cpu: build
 	@$(PYTHON) tests/bench/bench_cpu.py --hearth build/hearth
+
+goldens:
+	@$(PYTHON) tests/golden/make_goldens.py
 
 install: build
 	@cmake --install build/cpu --prefix $(PREFIX)

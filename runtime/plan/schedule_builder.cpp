@@ -32,6 +32,7 @@ class ScheduleBuilder {
         break;
       case Phase::kGradients:
         AddForwardBackward();
+        if (Distributed()) AddReduceSums();
         break;
       case Phase::kEvaluate:
         AddBatches();

@@ -43,88 +43,116 @@ void Add(std::vector<Span>& spans, int64_t offset, int64_t bytes, std::string na
   spans.push_back({offset, offset + bytes, std::move(name)});
 }
 
-struct Spans {
-  std::vector<Span> slab, arena, host;
-};
-
 // Everything but the tensors of the blocks.
-Spans CommonSpans(const Plan& plan, const ModelSpec& spec, int rank, const MemoryLayout& layout) {
-  Spans s;
-  const int64_t storage = SizeOf(plan.precision.storage),
-                gradient = SizeOf(plan.precision.gradient);
-  const auto region = [&](Tier tier) -> std::vector<Span>& {
-    return tier == Tier::kDevice ? s.arena : s.host;
-  };
-  int64_t largest = 0;
-  for (size_t u = 0; u < spec.units.size(); ++u) {
-    const UnitSpec& unit = spec.units[u];
-    const UnitLayout& at = layout.units[u];
-    const int64_t fp8 = plan.precision.fp8 ? unit.matmul_elements : 0;
+class CommonSpans {
+ public:
+  CommonSpans(const Plan& plan, const ModelSpec& spec, int rank, const MemoryLayout& layout)
+      : plan_(plan), spec_(spec), rank_(rank), layout_(layout) {
+    for (size_t u = 0; u < spec.units.size(); ++u) {
+      AddWeightsAndGradients(u);
+      AddState(u);
+    }
+    AddStaging();
+    AddBatches();
+    AddHeadAndWords();
+  }
+
+  std::vector<Span> slab, arena, host;
+
+ private:
+  std::vector<Span>& In(Tier tier) { return tier == Tier::kDevice ? arena : host; }
+  int64_t Storage() const { return SizeOf(plan_.precision.storage); }
+  int64_t Gradient() const { return SizeOf(plan_.precision.gradient); }
+
+  void AddWeightsAndGradients(size_t u) {
+    const UnitSpec& unit = spec_.units[u];
+    const UnitLayout& at = layout_.units[u];
+    const int64_t fp8 = plan_.precision.fp8 ? unit.matmul_elements : 0;
     int64_t matrices = 0;
-    for (const ParameterSpec& p : spec.UnitParameters(static_cast<int>(u))) {
-      matrices += p.fp8 && plan.precision.fp8 ? 1 : 0;
+    for (const ParameterSpec& p : spec_.UnitParameters(static_cast<int>(u))) {
+      matrices += p.fp8 && plan_.precision.fp8 ? 1 : 0;
     }
     const std::string name = fmt::format(" of unit {}", u);
     EXPECT_EQ(at.dense_begin, fp8);
-    Add(s.slab, at.fp8_values, fp8, "fp8" + name);
-    Add(s.slab, at.dense, (unit.elements - fp8) * storage, "dense" + name);
-    Add(s.slab, at.amax, 4 * matrices, "amax" + name);
-    if (!plan.inference) Add(s.slab, at.gradients, unit.elements * gradient, "gradients" + name);
-    Add(s.arena, at.fp8_transposed, fp8, "transposed" + name);
-    Add(s.arena, at.scales, 16 * matrices, "scales" + name);
-    const bool sums = plan.numeric.reduction_order == ReductionOrder::kRankThenMicro;
-    Add(s.arena, at.shard_gradients, sums ? plan.Shard(unit, rank).count() * gradient : 0,
-        "sums" + name);
-    const int64_t own = plan.Updated(unit, rank).count();
-    largest = std::max(largest, own);
-    const int64_t moments = plan.inference ? 0 : own;
-    const StateLayout& state = layout.states[u];
-    Add(region(plan.optimizer.master), state.master, own * SizeOf(plan.state_types.master),
-        "master" + name);
-    Add(region(plan.optimizer.m), state.m, moments * SizeOf(plan.state_types.m), "m" + name);
-    Add(region(plan.optimizer.v), state.v, moments * SizeOf(plan.state_types.v), "v" + name);
-  }
-  const Tier homes[] = {plan.optimizer.master, plan.optimizer.m, plan.optimizer.v};
-  const DType types[] = {plan.state_types.master, plan.state_types.m, plan.state_types.v};
-  for (const StagingLayout& slot : layout.staging) {
-    Add(s.arena, slot.weights, largest * storage, "staged weights");
-    for (int i = 0; i < 3; ++i) {
-      const bool fetched = homes[i] == Tier::kHost && !plan.optimizer.update_on_host;
-      Add(s.arena, slot.state[i], fetched ? largest * SizeOf(types[i]) : 0, "staged state");
-    }
-    if (!plan.optimizer.update_on_host) continue;
-    Add(s.host, slot.host_gradients, largest * gradient, "host gradients");
-    Add(s.host, slot.host_weights, largest * storage, "host weights");
-    Add(s.host, slot.host_amax, 4 * 4, "host amax");
-  }
-  const int64_t n = plan.tokens_per_micro_batch, c = spec.config.hidden_size;
-  for (int64_t mb = 0; mb < plan.micro_batches; ++mb) {
-    for (bool host : {false, true}) {
-      std::vector<Span>& spans = host ? s.host : s.arena;
-      const BatchLayout& at = (host ? layout.host_batch : layout.batch)[static_cast<size_t>(mb)];
-      Add(spans, at.tokens, 4 * n, "tokens");
-      Add(spans, at.targets, 4 * n, "targets");
-      Add(spans, at.positions, 4 * n, "positions");
-      Add(spans, at.sequence_offsets, 4 * (plan.max_sequences + 1), "sequence offsets");
+    Add(slab, at.fp8_values, fp8, "fp8" + name);
+    Add(slab, at.dense, (unit.elements - fp8) * Storage(), "dense" + name);
+    Add(slab, at.amax, 4 * matrices, "amax" + name);
+    if (!plan_.inference) Add(slab, at.gradients, unit.elements * Gradient(), "gradients" + name);
+    Add(arena, at.fp8_transposed, fp8, "transposed" + name);
+    Add(arena, at.scales, 16 * matrices, "scales" + name);
+    if (plan_.numeric.reduction_order == ReductionOrder::kRankThenMicro) {
+      Add(arena, at.shard_gradients, plan_.Shard(unit, rank_).count() * Gradient(), "sums" + name);
     }
   }
-  for (int64_t offset : layout.boundaries) Add(s.arena, offset, n * c * storage, "boundary");
-  Add(s.arena, layout.d_stream, n * c * storage, "d_stream");
-  Add(s.arena, layout.head.rstd, 4 * n, "head rstd");
-  Add(s.arena, layout.head.normed, n * c * storage, "head normed");
-  Add(s.arena, layout.head.logits, plan.head_chunk_tokens * spec.padded_vocab_size() * storage,
-      "logits");
-  Add(s.arena, layout.head.losses, 4 * n, "losses");
-  Add(s.arena, layout.head.d_normed, n * c * storage, "head d_normed");
-  Add(s.arena, layout.cos_sin, 4 * plan.sequence_len * spec.config.head_dim, "cos_sin");
-  Add(s.arena, layout.workspace, layout.workspace_bytes, "workspace");
-  Add(s.slab, layout.words.sums, 80, "sums");
-  Add(s.arena, layout.words.norm, 4, "norm");
-  Add(s.arena, layout.words.control, 8, "control");
-  Add(s.arena, layout.words.gradient_scale, 4, "gradient scale");
-  Add(s.host, layout.words.host, static_cast<int64_t>(sizeof(StepWords)), "host words");
-  return s;
-}
+
+  void AddState(size_t u) {
+    const std::string name = fmt::format(" of unit {}", u);
+    const int64_t own = plan_.Updated(spec_.units[u], rank_).count();
+    largest_ = std::max(largest_, own);
+    const int64_t moments = plan_.inference ? 0 : own;
+    const StateLayout& at = layout_.states[u];
+    const OptimizerPlacement& place = plan_.optimizer;
+    Add(In(place.master), at.master, own * SizeOf(plan_.state_types.master), "master" + name);
+    Add(In(place.m), at.m, moments * SizeOf(plan_.state_types.m), "m" + name);
+    Add(In(place.v), at.v, moments * SizeOf(plan_.state_types.v), "v" + name);
+  }
+
+  void AddStaging() {
+    const Tier homes[] = {plan_.optimizer.master, plan_.optimizer.m, plan_.optimizer.v};
+    const DType types[] = {plan_.state_types.master, plan_.state_types.m, plan_.state_types.v};
+    for (const StagingLayout& slot : layout_.staging) {
+      Add(arena, slot.weights, largest_ * Storage(), "staged weights");
+      for (int i = 0; i < 3; ++i) {
+        const bool fetched = homes[i] == Tier::kHost && !plan_.optimizer.update_on_host;
+        Add(arena, slot.state[i], fetched ? largest_ * SizeOf(types[i]) : 0, "staged state");
+      }
+      if (!plan_.optimizer.update_on_host) continue;
+      Add(host, slot.host_gradients, largest_ * Gradient(), "host gradients");
+      Add(host, slot.host_weights, largest_ * Storage(), "host weights");
+      Add(host, slot.host_amax, 4 * 4, "host amax");
+    }
+  }
+
+  void AddBatches() {
+    const int64_t n = plan_.tokens_per_micro_batch;
+    for (int64_t mb = 0; mb < plan_.micro_batches; ++mb) {
+      for (bool on_host : {false, true}) {
+        const auto& layouts = on_host ? layout_.host_batch : layout_.batch;
+        const BatchLayout& at = layouts[static_cast<size_t>(mb)];
+        std::vector<Span>& spans = on_host ? host : arena;
+        Add(spans, at.tokens, 4 * n, "tokens");
+        Add(spans, at.targets, 4 * n, "targets");
+        Add(spans, at.positions, 4 * n, "positions");
+        Add(spans, at.sequence_offsets, 4 * (plan_.max_sequences + 1), "sequence offsets");
+      }
+    }
+  }
+
+  void AddHeadAndWords() {
+    const int64_t n = plan_.tokens_per_micro_batch, c = spec_.config.hidden_size;
+    for (int64_t offset : layout_.boundaries) Add(arena, offset, n * c * Storage(), "boundary");
+    Add(arena, layout_.d_stream, n * c * Storage(), "d_stream");
+    Add(arena, layout_.head.rstd, 4 * n, "head rstd");
+    Add(arena, layout_.head.normed, n * c * Storage(), "head normed");
+    Add(arena, layout_.head.logits, plan_.head_chunk_tokens * spec_.padded_vocab_size() * Storage(),
+        "logits");
+    Add(arena, layout_.head.losses, 4 * n, "losses");
+    Add(arena, layout_.head.d_normed, n * c * Storage(), "head d_normed");
+    Add(arena, layout_.cos_sin, 4 * plan_.sequence_len * spec_.config.head_dim, "cos_sin");
+    Add(arena, layout_.workspace, layout_.workspace_bytes, "workspace");
+    Add(slab, layout_.words.sums, 80, "sums");
+    Add(arena, layout_.words.norm, 4, "norm");
+    Add(arena, layout_.words.control, 8, "control");
+    Add(arena, layout_.words.gradient_scale, 4, "gradient scale");
+    Add(host, layout_.words.host, static_cast<int64_t>(sizeof(StepWords)), "host words");
+  }
+
+  const Plan& plan_;
+  const ModelSpec& spec_;
+  const int rank_;
+  const MemoryLayout& layout_;
+  int64_t largest_ = 0;  // elements of a unit that this rank updates
+};
 
 // The tensors of a layer that share nothing, and those that outlive it.
 bool Outlives(const BlockTensorSpec& tensor, const RecomputeSet& recompute) {
@@ -160,7 +188,7 @@ TEST(MemoryLayout, NothingLiesOnWhatLivesAtTheSameTime) {
       plan.inference = inference;
       const int rank = c.world - 1;
       const MemoryLayout layout = MakeMemoryLayout(plan, spec, rank);
-      const Spans common = CommonSpans(plan, spec, rank, layout);
+      const CommonSpans common(plan, spec, rank, layout);
       ExpectDisjoint(common.slab, layout.slab_bytes, c.name);
       ExpectDisjoint(common.host, layout.host_bytes, c.name);
       for (int64_t layer = 0; layer < spec.config.num_layers; ++layer) {

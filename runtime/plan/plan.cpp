@@ -17,8 +17,11 @@ constexpr int64_t kLargestAutomaticMicroBatch = 8;
 // all.
 constexpr int64_t kTokenAlignment = 16;
 
-Tier ToTier(OffloadTarget target) {
-  return target == OffloadTarget::kHost ? Tier::kHost : Tier::kDevice;
+// `auto` offloads nothing but what the host optimizer needs.
+Tier ToTier(OffloadTarget target, OptimizerDevice optimizer) {
+  const bool host = target == OffloadTarget::kHost ||
+                    (target == OffloadTarget::kAuto && optimizer == OptimizerDevice::kCpu);
+  return host ? Tier::kHost : Tier::kDevice;
 }
 
 // Sequences of rank r of a global batch.
@@ -77,9 +80,10 @@ void PlanMemory(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& pla
   const std::vector<RecomputeItem> items = memory.recompute.value_or(std::vector<RecomputeItem>{});
   plan.recompute.assign(static_cast<size_t>(spec.config.num_layers),
                         MakeRecomputeSet(items, spec.config, plan.precision));
-  plan.optimizer = {.master = ToTier(memory.offload.master),
-                    .m = ToTier(memory.offload.m),
-                    .v = ToTier(memory.offload.v)};
+  const auto tier = [&](OffloadTarget target) { return ToTier(target, memory.optimizer_device); };
+  plan.optimizer = {.master = tier(memory.offload.master),
+                    .m = tier(memory.offload.m),
+                    .v = tier(memory.offload.v)};
   const bool all_on_host = plan.optimizer.master == Tier::kHost &&
                            plan.optimizer.m == Tier::kHost && plan.optimizer.v == Tier::kHost;
   if (memory.optimizer_device == OptimizerDevice::kCpu && !all_on_host) {

@@ -78,7 +78,9 @@ Trainer::~Trainer() = default;
 
 void Trainer::Prepare() {
   environment_.heartbeat.Progress(0, RunPhase::kLoading);
+  if (checkpoint_) RequireFittingCheckpoint(*checkpoint_, resolved_, model_.spec, plan_);
   data_ = OpenTrainingData(resolved_, model_.spec);
+  if (checkpoint_) RequireSameData(*checkpoint_, *data_, environment_.bootstrap);
   eval_data_ = OpenEvaluationData(resolved_, model_.spec);
   total_steps_ = TotalSteps(resolved_, plan_, *data_);
   executor_ = std::make_unique<Executor>(
@@ -112,8 +114,6 @@ void Trainer::FillState() {
     executor_->Publish(0);
     return;
   }
-  RequireFittingCheckpoint(*checkpoint_, resolved_, model_.spec, plan_);
-  RequireSameData(*checkpoint_, *data_, environment_.bootstrap);
   LoadOptimizerState(*checkpoint_, executor_->optimizer(), executor_->memory(),
                      [this](const void* source, const TensorView& destination) {
                        executor_->Upload(source, destination);
@@ -128,6 +128,9 @@ void Trainer::FillState() {
   const std::filesystem::path home = std::filesystem::absolute(checkpoint_->folder()).parent_path();
   if (std::filesystem::equivalent(home, resolved_.config.output_dir, error)) {
     saved_step_ = info.step;
+  }
+  if (IsRoot()) {
+    fmt::print(stderr, "hearth: going on from {}\n", checkpoint_->folder().string());
   }
   checkpoint_.reset();
 }

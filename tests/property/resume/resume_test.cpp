@@ -1,6 +1,8 @@
 // A run that was interrupted ends as the one that was not.
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -273,6 +275,58 @@ TEST(ResumeState, KeepsTheNewest) {
   }
   std::sort(names.begin(), names.end());
   EXPECT_EQ(names, std::vector<std::string>({"checkpoint-12", "checkpoint-9"}));
+}
+
+// Files of this process end at so many bytes, as on a disk that is full.
+class FileLimit {
+ public:
+  explicit FileLimit(rlim_t bytes) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    previous_ = signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{.rlim_cur = bytes, .rlim_max = before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FileLimit(const FileLimit&) = delete;
+  FileLimit& operator=(const FileLimit&) = delete;
+  ~FileLimit() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    signal(SIGXFSZ, previous_);
+  }
+
+ private:
+  rlimit before_{};
+  sighandler_t previous_ = SIG_DFL;
+};
+
+TEST(ResumeState, AFailedSaveLeavesNothingAndOnlyTheLastOneEndsTheRun) {
+  const TemporaryFolder whole_folder, folder;
+  TrainingRunOptions options = Options({}, 2);
+  options.save_steps = 5;
+  options.folder = whole_folder.path();
+  const TrainingRunResult whole = TrainInProcess(options);
+  options.folder = folder.path();
+  for (const char* async : {"async_save: true", "async_save: false"}) {
+    options.keys.emplace_back("checkpoint", async);
+    options.stop_after = 5;
+    TrainInProcess(options);
+    options.stop_after = -1;
+    const auto state = StateFiles(folder.path(), 5);
+    {
+      const FileLimit limit(100'000);  // the log and the manifest fit, the state does not
+      EXPECT_NE(RefusalOf<IoError>(options).find("writing failed"), std::string::npos);
+    }
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path() / "out")) {
+      const std::string name = entry.path().filename().string();
+      if (name.find("checkpoint") != std::string::npos) names.push_back(name);
+    }
+    EXPECT_EQ(names, std::vector<std::string>({"checkpoint-5"}));
+    EXPECT_EQ(StateFiles(folder.path(), 5), state);
+    ExpectSameBits(TrainInProcess(options), whole);
+    EXPECT_EQ(StateFiles(folder.path(), 12), StateFiles(whole_folder.path(), 12));
+    std::filesystem::remove_all(folder.path() / "out");
+    options.keys.pop_back();
+  }
 }
 
 TEST(ResumeRefuses, WhatWouldChangeTheRun) {

@@ -41,7 +41,6 @@ struct TrainingCurve {
   std::vector<float> grad_norms;
 };
 // Trains in a folder of its own and reads the log back.
-
 TrainingCurve HearthTraining(const GoldenRun& run);
 
 // |a - b| / |b| in the Euclidean norm, in double; NaN when either has a NaN or the sizes differ.

@@ -16,16 +16,17 @@ TaskOrder::Clock TaskOrder::ClockOf(StreamId stream, const std::vector<int>& wai
   };
   const int previous = last_[static_cast<size_t>(stream)];
   if (previous >= 0) merge(previous);
-  for (int wait : waits) merge(wait);
+  for (int wait : waits) {
+    CHECK(wait >= 0 && wait < static_cast<int>(entries_.size()), "task {} waits for task {}",
+          entries_.size(), wait);
+    merge(wait);
+  }
   return clock;
 }
 
 void TaskOrder::Add(const Task& task) {
   CHECK(task.id == static_cast<int>(entries_.size()), "task {} added as number {}", task.id,
         entries_.size());
-  for (int wait : task.waits) {
-    CHECK(wait >= 0 && wait < task.id, "task {} waits for task {}", task.id, wait);
-  }
   entries_.push_back({task.stream, ClockOf(task.stream, task.waits)});
   last_[static_cast<size_t>(task.stream)] = task.id;
 }

@@ -15,7 +15,8 @@ class TaskOrder {
  public:
   using Clock = std::array<int, kStreamCount>;
 
-  // The clock of a task on `stream` that waits for `waits`.
+  // The clock of a next task on `stream` that waits for `waits`; CheckError when one of them has
+  // not been added.
   Clock ClockOf(StreamId stream, const std::vector<int>& waits) const;
   void Add(const Task& task);
   // True when `earlier` has finished before a task with `clock` starts.

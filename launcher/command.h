@@ -44,6 +44,8 @@ Command MakePlanCommand();
 Command MakePrepareCommand();
 Command MakeGradientsCommand();
 Command MakeGenerateCommand();
+Command MakeExportCommand();
+Command MakeInspectCommand();
 Command MakeBenchCommand();
 
 // All commands of this build, in the order of --help.

@@ -5,7 +5,8 @@ namespace hearth {
 const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
       MakeTrainCommand(),   MakeRankCommand(),     MakeValidateCommand(),  MakePlanCommand(),
-      MakePrepareCommand(), MakeGenerateCommand(), MakeGradientsCommand(), MakeBenchCommand()};
+      MakePrepareCommand(), MakeGenerateCommand(), MakeGradientsCommand(), MakeExportCommand(),
+      MakeInspectCommand(), MakeBenchCommand()};
   return commands;
 }
 

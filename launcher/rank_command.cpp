@@ -1,6 +1,7 @@
 #include <chrono>
 #include <memory>
 
+#include "build_info.h"
 #include "comm/communicators.h"
 #include "kernels/backend.h"
 #include "launcher/command.h"
@@ -31,7 +32,8 @@ int TrainOnRank(const RankContext& context) {
                                    .installed_configs = context.installed_configs,
                                    .stop_requested = context.stop_requested,
                                    .host_threads = context.threads,
-                                   .progress = context.progress};
+                                   .progress = context.progress,
+                                   .version = kBuildVersion};
   std::unique_ptr<Trainer> trainer;  // outlives the catch block: nothing is unwound there
   try {
     trainer = std::make_unique<Trainer>(context.config, environment);

@@ -15,6 +15,7 @@
 #include "launcher/placement.h"
 #include "launcher/run_check.h"
 #include "launcher/supervisor.h"
+#include "runtime/checkpoint/folders.h"
 
 namespace hearth {
 
@@ -46,14 +47,15 @@ HangLimits MakeLimits(const RunConfig& config) {
 }
 
 // A rank's command line: the run and its overrides, and after a restart the order to go on from the
-// last checkpoint.
-std::vector<std::string> RankCommand(const Invocation& invocation, int64_t start) {
+// run's own last checkpoint, as soon as it has one.
+std::vector<std::string> RankCommand(const Invocation& invocation, const RunConfig& config,
+                                     int64_t start) {
   std::vector<std::string> command = {OwnProgram(), "rank", invocation.file};
   const auto set = [&](const std::string& path, const std::string& value) {
     command.insert(command.end(), {"--set", fmt::format("{}={}", path, value)});
   };
   for (const Override& override : invocation.overrides) set(override.path, override.value);
-  if (start > 0) set("checkpoint.resume", "auto");
+  if (start > 0 && !CheckpointSteps(config.output_dir).empty()) set("checkpoint.resume", "auto");
   return command;
 }
 
@@ -62,7 +64,7 @@ ProcessOptions MakeStart(const Invocation& invocation, const RunConfig& config,
                          int64_t start) {
   MpirunOptions options{.mpirun = FindProgram("mpirun"),
                         .ranks = placement.ranks,
-                        .rank_command = RankCommand(invocation, start),
+                        .rank_command = RankCommand(invocation, config, start),
                         .job_folder = job_folder,
                         .hostfile = "",
                         .interface = config.comm.interface.value_or(""),

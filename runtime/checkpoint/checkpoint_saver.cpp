@@ -101,7 +101,12 @@ CheckpointSaver::CheckpointSaver(CheckpointSaverOptions options, Bootstrap& boot
       optimizer_(optimizer),
       download_(std::move(download)),
       part_(PartOf(memory.plan, memory.spec, memory.rank)) {
-  if (options_.async) snapshot_.resize(static_cast<size_t>(part_.bytes));
+  if (!options_.async) return;
+  const MemoryLayout& layout = memory.layout;
+  CHECK(layout.save_copy_bytes >= part_.bytes, "a copy of {} bytes, planned {}", part_.bytes,
+        layout.save_copy_bytes);
+  const TensorView copy = memory.host.View(layout.save_copy, DType::kU8, {layout.save_copy_bytes});
+  snapshot_ = {static_cast<std::byte*>(copy.data()), static_cast<size_t>(copy.bytes())};
 }
 
 CheckpointSaver::~CheckpointSaver() {
@@ -208,7 +213,7 @@ void CheckpointSaver::WriteSnapshot() {
     result_ = WritePart([&](const CheckpointPart::Tensor& tensor, int64_t, int64_t count) {
       const auto bytes = static_cast<size_t>(count * SizeOf(optimizer_.Type(tensor.kind)));
       at += bytes;
-      return std::span<const std::byte>(snapshot_).subspan(at - bytes, bytes);
+      return std::span<const std::byte>(snapshot_.subspan(at - bytes, bytes));
     });
   } catch (const std::exception& error) {
     result_ = {.error = error.what()};

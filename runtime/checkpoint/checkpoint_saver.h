@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 
@@ -20,8 +21,8 @@ using StateDownload = std::function<void(const TensorView& source, void* destina
 struct CheckpointSaverOptions {
   std::filesystem::path output_dir;  // of all ranks the same, on a file system they share
   std::optional<int64_t> total_limit;
-  // True: Start copies this rank's part into host memory of the saver's own, as large as the part
-  // and allocated with the saver; a thread writes it.
+  // True: Start copies this rank's part into host memory (the plan has saves_from_copy); a thread
+  // writes it.
   bool async = false;
   std::function<void()> progress;  // called now and then by the calls below; may be empty
 };
@@ -89,7 +90,7 @@ class CheckpointSaver {
   const OptimizerStore& optimizer_;
   const StateDownload download_;
   const CheckpointPart part_;
-  std::vector<std::byte> snapshot_;
+  std::span<std::byte> snapshot_;  // of the host tier, when asynchronous
   CheckpointInfo info_;
   std::filesystem::path folder_;  // unfinished
   CheckpointFile model_file_;     // rank 0

@@ -62,6 +62,7 @@ class LayoutBuilder {
     AddBlocks();
     AddHead();
     AddWords();
+    AddSaveCopy();
     layout_.slab_bytes = slab_.bytes();
     layout_.arena_bytes = arena_.bytes();
     layout_.host_bytes = host_.bytes();
@@ -220,6 +221,16 @@ class LayoutBuilder {
     layout_.words.control = arena_.Add("words", 8);
     layout_.words.gradient_scale = arena_.Add("words", 4);
     layout_.words.host = host_.Add("words", static_cast<int64_t>(sizeof(StepWords)));
+  }
+
+  void AddSaveCopy() {
+    if (!plan_.saves_from_copy || plan_.inference) return;
+    const StateTypes& types = plan_.state_types;
+    const int64_t element = SizeOf(types.master) + SizeOf(types.m) + SizeOf(types.v);
+    for (const UnitSpec& unit : spec_.units) {
+      layout_.save_copy_bytes += plan_.Shard(unit, rank_).count() * element;
+    }
+    layout_.save_copy = host_.Add("save copy", layout_.save_copy_bytes, kPageBytes);
   }
 
   const Plan& plan_;

@@ -104,6 +104,8 @@ struct MemoryLayout {
   int64_t cos_sin = 0;
   HeadLayout head;
   WordLayout words;
+  int64_t save_copy = 0;  // host: the state of this rank's shards while it is written
+  int64_t save_copy_bytes = 0;
 };
 
 // Bytes a unit's working weights take.

@@ -119,6 +119,7 @@ Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world) 
   }
   Plan plan;
   plan.world = world;
+  plan.saves_from_copy = config.checkpoint.async_save;
   plan.zero_stage = static_cast<int>(config.parallel.zero_stage);
   plan.precision = MakePrecision(config.precision);
   const auto dtype = [](FloatDtype type) {

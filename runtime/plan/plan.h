@@ -50,7 +50,8 @@ struct StateTypes {
 };
 
 struct Plan {
-  bool inference = false;  // forward only: no gradients, no moments
+  bool inference = false;        // forward only: no gradients, no moments
+  bool saves_from_copy = false;  // a save copies the state to the host and writes while steps go on
   int world = 1;
   int zero_stage = 1;
   Precision precision;

@@ -109,7 +109,8 @@ void Write(const std::filesystem::path& out, Executor& executor, const ModelSpec
 void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environment,
                   const std::filesystem::path& out, bool with_logits) {
   const ModelSetup model = SetUpModel(resolved, environment.installed_configs);
-  const Plan plan = MakePlan(resolved, model.spec, environment.bootstrap.world());
+  Plan plan = MakePlan(resolved, model.spec, environment.bootstrap.world());
+  plan.saves_from_copy = false;
   const auto data = OpenTrainingData(resolved, model.spec);
   Executor executor(environment.backend, environment.communicator, plan, model.spec,
                     environment.bootstrap.rank(), {.host_threads = environment.host_threads});

@@ -9,7 +9,7 @@ namespace hearth {
 
 // Writes a safetensors file, all fp32: `loss` (shape []), each gradient under its Hugging Face name
 // and shape (a tied head only as model.embed_tokens.weight), and with `with_logits` also `logits`
-// [tokens of rank 0's micro-batches, vocab]. Collective; rank 0 writes.
+// [tokens of the step, vocab]. Collective; rank 0 writes.
 void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environment,
                   const std::filesystem::path& out, bool with_logits);
 

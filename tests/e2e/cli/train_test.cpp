@@ -121,6 +121,27 @@ TEST(TrainTest, GenerateContinuesAPromptTheSameWayEachTime) {
   EXPECT_EQ(std::count(ids.output.begin(), ids.output.end(), ','), 3) << ids.output;
 }
 
+TEST(TrainTest, ACheckpointIsInspectedExportedAndContinued) {
+  const Workplace workplace;
+  WriteTinyRun(workplace, 2);
+  ASSERT_EQ(workplace.Run({"train", "run.yaml"}).exit_code, 0);
+  const ProgramResult inspected = workplace.Run({"inspect", "runs/run/checkpoint-2"});
+  EXPECT_EQ(inspected.exit_code, 0) << inspected.errors;
+  EXPECT_EQ(inspected.output.find("unknown"), std::string::npos) << inspected.output;
+  const ProgramResult exported =
+      workplace.Run({"export", "runs/run/checkpoint-2", "--out", "exported"});
+  EXPECT_EQ(exported.exit_code, 0) << exported.errors;
+  EXPECT_EQ(workplace.Read("exported/model.safetensors"),
+            workplace.Read("runs/run/hf/model.safetensors"));
+  const ProgramResult text = workplace.Run(
+      {"generate", "runs/run/checkpoint-2", "--prompt", "line ", "--max-tokens", "4"});
+  EXPECT_EQ(text.exit_code, 0) << text.errors;
+  EXPECT_EQ(text.output.rfind("line ", 0), 0u);
+  const ProgramResult refused = workplace.Run({"export", "runs/run", "--out", "other"});
+  EXPECT_EQ(refused.exit_code, 2) << refused.errors;
+  EXPECT_FALSE(workplace.Exists("other"));
+}
+
 TEST(TrainTest, GradientsAndPlanWriteWhereTold) {
   const Workplace workplace;
   WriteTinyRun(workplace, 2);

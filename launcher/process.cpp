@@ -121,12 +121,14 @@ std::vector<pid_t> Children() {
 
 void AdoptOrphans() { prctl(PR_SET_CHILD_SUBREAPER, 1); }
 
-int KillChildren(pid_t spared, pid_t watched, int timeout_ms) {
+int KillChildren(const std::vector<pid_t>& spared, pid_t watched, int timeout_ms) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
   int watched_status = -1;
   while (true) {
     std::vector<pid_t> children = Children();
-    std::erase(children, spared);
+    std::erase_if(children, [&](pid_t child) {
+      return std::find(spared.begin(), spared.end(), child) != spared.end();
+    });
     if (children.empty()) return watched_status;
     for (const pid_t child : children) {
       kill(child, SIGKILL);

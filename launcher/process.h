@@ -27,10 +27,10 @@ std::vector<pid_t> Children();
 // Makes this process the parent of all its descendants that lose theirs, so that none can get away.
 void AdoptOrphans();
 
-// Kills all children but `spared` with SIGKILL, their orphaned descendants after them, and waits
-// until all are gone, at most `timeout_ms`. Returns the exit status (as waitpid gives it) of
+// Kills all children but the spared ones with SIGKILL, their orphaned descendants after them, and
+// waits until all are gone, at most `timeout_ms`. Returns the exit status (as waitpid gives it) of
 // `watched` if that was among them, else -1. Needs AdoptOrphans.
-int KillChildren(pid_t spared, pid_t watched, int timeout_ms);
+int KillChildren(const std::vector<pid_t>& spared, pid_t watched, int timeout_ms);
 
 // Program `name` in the folders of PATH; "" when there is none.
 std::string FindProgram(const std::string& name);

@@ -51,12 +51,16 @@ class Attempt {
       : options_(options),
         inbox_(inbox),
         stop_requests_(stop_requests),
+        bystanders_(Children()),
         folder_(options.job_base),
         board_(HeartbeatBoard::Create(folder_.path() / kHeartbeatFile, options.ranks)),
         watch_(options.ranks, options.limits, Clock::now()),
         starter_(StartProcess(options.make_start(folder_.path(), start))) {}
 
-  ~Attempt() { KillChildren(folder_.guard(), starter_, kKillTimeoutMs); }
+  ~Attempt() {
+    bystanders_.push_back(folder_.guard());
+    KillChildren(bystanders_, starter_, kKillTimeoutMs);
+  }
   Attempt(const Attempt&) = delete;
   Attempt& operator=(const Attempt&) = delete;
 
@@ -185,6 +189,7 @@ class Attempt {
   const SupervisorOptions& options_;
   SignalInbox* inbox_;
   int* stop_requests_;
+  std::vector<pid_t> bystanders_;  // children this process had before the job
   JobFolder folder_;
   HeartbeatBoard board_;
   HangWatch watch_;

@@ -103,6 +103,29 @@ TEST_F(SupervisorTest, NobodyOutlivesTheJob) {
             kExitDone);
 }
 
+// A script may have started it before it became the launcher by exec.
+TEST_F(SupervisorTest, AChildFromBeforeTheJobIsLeftAlone) {
+  AdoptOrphans();
+  const pid_t bystander = StartProcess({.arguments = {"/bin/sleep", "1000"}, .environment = {}});
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(Supervise({.ranks = 1,
+                       .limits = {},
+                       .max_restarts = 0,
+                       .remote_ranks = false,
+                       .make_start =
+                           [](const std::filesystem::path&, int64_t) {
+                             return ProcessOptions{
+                                 .arguments = {"/bin/sh", "-c", "sleep 1001 & exit 0"},
+                                 .environment = Environment()};
+                           },
+                       .job_base = base_}),
+            kExitDone);
+  testing::internal::GetCapturedStderr();
+  EXPECT_EQ(Children(), std::vector<pid_t>{bystander});
+  EXPECT_TRUE(IsRunning(bystander));
+  KillChildren({}, -1, 10'000);
+}
+
 TEST_F(SupervisorTest, ASecondSignalEndsAtOnce) {
   std::thread sender = SignalWhenReady({SIGTERM, SIGINT});
   const auto start = std::chrono::steady_clock::now();
@@ -135,7 +158,7 @@ TEST(ProcessTest, SeesWhoRunsAndWhoIsGone) {
   EXPECT_EQ(getpgid(child), child);
   kill(child, SIGKILL);
   while (IsRunning(child)) std::this_thread::sleep_for(milliseconds(1));  // a zombie is gone
-  EXPECT_EQ(KillChildren(-1, child, 1000) & 0x7f, SIGKILL);
+  EXPECT_EQ(KillChildren({}, child, 1000) & 0x7f, SIGKILL);
   EXPECT_TRUE(Children().empty());
 }
 
@@ -148,7 +171,7 @@ TEST(ProcessTest, ChildrenHaveAnEmptyInputAndOurEnvironmentAlone) {
   while (!Children().empty() && IsRunning(Children()[0])) {
     std::this_thread::sleep_for(milliseconds(1));
   }
-  KillChildren(-1, -1, 1000);
+  KillChildren({}, -1, 1000);
   std::ifstream in(out);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "b c\n");
   std::filesystem::remove_all(folder);

@@ -5,7 +5,7 @@
 
 #include <cmath>
 #include <limits>
-#include <regex>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -30,15 +30,14 @@ struct SvgPoint {
 
 // The points of the first polyline of that colour.
 std::vector<SvgPoint> Polyline(const std::string& svg, const std::string& color) {
-  std::smatch line;
-  const std::regex form("<polyline[^>]*stroke=\"" + color + "\"[^>]*points=\"([^\"]*)\"");
-  if (!std::regex_search(svg, line, form)) return {};
+  const size_t line = svg.find("<polyline fill=\"none\" stroke=\"" + color);
+  if (line == std::string::npos) return {};
+  const std::string attribute = "points=\"";
+  const size_t begin = svg.find(attribute, line) + attribute.size();
+  std::istringstream text(svg.substr(begin, svg.find('"', begin) - begin));
   std::vector<SvgPoint> points;
-  const std::string text = line[1];
-  const std::regex pair("([-0-9.]+),([-0-9.]+)");
-  for (std::sregex_iterator it(text.begin(), text.end(), pair), end; it != end; ++it) {
-    points.push_back({std::stod((*it)[1]), std::stod((*it)[2])});
-  }
+  char comma = 0;
+  for (SvgPoint point; text >> point.x >> comma >> point.y;) points.push_back(point);
   return points;
 }
 

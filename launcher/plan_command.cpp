@@ -10,6 +10,7 @@
 #include "launcher/run_check.h"
 #include "launcher/supervisor.h"
 #include "runtime/plan/plan.h"
+#include "runtime/plan/schedule.h"
 
 namespace hearth {
 
@@ -20,7 +21,8 @@ namespace po = boost::program_options;
 void AddOptions(po::options_description* options) {
   AddRankCountOption(options);
   options->add_options()("out", po::value<std::string>()->value_name("PLAN.yaml"),
-                         "write the plan there");
+                         "write the plan there")(
+      "tasks", po::bool_switch(), "also print rank 0's tasks of a training step, in order");
 }
 
 int Run(const Invocation& invocation) {
@@ -28,8 +30,13 @@ int Run(const Invocation& invocation) {
   const Placement placement = PlaceRanks(invocation, resolved.config.launch);
   const CheckedRun run = CheckRun(resolved, placement.ranks);
   const std::string text = PlanYaml(run.plan, run.model.spec);
+  const auto print_tasks = [&] {
+    if (!invocation.Get<bool>("tasks")) return;
+    fmt::print("{}", PrintSchedule(BuildSchedule(Phase::kTrain, run.plan, run.model.spec, 0)));
+  };
   if (!invocation.Has("out")) {
     fmt::print("{}", text);
+    print_tasks();
     return kExitDone;
   }
   const std::string& path = invocation.Get<std::string>("out");
@@ -37,6 +44,7 @@ int Run(const Invocation& invocation) {
   file << text;
   file.close();
   if (!file) throw IoError(fmt::format("{}: cannot be written", path));
+  print_tasks();
   return kExitDone;
 }
 

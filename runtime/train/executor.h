@@ -96,7 +96,6 @@ class Executor {
   TensorView BatchView(const std::vector<BatchLayout>& layouts, const Arena& arena, int micro_batch,
                        int64_t BatchLayout::*field) const;
   int64_t ForwardNumber(int micro_batch) const;
-  int64_t WeightsVersion() const;
   void Forward(const Task& task, Stream& stream);
   void Head(const Task& task, Stream& stream);
   void Recompute(const Task& task, Stream& stream);
@@ -156,8 +155,8 @@ class Executor {
 
   Phase phase_ = Phase::kTrain;
   StepInput input_;
-  int64_t weights_version_ = kNothing;
-  int64_t forward_count_ = 0;  // forwards before this step, for activation versions
+  int64_t weights_version_ = kNothing;  // what a step computes with: the update of the step before
+  int64_t forward_count_ = 0;           // forwards before this step, for activation versions
   bool failed_ = false;
 
   std::unique_ptr<HostOptimizer> host_optimizer_;  // last: its thread uses the rest

@@ -67,9 +67,6 @@ HeadWeights Executor::HeadWeightsOf() const {
 
 int64_t Executor::ForwardNumber(int micro_batch) const { return forward_count_ + micro_batch; }
 
-// Training works with the weights that the step before left.
-int64_t Executor::WeightsVersion() const { return weights_version_; }
-
 void Executor::ZeroGradients(const Task& task, Stream& stream) {
   const Lease lease = gradients_.Write(task.unit, kNothing);
   const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
@@ -79,7 +76,7 @@ void Executor::ZeroGradients(const Task& task, Stream& stream) {
 }
 
 void Executor::Forward(const Task& task, Stream& stream) {
-  const Lease weights = parameters_.Read(task.unit, WeightsVersion());
+  const Lease weights = parameters_.Read(task.unit, weights_version_);
   if (task.unit == spec_.embedding_unit()) {
     backend_.EmbeddingForward(
         stream, {.tokens = BatchView(memory_.layout.batch, memory_.arena, task.micro_batch,
@@ -106,8 +103,8 @@ std::vector<Lease> Executor::LeaseHeadGradients(int micro_batch) {
 
 void Executor::Head(const Task& task, Stream& stream) {
   const ParameterSpec& matrix = spec_.HeadMatrix();
-  const Lease weights = parameters_.Read(task.unit, WeightsVersion());
-  const Lease matrix_weights = parameters_.Read(matrix.unit, WeightsVersion());
+  const Lease weights = parameters_.Read(task.unit, weights_version_);
+  const Lease matrix_weights = parameters_.Read(matrix.unit, weights_version_);
   const bool training = phase_ != Phase::kEvaluate;
   std::vector<Lease> gradient_leases;
   if (training) gradient_leases = LeaseHeadGradients(task.micro_batch);
@@ -140,7 +137,7 @@ void Executor::Head(const Task& task, Stream& stream) {
 
 void Executor::Recompute(const Task& task, Stream& stream) {
   const int layer = spec_.units[static_cast<size_t>(task.unit)].layer;
-  const Lease weights = parameters_.Read(task.unit, WeightsVersion());
+  const Lease weights = parameters_.Read(task.unit, weights_version_);
   const Lease kept = activations_.Read(layer, ForwardNumber(task.micro_batch));
   RunSegment(Context(stream), task.segment, WeightsOf(task.unit), Sequences(task.micro_batch),
              ViewsOf(layer), ScaleMode::kGiven);
@@ -158,7 +155,7 @@ void Executor::Backward(const Task& task, Stream& stream) {
     return;
   }
   const int layer = spec_.units[static_cast<size_t>(task.unit)].layer;
-  const Lease weights = parameters_.Read(task.unit, WeightsVersion());
+  const Lease weights = parameters_.Read(task.unit, weights_version_);
   const Lease kept = activations_.Read(layer, ForwardNumber(task.micro_batch));
   BlockBackward(Context(stream), WeightsOf(task.unit), GradientsOf(task.unit),
                 Sequences(task.micro_batch), ViewsOf(layer));

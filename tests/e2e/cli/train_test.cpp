@@ -149,8 +149,10 @@ TEST(TrainTest, GradientsAndPlanWriteWhereTold) {
       workplace.Run({"gradients", "run.yaml", "--out", "g.safetensors", "--logits"});
   EXPECT_EQ(gradients.exit_code, 0) << gradients.errors;
   EXPECT_NE(workplace.Read("g.safetensors").find("\"logits\""), std::string::npos);
-  const ProgramResult plan = workplace.Run({"plan", "run.yaml", "-n", "2", "--out", "p.yaml"});
+  const ProgramResult plan =
+      workplace.Run({"plan", "run.yaml", "-n", "2", "--out", "p.yaml", "--tasks"});
   EXPECT_EQ(plan.exit_code, 0) << plan.errors;
+  EXPECT_NE(plan.output.find("reduce_gradients"), std::string::npos) << plan.output;
   EXPECT_NE(workplace.Read("p.yaml").find("world: 2\n"), std::string::npos);
   EXPECT_FALSE(workplace.Exists("runs"));
 }

@@ -41,6 +41,8 @@ ProcessOptions MpirunProcess(const MpirunOptions& options) {
   const auto set_parameter = [&](const std::string& name, const std::string& value) {
     add({"--mca", name, value});
   };
+  // Its words about a rank that ended are ours to find; the ranks' own pass through.
+  add({"--quiet"});
   if (options.as_root) add({"--allow-run-as-root"});
   set_parameter("orte_tmpdir_base", folder);
   set_parameter("btl_vader_backing_directory", folder);

@@ -55,7 +55,8 @@ class Attempt {
         folder_(options.job_base),
         board_(HeartbeatBoard::Create(folder_.path() / kHeartbeatFile, options.ranks)),
         watch_(options.ranks, options.limits, Clock::now()),
-        starter_(StartProcess(options.make_start(folder_.path(), start))) {}
+        process_(options.make_start(folder_.path(), start)),
+        starter_(StartProcess(process_)) {}
 
   ~Attempt() {
     bystanders_.push_back(folder_.guard());
@@ -111,7 +112,7 @@ class Attempt {
     if (auto failed = FindFailed(readings)) return failed;
     if (auto dead = FindDead(readings))
       return AttemptResult{AttemptEnd::kLost, kExitRankLost, *dead};
-    if (starter_ended) return JudgeStarter(status);
+    if (starter_ended) return JudgeStarter(status, readings);
     if (auto hung = watch_.Look(readings, Clock::now())) {
       return AttemptResult{AttemptEnd::kLost, kExitRankLost, "hearth: " + *hung};
     }
@@ -155,7 +156,7 @@ class Attempt {
     return std::nullopt;
   }
 
-  AttemptResult JudgeStarter(int status) const {
+  AttemptResult JudgeStarter(int status, const std::vector<HeartbeatReading>& readings) const {
     if (WIFSIGNALED(status)) {
       const int number = WTERMSIG(status);
       return {AttemptEnd::kLost, kExitRankLost,
@@ -168,6 +169,14 @@ class Attempt {
     if (code == kExitRankLost || code > 128) {
       return {AttemptEnd::kLost, kExitRankLost,
               fmt::format("hearth: a rank was lost (mpirun's exit code {})", code)};
+    }
+    const auto absent = [](const HeartbeatReading& r) { return r.state == RankState::kAbsent; };
+    if (!options_.remote_ranks && std::all_of(readings.begin(), readings.end(), absent)) {
+      return {
+          AttemptEnd::kFailed, code,
+          fmt::format("hearth: no rank was started (exit code {}); this command, without --quiet, "
+                      "may say why: {}",
+                      code, fmt::join(process_.arguments, " "))};
     }
     return {AttemptEnd::kFailed, code,
             fmt::format("hearth: the ranks ended with exit code {}", code)};
@@ -193,6 +202,7 @@ class Attempt {
   JobFolder folder_;
   HeartbeatBoard board_;
   HangWatch watch_;
+  const ProcessOptions process_;
   pid_t starter_;
   std::set<int> asked_;  // ranks that have been asked to stop; -1: the starter
   std::optional<Clock::time_point> finished_since_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "kernels/core/check.h"
 #include "runtime/plan/memory_layout.h"
@@ -16,6 +17,7 @@ constexpr int64_t kLargestAutomaticMicroBatch = 8;
 // FP8 operands need multiples of 16 tokens; the other precisions follow so that one layout serves
 // all.
 constexpr int64_t kTokenAlignment = 16;
+constexpr int64_t kFp8Alignment = 16;
 
 // `auto` offloads nothing but what the host optimizer needs.
 Tier ToTier(OffloadTarget target, OptimizerDevice optimizer) {
@@ -95,6 +97,21 @@ void PlanMemory(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& pla
   plan.optimizer.update_on_host = all_on_host && memory.optimizer_device != OptimizerDevice::kGpu;
 }
 
+// The matmuls' rule for FP8 operands, before anything is allocated.
+void CheckFp8Sizes(const ResolvedConfig& resolved, const ModelConfig& config) {
+  for (const auto& [name, size] :
+       {std::pair<std::string_view, int64_t>{"hidden_size", config.hidden_size},
+        {"intermediate_size", config.intermediate_size},
+        {"num_attention_heads * head_dim", config.query_size()},
+        {"the q, k and v columns together", config.qkv_size()}}) {
+    if (size % kFp8Alignment == 0) continue;
+    resolved.Fail("precision.compute_dtype",
+                  fmt::format("fp8 matmuls need sizes in multiples of {}, the model has {} = {}; "
+                              "use compute_dtype: bf16",
+                              kFp8Alignment, name, size));
+  }
+}
+
 }  // namespace
 
 std::string_view Name(Tier tier) { return tier == Tier::kDevice ? "device" : "host"; }
@@ -122,6 +139,7 @@ Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world) 
   plan.saves_from_copy = config.checkpoint.async_save;
   plan.zero_stage = static_cast<int>(config.parallel.zero_stage);
   plan.precision = MakePrecision(config.precision);
+  if (plan.precision.fp8) CheckFp8Sizes(resolved, spec.config);
   const auto dtype = [](FloatDtype type) {
     return type == FloatDtype::kFp32 ? DType::kF32 : DType::kBF16;
   };

@@ -93,6 +93,21 @@ TEST(Plan, SequencesBeyondTheModelsPositionsAreRefusedAtTheirPlace) {
   EXPECT_NO_THROW(PlanOf({}, BuildModelSpec(config)));
 }
 
+TEST(Plan, SizesThatFp8CannotTakeAreRefusedAtTheirPlace) {
+  ModelConfig config = SmallConfig();
+  config.intermediate_size = 77;
+  const ModelSpec spec = BuildModelSpec(config);
+  try {
+    PlanOf({.name = "fp8", .more = "precision: {compute_dtype: fp8}\n"}, spec);
+    FAIL() << "planned";
+  } catch (const ConfigError& error) {
+    const std::string message = error.what();
+    EXPECT_EQ(message.rfind("run.yaml:4:", 0), 0u) << message;
+    EXPECT_NE(message.find("intermediate_size = 77"), std::string::npos) << message;
+  }
+  PlanOf({.name = "bf16", .more = "precision: {compute_dtype: bf16}\n"}, spec);
+}
+
 TEST(Plan, ChunksOfTheHeadAreWholeSlabs) {
   // 3 sequences of 24 tokens, padded to 80; slabs of 16: five.
   for (int chunks = 1; chunks <= 9; ++chunks) {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 
+#include "tests/support/adamw_state.h"
 #include "tests/support/kernel_test.h"
 
 namespace hearth::test {
@@ -13,48 +14,12 @@ namespace {
 
 constexpr double kU = 0x1p-24;
 
-struct Types {
-  DType master = DType::kF32;
-  DType m = DType::kF32;
-  DType v = DType::kF32;
-  DType gradient = DType::kF32;
-  DType weight = DType::kF32;
-};
+using Types = AdamwTypes;
+using State = AdamwState;
 
 constexpr Types kAllF32{};
 constexpr Types kAllBF16{DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16};
 constexpr Types kDefault{DType::kF32, DType::kBF16, DType::kBF16, DType::kBF16, DType::kBF16};
-
-struct State {
-  State(Rig& rig, Random& random, int64_t n, const Types& types)
-      : master(rig, types.master, {n}, random.Normals(n)),
-        m(rig, types.m, {n}, random.Normals(n, 1e-2)),
-        v(rig, types.v, {n}, random.Uniforms(n, 0.0, 1e-3)),
-        gradient(rig, types.gradient, {n}, random.Normals(n, 1e-2)),
-        control(rig, DType::kI32, {2}),
-        weight(rig, types.weight, {n}) {
-    SetControl({});
-  }
-  void SetControl(const UpdateControl& value) {
-    std::vector<uint8_t> bytes(sizeof value);
-    std::memcpy(bytes.data(), &value, sizeof value);
-    control.SetBytes(bytes);
-  }
-  AdamwArgs Args(const AdamwHyper& hyper, const std::vector<AdamwSegment>& segments) const {
-    return {.hyper = hyper,
-            .segments = segments,
-            .master = master,
-            .m = m,
-            .v = v,
-            .gradient = gradient,
-            .control = control,
-            .weight = weight};
-  }
-  std::vector<std::vector<uint8_t>> Written() const {
-    return {master.GetBytes(), m.GetBytes(), v.GetBytes(), weight.GetBytes()};
-  }
-  DeviceTensor master, m, v, gradient, control, weight;
-};
 
 AdamwHyper Hyper(int64_t step, uint64_t seed = 42) {
   return MakeAdamwHyper(1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, seed, step);

@@ -6,14 +6,14 @@
 #include <cmath>
 #include <cstring>
 
+#include "tests/support/adamw_state.h"
 #include "tests/support/kernel_test.h"
 
 namespace hearth::test {
 namespace {
 
-struct Types {
-  DType master, m, v, gradient, weight;
-};
+using Types = AdamwTypes;
+using State = AdamwState;
 
 std::vector<Types> AllTypes() {
   const DType both[] = {DType::kF32, DType::kBF16};
@@ -34,45 +34,6 @@ std::string Text(const Types& types) {
   return Format("master {} m {} v {} gradient {} weight {}", Name(types.master), Name(types.m),
                 Name(types.v), Name(types.gradient), Name(types.weight));
 }
-
-// Random state of n elements in guarded memory.
-struct State {
-  State(Rig& rig, Random& random, int64_t n, const Types& types)
-      : master(rig, types.master, {n}, random.Normals(n)),
-        m(rig, types.m, {n}, random.Normals(n, 1e-2)),
-        v(rig, types.v, {n}, random.Uniforms(n, 0.0, 1e-3)),
-        gradient(rig, types.gradient, {n}, random.Normals(n, 1e-2)),
-        control(rig, DType::kI32, {2}),
-        weight(rig, types.weight, {n}) {
-    SetControl({});
-  }
-  void SetControl(const UpdateControl& value) {
-    std::vector<uint8_t> bytes(sizeof value);
-    std::memcpy(bytes.data(), &value, sizeof value);
-    control.SetBytes(bytes);
-  }
-  AdamwArgs Args(const AdamwHyper& hyper, const std::vector<AdamwSegment>& segments) const {
-    return {.hyper = hyper,
-            .segments = segments,
-            .master = master,
-            .m = m,
-            .v = v,
-            .gradient = gradient,
-            .control = control,
-            .weight = weight};
-  }
-  // Everything that an update may write.
-  std::vector<std::vector<uint8_t>> Written() const {
-    return {master.GetBytes(), m.GetBytes(), v.GetBytes(), weight.GetBytes()};
-  }
-  void Restore(const std::vector<std::vector<uint8_t>>& written) {
-    master.SetBytes(written[0]);
-    m.SetBytes(written[1]);
-    v.SetBytes(written[2]);
-    weight.SetBytes(written[3]);
-  }
-  DeviceTensor master, m, v, gradient, control, weight;
-};
 
 // Segments of random sizes with gaps, at random places of their parameters.
 std::vector<AdamwSegment> RandomSegments(Random& random, int64_t n) {

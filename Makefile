@@ -5,23 +5,33 @@ PYTHON ?= python3
 CUDA ?= auto
 JOBS := $(shell nproc)
 
-.PHONY: build quickstart test test-asan test-tsan test-long bench-cpu goldens install clean
+.PHONY: build quickstart test test-asan test-tsan test-long test-gpu portable bench-cpu goldens install clean
 .DEFAULT_GOAL := build
 
-ifeq ($(CUDA),on)
-$(error CUDA=on: this version has no CUDA code yet; leave CUDA out to build for the CPU)
+# CUDA is compiled where there are a toolkit and a working GPU, for that GPU; CUDA=on: for all that
+# Hearth supports, wherever there is a toolkit; CUDA=off: not at all.
+NVCC := $(shell cmake/find_nvcc.sh)
+ifeq ($(CUDA),auto)
+PRESET := $(if $(NVCC),$(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu),cpu)
+else ifeq ($(CUDA),on)
+$(if $(NVCC),,$(error CUDA=on: no nvcc 12.8 or later in PATH, CUDA_HOME or /usr/local/cuda))
+PRESET := cuda
+ARCHITECTURES := -DHEARTH_CUDA_ARCHITECTURES="80;86;89;90;120"
+else
+PRESET := cpu
 endif
 
 # $(call compile,PRESET,TARGETS)
 define compile
 	@cmake/setup.sh
-	@cmake --preset $(1) --log-level=NOTICE >/dev/null
+	@cmake --preset $(1) $(if $(filter cuda%,$(1)),-DHEARTH_NVCC=$(NVCC)) $(ARCHITECTURES) \
+	  --log-level=NOTICE >/dev/null
 	@cmake --build build/$(1) -j $(JOBS) --target $(2)
-	@ln -sfn cpu/hearth build/hearth
 endef
 
 build:
-	$(call compile,cpu,hearth)
+	$(call compile,$(PRESET),hearth)
+	@ln -sfn $(PRESET)/hearth build/hearth
 
 quickstart: build
 	@cmake/quickstart.sh
@@ -33,6 +43,18 @@ test:
 test-asan test-tsan: test-%:
 	$(call compile,cpu-$*,all)
 	@tests/run_tests.sh cpu-$*
+
+# The kernel, golden, property and resume tests on the first GPU.
+test-gpu:
+	$(if $(NVCC),,$(error test-gpu: no nvcc 12.8 or later in PATH, CUDA_HOME or /usr/local/cuda))
+	$(call compile,cuda,hearth hearth-gpu-tests)
+	@tests/run_tests.sh cuda gpu
+
+# What a machine needs that has CUDA and Open MPI but not the rest, in one folder.
+portable:
+	$(if $(NVCC),,$(error portable: no nvcc 12.8 or later in PATH, CUDA_HOME or /usr/local/cuda))
+	$(call compile,cuda-portable,hearth hearth-gpu-tests)
+	@cmake/stage.sh build/cuda-portable
 
 test-long:
 	$(call compile,cpu,all)

@@ -15,12 +15,16 @@ string(TOLOWER "${CMAKE_BUILD_TYPE}" build_type)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=([a-z,]+)")
   string(APPEND build_type ", sanitizers: ${CMAKE_MATCH_1}")
 endif()
+set(build_backends cpu)
+if(HEARTH_CUDA)
+  set(build_backends "cpu cuda")
+endif()
 set(build_info_header ${CMAKE_BINARY_DIR}/generated/build_info.h)
 add_custom_target(build_info_header
   COMMAND ${CMAKE_COMMAND} -DSOURCE_DIR=${PROJECT_SOURCE_DIR} -DOUTPUT=${build_info_header}
           -DHEARTH_VERSION=${PROJECT_VERSION} "-DHEARTH_BUILD_TYPE=${build_type}"
           "-DHEARTH_COMPILER=${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}"
-          "-DHEARTH_TARGET=${CMAKE_SYSTEM_NAME} ${CMAKE_SYSTEM_PROCESSOR}" -DHEARTH_BACKENDS=cpu
+          "-DHEARTH_TARGET=${CMAKE_SYSTEM_NAME} ${CMAKE_SYSTEM_PROCESSOR}" "-DHEARTH_BACKENDS=${build_backends}"
           "-DHEARTH_MPI=MPI ${MPI_C_VERSION}"
           -DHEARTH_CONFIGS=${CMAKE_INSTALL_DATADIR}/hearth/configs
           -P ${CMAKE_CURRENT_LIST_FILE}

@@ -21,31 +21,37 @@ hearth_library(kernels_cpu kernels/cpu kernels_api kernels_core ${DNNL_LIBRARY} 
 # No result changes: floating-point exceptions as flags and errno are not observed, and without them
 # selects and square roots become vector code.
 target_compile_options(kernels_cpu PRIVATE -fno-trapping-math -fno-math-errno)
-hearth_library(kernels_backend kernels kernels_cpu kernels_api kernels_core)
+if(HEARTH_CUDA)
+  include(cmake/cuda.cmake)
+endif()
+hearth_library(kernels_backend kernels kernels_cpu kernels_cuda kernels_api kernels_core)
+if(HEARTH_CUDA)
+  set_source_files_properties(kernels/without_cuda.cpp PROPERTIES HEADER_FILE_ONLY ON)
+endif()
 hearth_library(comm_api comm/api kernels_core)
 hearth_library(comm_inproc comm/inproc comm_api kernels_api kernels_core)
 hearth_library(comm_mpi comm/mpi comm_api kernels_api kernels_core MPI::MPI_C)
 hearth_library(comm_all comm comm_mpi comm_inproc comm_api kernels_api)
-hearth_library(runtime_config runtime/config kernels_core fmt::fmt-header-only yaml-cpp)
+hearth_library(runtime_config runtime/config kernels_core fmt::fmt-header-only ${YAML_CPP_LIBRARY})
 hearth_library(runtime_telemetry runtime/telemetry kernels_core fmt::fmt-header-only
                nlohmann_json::nlohmann_json)
 hearth_library(runtime_model runtime/model runtime_config kernels_core fmt::fmt-header-only
-               nlohmann_json::nlohmann_json yaml-cpp)
+               nlohmann_json::nlohmann_json ${YAML_CPP_LIBRARY})
 hearth_library(runtime_memory runtime/memory runtime_telemetry kernels_core
                fmt::fmt-header-only)
 hearth_library(runtime_data runtime/data runtime_config kernels_core fmt::fmt-header-only
-               nlohmann_json::nlohmann_json PkgConfig::XXHASH)
+               nlohmann_json::nlohmann_json ${XXHASH_LIBRARY})
 hearth_library(runtime_layers runtime/layers runtime_model runtime_config kernels_api kernels_core
                fmt::fmt-header-only)
 hearth_library(runtime_plan runtime/plan runtime_model runtime_config kernels_api kernels_core
-               fmt::fmt-header-only yaml-cpp)
+               fmt::fmt-header-only ${YAML_CPP_LIBRARY})
 hearth_library(runtime_state runtime/state runtime_model runtime_memory runtime_plan
                runtime_telemetry comm_api kernels_api kernels_core fmt::fmt-header-only)
 hearth_library(runtime_optimizer runtime/optimizer runtime_config runtime_model runtime_state
                kernels_host kernels_api kernels_core fmt::fmt-header-only)
 hearth_library(runtime_checkpoint runtime/checkpoint runtime_config runtime_model runtime_state
                runtime_data comm_api kernels_core fmt::fmt-header-only
-               nlohmann_json::nlohmann_json PkgConfig::XXHASH)
+               nlohmann_json::nlohmann_json ${XXHASH_LIBRARY})
 hearth_library(runtime_train runtime/train runtime_layers runtime_optimizer runtime_checkpoint
                runtime_state runtime_plan runtime_data runtime_memory runtime_telemetry comm_api
                kernels_api fmt::fmt-header-only)

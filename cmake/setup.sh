@@ -9,26 +9,17 @@ libxxhash-dev libhwy-dev libdnnl-dev $*"
 
 say() { echo "set-up: $*"; }
 
-# The first nvcc of version 12.8 or later; nothing when there is none.
-find_nvcc() {
-  for candidate in "$(command -v nvcc || true)" "${CUDA_HOME:-/nonexistent}/bin/nvcc" \
-    /usr/local/cuda/bin/nvcc "${VIRTUAL_ENV:-/nonexistent}"/lib/python3*/site-packages/nvidia/*/bin/nvcc \
-    /usr/lib/python3*/dist-packages/nvidia/*/bin/nvcc \
-    /usr/local/lib/python3*/*-packages/nvidia/*/bin/nvcc; do
-    [ -x "$candidate" ] || continue
-    if "$candidate" --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1 \2/p' |
-      awk '{ exit !($1 > 12 || ($1 == 12 && $2 >= 8)) }'; then
-      echo "$candidate"
-      return
-    fi
-  done
-}
-
+# What the build will make of the GPU, where there is one.
 report_gpu() {
   gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1) || gpu=
-  nvcc=$(find_nvcc)
-  [ -n "$gpu$nvcc" ] || return 0
-  say "found ${gpu:-no GPU} and ${nvcc:-no CUDA toolkit}; this version of Hearth trains on the CPU only"
+  [ -n "$gpu" ] || return 0
+  nvcc=$("$(dirname "$0")/find_nvcc.sh")
+  if [ -n "$nvcc" ]; then
+    say "found $gpu and $nvcc"
+  else
+    say "found $gpu but no CUDA toolkit 12.8 or later, so the build is for the CPU alone. Install one" \
+      "(NVIDIA's package cuda-toolkit), or set CUDA_HOME to where it lies"
+  fi
 }
 
 missing_packages() {

@@ -1,25 +1,27 @@
 #!/bin/bash
-# Usage: run_tests.sh PRESET [long]. Runs the built suite of build/PRESET; the last line says
+# Usage: run_tests.sh PRESET [long|gpu]. Runs the built suite of build/PRESET; the last line says
 # "N passed, N failed, N skipped". The exit status is 1 when a test failed or none ran.
 cd "$(dirname "$0")/.." || exit 1
 preset=$1 build=build/$1
 export GTEST_FILTER='-Long*:*/Long*' GTEST_BRIEF=0 GTEST_COLOR=no
-without='^long$'
+with=. without='^(long|gpu)$'
 if [ "${2-}" = long ]; then
-  GTEST_FILTER='Long*:*/Long*' without='^rules$'
+  GTEST_FILTER='Long*:*/Long*' without='^(rules|gpu)$'
+elif [ "${2-}" = gpu ]; then
+  with='^gpu$' without='^$'
 fi
 
 # ThreadSanitizer does not see into Open MPI, so its suite uses ranks that are threads; and gcc 12
 # cannot map its shadow memory where addresses are randomised widely.
 fixed_addresses=()
 if [ "$preset" = cpu-tsan ]; then
-  without='^(long|multirank|e2e)$'
+  without='^(long|gpu|multirank|e2e)$'
   ! setarch -R true 2>/dev/null || fixed_addresses=(setarch -R)
 fi
 
 rm -rf "$build/test-results"
 shopt -s nullglob
-"${fixed_addresses[@]}" ctest --test-dir "$build" -j "$(nproc)" --no-tests=error -LE "$without" \
+"${fixed_addresses[@]}" ctest --test-dir "$build" -j "$(nproc)" --no-tests=error -L "$with" -LE "$without" \
   2>&1 | grep -v '^ *Start '
 ctest_status=${PIPESTATUS[0]}
 

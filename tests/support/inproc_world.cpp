@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "comm/inproc/inproc_bootstrap.h"
-#include "kernels/backend.h"
+#include "tests/support/backend_under_test.h"
 
 namespace hearth::test {
 
@@ -15,7 +15,7 @@ namespace {
 
 void RunRank(const InprocWorldOptions& options, Bootstrap& bootstrap,
              const std::function<void(InprocRank&)>& body) {
-  const auto backend = MakeBackend("cpu", {.threads = options.threads});
+  const auto backend = MakeBackendUnderTest(options.threads);
   const auto stream = backend->device().CreateStream("compute");
   const auto communicator = MakeCommunicator("inproc", bootstrap, *backend, options.communicator);
   InprocRank rank{bootstrap, *backend, *stream, *communicator};

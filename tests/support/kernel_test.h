@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "tests/support/backend_under_test.h"
 
 namespace hearth::test {
 
@@ -118,6 +119,6 @@ class KernelTest : public testing::TestWithParam<std::string> {
 // times their memory.
 bool UnderSanitizer();
 
-inline auto BackendsUnderTest() { return testing::ValuesIn(AvailableBackends()); }
+inline auto BackendsUnderTest() { return testing::Values(BackendUnderTest()); }
 
 }  // namespace hearth::test

@@ -1,0 +1,156 @@
+#include "kernels/cuda/cuda_device.h"
+
+#include <cuda_runtime_api.h>
+#include <sys/mman.h>
+
+#include "kernels/core/check.h"
+#include "kernels/cuda/cuda_native.h"
+#include "kernels/cuda/cuda_stream.h"
+
+namespace hearth {
+
+namespace {
+
+constexpr int64_t kPageBytes = 4096;
+constexpr int64_t kHugePageThreshold = int64_t{8} << 20;
+constexpr int kOldestCapability = 80;
+
+int64_t MappedBytes(int64_t bytes) { return RoundUp(bytes == 0 ? 1 : bytes, kPageBytes); }
+
+int Attribute(cudaDeviceAttr attribute, int ordinal) {
+  int value = 0;
+  CheckCuda(cudaDeviceGetAttribute(&value, attribute, ordinal), "asking for the GPU's properties");
+  return value;
+}
+
+}  // namespace
+
+CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal) {
+  int count = 0;
+  CheckCuda(cudaGetDeviceCount(&count), "looking for GPUs");
+  if (ordinal < 0 || ordinal >= count) {
+    throw DeviceError(Format("there is no GPU {}: {} visible", ordinal, count));
+  }
+  CheckCuda(cudaSetDevice(ordinal), "opening the GPU");
+  cudaDeviceProp properties{};
+  CheckCuda(cudaGetDeviceProperties(&properties, ordinal), "asking for the GPU's properties");
+  name_ = properties.name;
+  multiprocessors_ = properties.multiProcessorCount;
+  compute_capability_ = 10 * properties.major + properties.minor;
+  if (compute_capability_ < kOldestCapability) {
+    throw DeviceError(Format("{} has compute capability {}.{}; Hearth needs 8.0 or later", name_,
+                             properties.major, properties.minor));
+  }
+  if (Attribute(cudaDevAttrCanMapHostMemory, ordinal) == 0 ||
+      Attribute(cudaDevAttrUnifiedAddressing, ordinal) == 0) {
+    throw DeviceError(Format("{} cannot address pinned host memory", name_));
+  }
+}
+
+CudaDevice::~CudaDevice() = default;
+
+void CudaDevice::MakeCurrent() const { CheckCuda(cudaSetDevice(ordinal_), "selecting the GPU"); }
+
+Buffer CudaDevice::Allocate(int64_t bytes, MemoryKind kind) {
+  CHECK(bytes >= 0, "allocation of {} bytes", bytes);
+  if (sealed_) throw DeviceError(Format("allocation of {} bytes after the warm-up", bytes));
+  MakeCurrent();
+  if (kind == MemoryKind::kDevice) {
+    // The driver aligns to 512 bytes only.
+    void* block = nullptr;
+    const cudaError_t status = cudaMalloc(&block, static_cast<size_t>(bytes + kPageBytes));
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // not sticky; leaves nothing for the next check to find
+      throw DeviceError(Format("{}: out of memory: {} bytes were refused", name_, bytes));
+    }
+    CheckCuda(status, "allocating device memory");
+    void* data = reinterpret_cast<void*>(
+        RoundUp(static_cast<int64_t>(reinterpret_cast<intptr_t>(block)), kPageBytes));
+    {
+      std::lock_guard lock(mutex_);
+      device_blocks_[data] = block;
+    }
+    device_bytes_ += bytes;
+    return {data, bytes, &FreeDevice, this};
+  }
+  // Mapped and then registered: exactly the pages asked for, where the driver's own allocator may
+  // round up, and huge ones where they help.
+  const auto mapped = static_cast<size_t>(MappedBytes(bytes));
+  void* data = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) {
+    throw DeviceError(Format("out of memory: {} bytes were refused by the system", bytes));
+  }
+  if (MappedBytes(bytes) >= kHugePageThreshold) madvise(data, mapped, MADV_HUGEPAGE);
+  const cudaError_t status =
+      cudaHostRegister(data, mapped, cudaHostRegisterPortable | cudaHostRegisterMapped);
+  if (status != cudaSuccess) {
+    munmap(data, mapped);
+    cudaGetLastError();
+    throw DeviceError(
+        Format("{} bytes of host memory could not be pinned ({}); lower "
+               "memory.host_budget, or raise the limit of locked memory (ulimit -l)",
+               bytes, cudaGetErrorName(status)));
+  }
+  pinned_bytes_ += bytes;
+  return {data, bytes, &FreePinned, this};
+}
+
+void CudaDevice::FreeDevice(void* data, int64_t bytes, void* context) noexcept {
+  auto* device = static_cast<CudaDevice*>(context);
+  std::lock_guard lock(device->mutex_);
+  const auto block = device->device_blocks_.find(data);
+  if (block != device->device_blocks_.end()) {
+    cudaFree(block->second);
+    device->device_blocks_.erase(block);
+  }
+  device->device_bytes_ -= bytes;
+}
+
+void CudaDevice::FreePinned(void* data, int64_t bytes, void* context) noexcept {
+  cudaHostUnregister(data);
+  munmap(data, static_cast<size_t>(MappedBytes(bytes)));
+  static_cast<CudaDevice*>(context)->pinned_bytes_ -= bytes;
+}
+
+int64_t CudaDevice::allocated_bytes(MemoryKind kind) const {
+  return kind == MemoryKind::kDevice ? device_bytes_ : pinned_bytes_;
+}
+
+std::unique_ptr<Stream> CudaDevice::CreateStream(std::string_view name) {
+  return std::make_unique<CudaStream>(*this, name);
+}
+
+std::unique_ptr<Event> CudaDevice::CreateEvent() { return std::make_unique<CudaEvent>(*this); }
+
+std::unique_ptr<HostSignal> CudaDevice::CreateHostSignal() {
+  return std::make_unique<CudaHostSignal>(*this);
+}
+
+std::unique_ptr<Graph> CudaDevice::Capture(Stream& stream, const std::function<void()>& enqueue) {
+  auto* cuda = dynamic_cast<CudaStream*>(&stream);
+  CHECK(cuda != nullptr, "stream {} is not one of a CUDA device", stream.name());
+  CHECK(!cuda->capturing_, "stream {} is already being captured", stream.name());
+  MakeCurrent();
+  CheckCuda(cudaStreamBeginCapture(cuda->stream_, cudaStreamCaptureModeThreadLocal),
+            "starting a capture");
+  cuda->capturing_ = true;
+  cudaGraph_t graph = nullptr;
+  try {
+    enqueue();
+  } catch (...) {
+    cuda->capturing_ = false;
+    cudaStreamEndCapture(cuda->stream_, &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    throw;
+  }
+  cuda->capturing_ = false;
+  CheckCuda(cudaStreamEndCapture(cuda->stream_, &graph), "ending a capture");
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  CheckCuda(status, "instantiating a graph");
+  return std::make_unique<CudaGraph>(executable);
+}
+
+}  // namespace hearth

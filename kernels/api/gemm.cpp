@@ -24,6 +24,7 @@ void CheckOperandTypes(const GemmArgs& args, const GemmShape& shape) {
           Name(a), Name(b));
     CheckAbsent({"gemm.a_scale", args.a_scale}, "but only f8 operands have scales");
     CheckAbsent({"gemm.b_scale", args.b_scale}, "but only f8 operands have scales");
+    CHECK(!args.fast_accumulation, "gemm: fast accumulation of {} operands", Name(a));
     return;
   }
   CHECK(a == DType::kF8E4M3 || b == DType::kF8E4M3, "gemm: {} times {} is not supported", Name(a),

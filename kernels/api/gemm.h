@@ -19,6 +19,8 @@ struct GemmArgs {
   TensorView addend;     // [m, n], optional; may be `out` itself, which accumulates
   TensorView out;        // [m, n] f32 | bf16
   TensorView workspace;  // u8, GemmWorkspaceBytes (kernels/api/workspace.h)
+  // f8 only: the hardware may keep fewer bits of its running sums, which is faster where it can.
+  bool fast_accumulation = false;
 };
 
 struct GemmShape {

@@ -1,6 +1,17 @@
 #include "kernels/api/kernel_backend.h"
 
+#include "kernels/api/gemm_table.h"
+
 namespace hearth {
+
+void KernelBackend::MeasureMatmuls(bool /*on*/) {}
+
+std::string KernelBackend::MatmulTable() const { return {}; }
+
+// Damage is found wherever the text goes.
+void KernelBackend::LoadMatmulTable(std::string_view text) { ParseGemmTable(text); }
+
+std::vector<std::string> KernelBackend::TakeMatmulWarnings() { return {}; }
 
 void KernelBackend::Gemm(Stream& stream, const GemmArgs& args) {
   Validate(args);

@@ -1,6 +1,10 @@
 // The arithmetic of Hearth, one interface over all devices.
 #pragma once
 
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "kernels/api/adamw.h"
 #include "kernels/api/attention.h"
 #include "kernels/api/copy.h"
@@ -48,6 +52,23 @@ class KernelBackend {
   void Copy(Stream& stream, const CopyArgs& args);
   void Zero(Stream& stream, const ZeroArgs& args);
   void Cast(Stream& stream, const CastArgs& args);
+
+  // Which of a library's algorithms computes which matmul decides its last bits, so the choice is
+  // data: measured once on one rank, given to the others, kept with plan and checkpoints
+  // (kernels/api/gemm_table.h). A backend with nothing to choose has an empty table.
+  //
+  // While on, a matmul of a new kind blocks the host and times the library's candidates; where
+  // there is no memory to spare they work on the op's own operands, and an accumulated `out` is
+  // unspecified afterwards. For a warm-up whose results nobody reads, before Device::Seal.
+  virtual void MeasureMatmuls(bool on);
+  // One line for each kind of matmul met so far; equal tables give equal bits.
+  virtual std::string MatmulTable() const;
+  // Adds the entries of such a text; they win over those that are there. Entries of another library
+  // or device are passed over with a warning. IoError, naming the line, when the text is damaged.
+  virtual void LoadMatmulTable(std::string_view text);
+  // What people should know about the choice since the last call: at most one line about entries
+  // that were missing or of no use, in the backend's life.
+  virtual std::vector<std::string> TakeMatmulWarnings();
 
  private:
   virtual void DoGemm(Stream& stream, const GemmArgs& args) = 0;

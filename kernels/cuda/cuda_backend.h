@@ -17,6 +17,10 @@ class CudaBackend final : public KernelBackend {
   explicit CudaBackend(int ordinal);
   ~CudaBackend() override;
   Device& device() override { return device_; }
+  void MeasureMatmuls(bool on) override;
+  std::string MatmulTable() const override;
+  void LoadMatmulTable(std::string_view text) override;
+  std::vector<std::string> TakeMatmulWarnings() override;
 
  private:
   void DoGemm(Stream& stream, const GemmArgs& args) override;

@@ -1,0 +1,28 @@
+// The two ways in which the CUDA backend computes attention. "Tiled" is made for training: bf16,
+// head sizes 64 and 128, tensor cores. "Plain" takes everything else. Both give the same bits in
+// every run, and to a sequence the same wherever it lies.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/api/attention.h"
+
+namespace hearth {
+
+// Whether the tiled kernels take this: bf16, a head size of 64 or 128, a positive scale, and
+// tensors that start at multiples of 16 bytes.
+bool IsTiled(const AttentionForwardArgs& args);
+bool IsTiled(const AttentionBackwardArgs& args);
+
+// Enqueue; `compute_capability` as CudaDevice has it. The tokens must be more than none.
+void TiledAttentionForward(cudaStream_t stream, int compute_capability,
+                           const AttentionForwardArgs& args);
+void TiledAttentionBackward(cudaStream_t stream, int compute_capability,
+                            const AttentionBackwardArgs& args);
+// workspace = dot(out, d_out) of each row and head, as f32 [heads, tokens].
+void OutDotDOut(cudaStream_t stream, const AttentionBackwardArgs& args);
+// Needs the workspace of OutDotDOut.
+void PlainAttentionForward(cudaStream_t stream, const AttentionForwardArgs& args);
+void PlainAttentionBackward(cudaStream_t stream, const AttentionBackwardArgs& args);
+
+}  // namespace hearth

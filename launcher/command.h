@@ -13,7 +13,8 @@ namespace hearth {
 
 // A command line, taken apart.
 struct Invocation {
-  std::string file;  // where the command takes one
+  std::string file;    // where the command takes one
+  std::string second;  // what followed it, where the command may take more
   boost::program_options::variables_map options;
   std::vector<Override> overrides;  // where the command takes a run's keys
 
@@ -28,6 +29,7 @@ struct Invocation {
 struct Command {
   std::string_view name;
   std::string_view file;     // what FILE is called, such as "RUN.yaml"; "" when there is none
+  std::string_view second;   // what may follow it; "" when nothing may
   std::string_view summary;  // one line
   std::string_view details;  // further lines for --help
   bool takes_run_keys = false;
@@ -41,6 +43,7 @@ Command MakeTrainCommand();
 Command MakeRankCommand();
 Command MakeValidateCommand();
 Command MakePlanCommand();
+Command MakeSweepCommand();
 Command MakePrepareCommand();
 Command MakeGradientsCommand();
 Command MakeGenerateCommand();

@@ -4,9 +4,9 @@ namespace hearth {
 
 const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
-      MakeTrainCommand(),   MakeRankCommand(),     MakeValidateCommand(),  MakePlanCommand(),
-      MakePrepareCommand(), MakeGenerateCommand(), MakeGradientsCommand(), MakeExportCommand(),
-      MakeInspectCommand(), MakeBenchCommand()};
+      MakeTrainCommand(),  MakeRankCommand(),    MakeValidateCommand(), MakePlanCommand(),
+      MakeSweepCommand(),  MakePrepareCommand(), MakeGenerateCommand(), MakeGradientsCommand(),
+      MakeExportCommand(), MakeInspectCommand(), MakeBenchCommand()};
   return commands;
 }
 

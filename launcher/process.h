@@ -11,6 +11,8 @@ namespace hearth {
 struct ProcessOptions {
   std::vector<std::string> arguments;    // [0]: the program's path; no shell is involved
   std::vector<std::string> environment;  // "NAME=value", complete
+  // The file that standard output and error are appended to; "": this process's own.
+  std::string output = {};
 };
 
 // Starts the program in a process group of its own, its standard input empty, its signals as by

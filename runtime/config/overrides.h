@@ -14,6 +14,8 @@ struct Override {
   std::string path;   // dotted, "optimizer.learning_rate"
   std::string value;  // text, as YAML would have it without quotes
   std::string given;  // as typed, for messages
+  // Where else it was given, "FILE:LINE:COLUMN"; the value then is YAML as in a file, with quotes.
+  std::string place = {};
 };
 
 struct SplitArguments {

@@ -123,10 +123,17 @@ void ReadFile(const ConfigSource& source, ResolvedConfig& resolved) {
 void ApplyOverride(const Override& override, ResolvedConfig& resolved) {
   const Field* field = FindField(override.path);
   CHECK(field != nullptr, "override of unknown leaf {}", override.path);
+  LeafOrigin& origin = resolved.origins[field->path];
+  if (!override.place.empty()) {
+    const YamlDocument document =
+        YamlDocument::ParseValue(override.value, fmt::format("{}: error", override.place));
+    field->read(resolved.config, document, document.root());
+    origin = {.kind = OriginKind::kCommandLine, .text = override.place};
+    return;
+  }
   const std::string place = fmt::format("{}: error: {}", kCommandLine, Printable(override.given));
   SetFieldText(*field, override.value, place, resolved.config);
-  resolved.origins[field->path] = {.kind = OriginKind::kCommandLine,
-                                   .text = std::string(kCommandLine)};
+  origin = {.kind = OriginKind::kCommandLine, .text = std::string(kCommandLine)};
 }
 
 ResolvedConfig StartConfig(const std::string& file_name) {

@@ -21,8 +21,9 @@ double NumberOfText(const std::string& text) {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
-// nullopt for a line that is no record of ours.
-std::optional<StepRecord> ParseRecord(const std::string& line) {
+}  // namespace
+
+std::optional<StepRecord> ParseJsonLine(const std::string& line) {
   const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) {
     return std::nullopt;
@@ -43,6 +44,8 @@ std::optional<StepRecord> ParseRecord(const std::string& line) {
   return record;
 }
 
+namespace {
+
 // Calls `use(line, record)` for every line that ends and parses; returns false when there was
 // another kind of line.
 template <typename Use>
@@ -51,7 +54,7 @@ bool ForEachRecord(const std::filesystem::path& log, const Use& use) {
   bool clean = true;
   for (std::string line; std::getline(in, line);) {
     const bool torn = in.eof();  // no newline behind it
-    const auto record = torn ? std::nullopt : ParseRecord(line);
+    const auto record = torn ? std::nullopt : ParseJsonLine(line);
     if (record) {
       use(line, *record);
     } else {

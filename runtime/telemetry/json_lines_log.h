@@ -4,12 +4,17 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "runtime/telemetry/append_file.h"
 #include "runtime/telemetry/step_record.h"
 
 namespace hearth {
+
+// A line of the log, without its end; nullopt for one that is no record of ours.
+std::optional<StepRecord> ParseJsonLine(const std::string& line);
 
 // Leaves only the whole records of steps up to `step` (-1: none). Records are dropped behind that
 // step, and lines that are no record, such as the torn last line of a killed run. The file is

@@ -15,6 +15,8 @@ namespace {
 constexpr int64_t kTensorAlignment = 256;
 constexpr int64_t kScaleBytes = 16;
 constexpr int64_t kPageBytes = 4096;
+// Large enough that a copy's start costs little beside it.
+constexpr int64_t kLargestTransferPiece = int64_t{4} << 20;
 
 // Hands out offsets in one allocation and keeps the memory table.
 class Region {
@@ -59,6 +61,7 @@ class LayoutBuilder {
     AddStates();
     AddStaging();
     AddBatches();
+    AddTransfer();
     AddBlocks();
     AddHead();
     AddWords();
@@ -129,18 +132,30 @@ class LayoutBuilder {
     }
   }
 
-  BatchLayout AddBatch(Region& region) const {
-    const int64_t n = plan_.tokens_per_micro_batch * 4;
-    return {.tokens = region.Add("batch", n),
-            .targets = region.Add("batch", n),
-            .positions = region.Add("batch", n),
-            .sequence_offsets = region.Add("batch", (plan_.max_sequences + 1) * 4)};
+  void AddBatches() {
+    const auto take = [&](int64_t words) {
+      const int64_t offset = layout_.batch_bytes;
+      layout_.batch_bytes = RoundUp(offset + words * 4, kTensorAlignment);
+      return offset;
+    };
+    const int64_t n = plan_.tokens_per_micro_batch;
+    for (int64_t micro_batch = 0; micro_batch < plan_.micro_batches; ++micro_batch) {
+      layout_.batch.push_back({.tokens = take(n),
+                               .targets = take(n),
+                               .positions = take(n),
+                               .sequence_offsets = take(plan_.max_sequences + 1)});
+    }
+    layout_.device_batch = arena_.Add("batch", layout_.batch_bytes);
+    for (int64_t& slot : layout_.host_batch) slot = host_.Add("batch", layout_.batch_bytes);
   }
 
-  void AddBatches() {
-    for (int64_t micro_batch = 0; micro_batch < plan_.micro_batches; ++micro_batch) {
-      layout_.batch.push_back(AddBatch(arena_));
-      layout_.host_batch.push_back(AddBatch(host_));
+  void AddTransfer() {
+    int64_t largest = 0;
+    for (const UnitSpec& unit : spec_.units) largest = std::max(largest, unit.elements);
+    layout_.transfer_piece_bytes =
+        std::min(kLargestTransferPiece, RoundUp(largest * int64_t{4}, kPageBytes));
+    for (int64_t& piece : layout_.transfer) {
+      piece = host_.Add("transfer", layout_.transfer_piece_bytes);
     }
   }
 

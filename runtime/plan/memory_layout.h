@@ -49,13 +49,18 @@ struct StagingLayout {
 };
 constexpr int kStagingSlots = 2;
 
-// One micro-batch of tokens.
+// One micro-batch of tokens, relative to the step's batch.
 struct BatchLayout {
   int64_t tokens = 0;            // [N] i32
   int64_t targets = 0;           // [N] i32
   int64_t positions = 0;         // [N] i32
   int64_t sequence_offsets = 0;  // [max_sequences + 1] i32
 };
+
+// Pinned copies of a batch: one is filled while the other is read. Pieces of pinned memory through
+// which tensors pass to and from ordinary memory, in turns.
+constexpr int kBatchSlots = 2;
+constexpr int kTransferPieces = 2;
 
 struct HeadLayout {
   int64_t rstd = 0;
@@ -92,8 +97,13 @@ struct MemoryLayout {
   std::vector<UnitLayout> units;
   std::vector<StateLayout> states;
   StagingLayout staging[kStagingSlots];
-  std::vector<BatchLayout> batch;       // by micro-batch, arena
-  std::vector<BatchLayout> host_batch;  // by micro-batch, host
+  // The step's micro-batches lie alike on both sides, so that one copy moves them all.
+  std::vector<BatchLayout> batch;  // by micro-batch
+  int64_t batch_bytes = 0;
+  int64_t device_batch = 0;                // arena
+  int64_t host_batch[kBatchSlots] = {};    // host
+  int64_t transfer[kTransferPieces] = {};  // host
+  int64_t transfer_piece_bytes = 0;
   // Arena offsets of a block's tensors by layer; -1 where absent. Tensors that are not kept share
   // the work area; boundaries are those of `boundaries`.
   std::vector<std::vector<int64_t>> block_tensors;

@@ -12,7 +12,7 @@ namespace hearth {
 
 enum class TaskKind : uint8_t {
   kBeginStep,         // zero the sums; feed the gradient scale
-  kLoadBatch,         // one micro-batch, host to device
+  kLoadBatch,         // the step's micro-batches, host to device
   kZeroGradients,     // of a unit
   kForward,           // the embedding, or a block
   kHead,              // final norm, logits, loss, and in training their backward

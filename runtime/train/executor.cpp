@@ -14,10 +14,13 @@ namespace {
 constexpr std::array<StreamId, 4> kDeviceStreams = {StreamId::kCompute, StreamId::kComm,
                                                     StreamId::kToDevice, StreamId::kToHost};
 
-// A view of ordinary host memory as bytes; copies know no types.
-TensorView HostBytes(void* data, int64_t bytes) { return {data, DType::kU8, {bytes}}; }
-
-TensorView AsBytes(const TensorView& view) { return {view.data(), DType::kU8, {view.bytes()}}; }
+std::array<std::unique_ptr<Stream>, kStreamCount> MakeStreams(Device& device) {
+  std::array<std::unique_ptr<Stream>, kStreamCount> streams;
+  for (StreamId id : kDeviceStreams) {
+    streams[static_cast<size_t>(id)] = device.CreateStream(Name(id));
+  }
+  return streams;
+}
 
 }  // namespace
 
@@ -32,22 +35,28 @@ Executor::Executor(KernelBackend& backend, Communicator& communicator, const Pla
       parameters_(memory_),
       gradients_(memory_),
       activations_(memory_),
-      optimizer_(memory_) {
+      optimizer_(memory_),
+      streams_(MakeStreams(backend.device())),
+      transfer_(backend, memory_,
+                {streams_[static_cast<size_t>(StreamId::kToDevice)].get(),
+                 streams_[static_cast<size_t>(StreamId::kToHost)].get()},
+                options.step_timeout) {
   Device& device = backend_.device();
   for (StreamId id : kDeviceStreams) {
-    streams_[static_cast<size_t>(id)] = device.CreateStream(Name(id));
     to_host_optimizer_[static_cast<size_t>(id)] = device.CreateHostSignal();
   }
   from_host_optimizer_ = device.CreateHostSignal();
   communicator_.RegisterSlab(memory_.slab.Bytes());
-  Stream& compute = *streams_[static_cast<size_t>(StreamId::kCompute)];
   // Padding stays zero from here on: nothing ever writes it.
-  for (const Arena* arena : {&memory_.slab, &memory_.arena, &memory_.host}) {
+  Stream& compute = *streams_[static_cast<size_t>(StreamId::kCompute)];
+  for (const Arena* arena : {&memory_.slab, &memory_.arena}) {
     if (arena->bytes() > 0) backend_.Zero(compute, {.destination = arena->Bytes()});
   }
+  const TensorView host = memory_.host.Bytes();
+  std::memset(host.data(), 0, static_cast<size_t>(host.bytes()));
   compute.Synchronize(options_.step_timeout);
   const std::vector<float> rope = RopeTable(spec_.config, plan_.sequence_len);
-  Upload(rope.data(), activations_.CosSin());
+  transfer_.Upload(rope.data(), activations_.CosSin());
   if (plan_.optimizer.update_on_host) {
     host_optimizer_ = std::make_unique<HostOptimizer>(options_.host_threads, options_.step_timeout);
   }
@@ -65,35 +74,22 @@ Executor::~Executor() {
   }
 }
 
-void Executor::Download(const TensorView& source, void* destination) {
-  Stream& stream = *streams_[static_cast<size_t>(StreamId::kToHost)];
-  backend_.Copy(stream,
-                {.source = AsBytes(source), .destination = HostBytes(destination, source.bytes())});
-  stream.Synchronize(options_.step_timeout);
-}
-
-void Executor::Upload(const void* source, const TensorView& destination) {
-  Stream& stream = *streams_[static_cast<size_t>(StreamId::kToDevice)];
-  // A view has no const form; Copy only reads its source.
-  backend_.Copy(stream, {.source = HostBytes(const_cast<void*>(source), destination.bytes()),
-                         .destination = AsBytes(destination)});
-  stream.Synchronize(options_.step_timeout);
-}
-
-const Schedule& Executor::schedule(Phase phase) {
-  std::unique_ptr<Schedule>& schedule = schedules_[static_cast<size_t>(phase)];
-  if (!schedule) {
-    schedule = std::make_unique<Schedule>(BuildSchedule(phase, plan_, spec_, memory_.rank));
-    AllocateEvents(*schedule);
+const Executor::PreparedSchedule& Executor::Prepare(Phase phase) {
+  std::unique_ptr<PreparedSchedule>& prepared = schedules_[static_cast<size_t>(phase)];
+  if (prepared) return *prepared;
+  prepared = std::make_unique<PreparedSchedule>();
+  prepared->schedule = BuildSchedule(phase, plan_, spec_, memory_.rank);
+  const std::vector<Task>& tasks = prepared->schedule.tasks;
+  prepared->awaited.resize(tasks.size());
+  for (const Task& task : tasks) {
+    for (int wait : task.waits) {
+      Awaited& awaited = prepared->awaited[static_cast<size_t>(wait)];
+      (task.stream == StreamId::kHostOptimizer ? awaited.by_host : awaited.by_streams) = true;
+    }
   }
-  return *schedule;
-}
-
-void Executor::AllocateEvents(const Schedule& schedule) {
-  while (events_.size() < schedule.tasks.size()) {
-    events_.push_back(backend_.device().CreateEvent());
-  }
-  task_values_.resize(std::max(task_values_.size(), schedule.tasks.size()));
+  while (events_.size() < tasks.size()) events_.push_back(backend_.device().CreateEvent());
+  task_values_.resize(std::max(task_values_.size(), tasks.size()));
+  return *prepared;
 }
 
 void Executor::Publish(int64_t step) { Run(Phase::kPublish, {.step = step}); }
@@ -104,29 +100,36 @@ StepResult Executor::ComputeGradients(const StepInput& input) {
 StepResult Executor::Evaluate(const StepInput& input) { return Run(Phase::kEvaluate, input); }
 
 StepResult Executor::Run(Phase phase, const StepInput& input) {
-  CHECK(!failed_, "an executor that failed is used again");
+  Start(phase, input);
+  return Finish();
+}
+
+TensorView Executor::HostWords() const {
+  return memory_.host.View(memory_.layout.words.host, DType::kU8, {sizeof(StepWords)});
+}
+
+void Executor::Start(Phase phase, const StepInput& input) {
+  CHECK(!failed_, "an executor that failed, or whose step has not been finished, is used again");
   failed_ = true;  // until the end is reached
   phase_ = phase;
   input_ = input;
-  if (phase != Phase::kPublish) {
-    CHECK(input.batch != nullptr &&
-              static_cast<int64_t>(input.batch->micro_batches.size()) <= plan_.micro_batches,
-          "a step of {} micro-batches, planned {}",
-          input.batch ? input.batch->micro_batches.size() : 0, plan_.micro_batches);
-    FillHostBatch(*input.batch);
-  }
+  if (phase != Phase::kPublish) TakeBatch(input);
+  input_.batch = nullptr;  // only lent
   StepWords words;
-  words.gradient_scale =
-      input.targets > 0 ? static_cast<float>(1.0 / static_cast<double>(input.targets)) : 0.0f;
-  const TensorView host_words =
-      memory_.host.View(memory_.layout.words.host, DType::kU8, {sizeof(StepWords)});
-  std::memcpy(host_words.data(), &words, sizeof(words));
-  const Schedule& steps = schedule(phase);
-  for (const Task& task : steps.tasks) Enqueue(steps, task);
+  words.gradient_scale = input.gradient_scale.value_or(
+      input.targets > 0 ? static_cast<float>(1.0 / static_cast<double>(input.targets)) : 0.0f);
+  std::memcpy(HostWords().data(), &words, sizeof(words));
+  const PreparedSchedule& prepared = Prepare(phase);
+  for (const Task& task : prepared.schedule.tasks) Enqueue(prepared, task);
+}
+
+StepResult Executor::Finish() {
+  CHECK(failed_, "the end of a step that was not started");
   Synchronize();
-  if (phase == Phase::kTrain || phase == Phase::kPublish) weights_version_ = input.step;
+  if (phase_ == Phase::kTrain || phase_ == Phase::kPublish) weights_version_ = input_.step;
   forward_count_ += plan_.micro_batches;
-  std::memcpy(&words, host_words.data(), sizeof(words));
+  StepWords words;
+  std::memcpy(&words, HostWords().data(), sizeof(words));
   failed_ = false;
   FixedPointSum losses;
   for (int i = 0; i < 4; ++i) {
@@ -135,7 +138,7 @@ StepResult Executor::Run(Phase phase, const StepInput& input) {
   losses.not_representable = words.sums[kFixedPointWords + 4];
   return {.loss_sum = ToDouble(losses),
           .grad_norm = words.norm,
-          .skipped = phase == Phase::kTrain && words.skip != 0};
+          .skipped = phase_ == Phase::kTrain && words.skip != 0};
 }
 
 void Executor::Synchronize() {
@@ -151,23 +154,24 @@ void Executor::Synchronize() {
   if (error) std::rethrow_exception(error);
 }
 
-void Executor::Enqueue(const Schedule& schedule, const Task& task) {
+void Executor::Enqueue(const PreparedSchedule& prepared, const Task& task) {
   const auto id = static_cast<size_t>(task.id);
   if (task.stream == StreamId::kHostOptimizer) {
-    EnqueueOnHostOptimizer(task);
+    EnqueueOnHostOptimizer(prepared.schedule, task);
   } else {
     Stream& stream = *streams_[static_cast<size_t>(task.stream)];
     for (int wait : task.waits) {
       const auto other = static_cast<size_t>(wait);
-      if (schedule.tasks[other].stream == StreamId::kHostOptimizer) {
+      if (prepared.schedule.tasks[other].stream == StreamId::kHostOptimizer) {
         stream.Wait(*from_host_optimizer_, task_values_[other]);
       } else {
         stream.Wait(*events_[other]);
       }
     }
     Dispatch(task, stream);
-    stream.Record(*events_[id]);
-    if (host_optimizer_) {
+    const Awaited& awaited = prepared.awaited[id];
+    if (awaited.by_streams) stream.Record(*events_[id]);
+    if (awaited.by_host) {
       const auto s = static_cast<size_t>(task.stream);
       task_values_[id] = ++stream_values_[s];
       stream.Signal(*to_host_optimizer_[s], task_values_[id]);
@@ -176,12 +180,11 @@ void Executor::Enqueue(const Schedule& schedule, const Task& task) {
   if (task_hook_) task_hook_(task);
 }
 
-void Executor::EnqueueOnHostOptimizer(const Task& task) {
-  const Schedule& steps = schedule(phase_);
+void Executor::EnqueueOnHostOptimizer(const Schedule& schedule, const Task& task) {
   std::vector<SignalWait> waits;
   for (int wait : task.waits) {
     const auto other = static_cast<size_t>(wait);
-    const auto stream = static_cast<size_t>(steps.tasks[other].stream);
+    const auto stream = static_cast<size_t>(schedule.tasks[other].stream);
     waits.push_back({to_host_optimizer_[stream].get(), task_values_[other]});
   }
   const uint32_t done = ++stream_values_[static_cast<size_t>(StreamId::kHostOptimizer)];
@@ -204,7 +207,7 @@ void Executor::Dispatch(const Task& task, Stream& stream) {
     case TaskKind::kBeginStep:
       return BeginStep(stream);
     case TaskKind::kLoadBatch:
-      return LoadBatch(task, stream);
+      return LoadBatch(stream);
     case TaskKind::kZeroGradients:
       return ZeroGradients(task, stream);
     case TaskKind::kForward:
@@ -271,51 +274,6 @@ void Executor::EndStep(Stream& stream) {
   if (phase_ != Phase::kTrain) return;
   backend_.Copy(stream, {.source = memory_.arena.View(words.norm, DType::kF32, {1}),
                          .destination = host(offsetof(StepWords, norm), DType::kF32, 1)});
-}
-
-void Executor::FillHostBatch(const StepBatch& batch) {
-  static const MicroBatch kNoRows;
-  for (size_t i = 0; i < static_cast<size_t>(plan_.micro_batches); ++i) {
-    FillHostMicroBatch(i < batch.micro_batches.size() ? batch.micro_batches[i] : kNoRows, i);
-  }
-}
-
-void Executor::FillHostMicroBatch(const MicroBatch& batch, size_t index) {
-  const int micro_batch = static_cast<int>(index);
-  const auto& layouts = memory_.layout.host_batch;
-  const auto fill = [&](int64_t BatchLayout::*field, const std::vector<int32_t>& values,
-                        int32_t rest) {
-    const TensorView view = BatchView(layouts, memory_.host, micro_batch, field);
-    CHECK(static_cast<int64_t>(values.size()) <= view.elements(),
-          "{} values for a batch tensor of {}", values.size(), view.elements());
-    int32_t* out = view.as<int32_t>();
-    std::copy(values.begin(), values.end(), out);
-    std::fill(out + values.size(), out + view.elements(), rest);
-  };
-  fill(&BatchLayout::tokens, batch.tokens, kPaddingToken);
-  fill(&BatchLayout::targets, batch.targets, kMaskedTarget);
-  fill(&BatchLayout::positions, batch.positions, 0);
-  // The unused tail repeats the number of real tokens.
-  fill(&BatchLayout::sequence_offsets, batch.sequence_offsets,
-       batch.sequence_offsets.empty() ? 0 : batch.sequence_offsets.back());
-}
-
-void Executor::LoadBatch(const Task& task, Stream& stream) {
-  for (auto field : {&BatchLayout::tokens, &BatchLayout::targets, &BatchLayout::positions,
-                     &BatchLayout::sequence_offsets}) {
-    backend_.Copy(
-        stream,
-        {.source = BatchView(memory_.layout.host_batch, memory_.host, task.micro_batch, field),
-         .destination = BatchView(memory_.layout.batch, memory_.arena, task.micro_batch, field)});
-  }
-}
-
-TensorView Executor::BatchView(const std::vector<BatchLayout>& layouts, const Arena& arena,
-                               int micro_batch, int64_t BatchLayout::*field) const {
-  const int64_t offset = layouts.at(static_cast<size_t>(micro_batch)).*field;
-  const int64_t count = field == &BatchLayout::sequence_offsets ? plan_.max_sequences + 1
-                                                                : plan_.tokens_per_micro_batch;
-  return arena.View(offset, DType::kI32, {count});
 }
 
 }  // namespace hearth

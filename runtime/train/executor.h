@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "comm/api/communicator.h"
@@ -15,16 +16,19 @@
 #include "runtime/layers/layer_types.h"
 #include "runtime/optimizer/host_optimizer.h"
 #include "runtime/plan/schedule.h"
+#include "runtime/state/host_transfer.h"
 #include "runtime/state/stores.h"
 
 namespace hearth {
 
 // What a step needs from outside.
 struct StepInput {
-  const StepBatch* batch = nullptr;  // micro_batches as many as the plan's; borrowed until the end
-  int64_t step = 0;                  // training: from 1, and the version its update gives weights
-  int64_t targets = 0;               // of all ranks; > 0
-  AdamwHyper hyper;                  // training
+  // At most as many micro-batches as the plan's; null: what Stage took. Copied by the call.
+  const StepBatch* batch = nullptr;
+  int64_t step = 0;     // training: from 1, and the version its update gives weights
+  int64_t targets = 0;  // of all ranks; > 0
+  AdamwHyper hyper;     // training
+  std::optional<float> gradient_scale;  // instead of 1 / targets
 };
 
 struct StepResult {
@@ -46,20 +50,26 @@ class Executor {
            const ModelSpec& spec, int rank, const ExecutorOptions& options);
   ~Executor();
 
-  // Master weights and moments, for whoever fills or saves them between steps (host access: on
-  // devices whose memory is the host's; otherwise through Download and Upload).
+  // Master weights and moments, for whoever fills or saves them between steps. The host does not
+  // touch device memory: it goes through transfer().
   const RankMemory& memory() const { return memory_; }
   OptimizerStore& optimizer() { return optimizer_; }
   GradientStore& gradients() { return gradients_; }
-
-  // Copies between a tensor of any tier and ordinary host memory of equal size; blocks.
-  void Download(const TensorView& source, void* destination);
-  void Upload(const void* source, const TensorView& destination);
+  const HostTransfer& transfer() const { return transfer_; }
 
   // Makes the working weights from the master weights, as the update of `step` would have left
   // them.
   void Publish(int64_t step);
+  // Runs a training step on made-up tokens and changes nothing but gradients: whatever a backend
+  // prepares at an op's first use is there afterwards. With the weights of `step`; collective.
+  void WarmUp(int64_t step);
+  // Takes the batch of the next step without one of its own; a step may be under way.
+  void Stage(const StepBatch& batch);
   StepResult Train(const StepInput& input);
+  // Train in two halves: the host may do other things while the device works, but nothing with this
+  // executor other than Stage.
+  void StartTraining(const StepInput& input) { Start(Phase::kTrain, input); }
+  StepResult FinishTraining() { return Finish(); }
   // Forward and backward; afterwards gradients() holds the sums over all ranks.
   StepResult ComputeGradients(const StepInput& input);
   // With the weights of input.step.
@@ -68,23 +78,42 @@ class Executor {
   // logits, [rows, vocab] f32.
   std::vector<float> Logits(const MicroBatch& batch, int64_t step, int64_t first_row, int64_t rows);
 
-  const Schedule& schedule(Phase phase);
+  const Schedule& schedule(Phase phase) { return Prepare(phase).schedule; }
   // Called after each task is enqueued, for progress; may be empty.
   void set_task_hook(std::function<void(const Task&)> hook) { task_hook_ = std::move(hook); }
 
  private:
-  void AllocateEvents(const Schedule& schedule);
+  // Who waits for a task: other device streams by its event, the host optimizer by its signal.
+  struct Awaited {
+    bool by_streams = false;
+    bool by_host = false;
+  };
+  struct PreparedSchedule {
+    Schedule schedule;
+    std::vector<Awaited> awaited;  // by task
+  };
+
+  const PreparedSchedule& Prepare(Phase phase);
   StepResult Run(Phase phase, const StepInput& input);
-  void Enqueue(const Schedule& schedule, const Task& task);
-  void EnqueueOnHostOptimizer(const Task& task);
+  void Start(Phase phase, const StepInput& input);
+  StepResult Finish();
+  // The host's half of the words of a step.
+  TensorView HostWords() const;
+  void Enqueue(const PreparedSchedule& prepared, const Task& task);
+  void EnqueueOnHostOptimizer(const Schedule& schedule, const Task& task);
   void Dispatch(const Task& task, Stream& stream);
   void Synchronize();
-  void FillHostBatch(const StepBatch& batch);
-  void FillHostMicroBatch(const MicroBatch& batch, size_t index);
+
+  // batch_tasks.cpp
+  void TakeBatch(const StepInput& input);
+  void FillHostBatch(const StepBatch& batch, int slot);
+  void FillHostMicroBatch(const MicroBatch& batch, int slot, int micro_batch);
+  void LoadBatch(Stream& stream);
+  // Of the batch on the device.
+  TensorView BatchView(int micro_batch, int64_t BatchLayout::*field) const;
 
   void BeginStep(Stream& stream);
   void EndStep(Stream& stream);
-  void LoadBatch(const Task& task, Stream& stream);
 
   // forward_tasks.cpp
   LayerContext Context(Stream& stream) const;
@@ -93,8 +122,6 @@ class Executor {
   BlockGradients GradientsOf(int unit) const;
   BlockViews ViewsOf(int layer) const;
   HeadWeights HeadWeightsOf() const;
-  TensorView BatchView(const std::vector<BatchLayout>& layouts, const Arena& arena, int micro_batch,
-                       int64_t BatchLayout::*field) const;
   int64_t ForwardNumber(int micro_batch) const;
   void Forward(const Task& task, Stream& stream);
   void Head(const Task& task, Stream& stream);
@@ -144,20 +171,23 @@ class Executor {
   OptimizerStore optimizer_;
 
   std::array<std::unique_ptr<Stream>, kStreamCount> streams_;  // none for the host optimizer
-  std::vector<std::unique_ptr<Event>> events_;                 // by task
+  HostTransfer transfer_;
+  std::vector<std::unique_ptr<Event>> events_;  // by task
   // Values rise over the whole run: device streams to the host optimizer, and back.
   std::array<std::unique_ptr<HostSignal>, kStreamCount> to_host_optimizer_;
   std::unique_ptr<HostSignal> from_host_optimizer_;
   std::array<uint32_t, kStreamCount> stream_values_{};
   std::vector<uint32_t> task_values_;  // by task: what its completion sets
-  std::array<std::unique_ptr<Schedule>, 4> schedules_;
+  std::array<std::unique_ptr<PreparedSchedule>, 4> schedules_;
   std::function<void(const Task&)> task_hook_;
 
   Phase phase_ = Phase::kTrain;
   StepInput input_;
   int64_t weights_version_ = kNothing;  // what a step computes with: the update of the step before
   int64_t forward_count_ = 0;           // forwards before this step, for activation versions
-  bool failed_ = false;
+  int batch_slot_ = 0;                  // of the step under way, or the last one
+  int staged_slot_ = -1;                // of what Stage took; -1: nothing
+  bool failed_ = false;                 // also while a step is under way
 
   std::unique_ptr<HostOptimizer> host_optimizer_;  // last: its thread uses the rest
 };

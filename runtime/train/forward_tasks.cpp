@@ -13,10 +13,8 @@ LayerContext Executor::Context(Stream& stream) const {
 }
 
 SequenceViews Executor::Sequences(int micro_batch) const {
-  const auto& batch = memory_.layout.batch;
-  return {.positions = BatchView(batch, memory_.arena, micro_batch, &BatchLayout::positions),
-          .sequence_offsets =
-              BatchView(batch, memory_.arena, micro_batch, &BatchLayout::sequence_offsets),
+  return {.positions = BatchView(micro_batch, &BatchLayout::positions),
+          .sequence_offsets = BatchView(micro_batch, &BatchLayout::sequence_offsets),
           .cos_sin = activations_.CosSin()};
 }
 
@@ -79,8 +77,7 @@ void Executor::Forward(const Task& task, Stream& stream) {
   const Lease weights = parameters_.Read(task.unit, weights_version_);
   if (task.unit == spec_.embedding_unit()) {
     backend_.EmbeddingForward(
-        stream, {.tokens = BatchView(memory_.layout.batch, memory_.arena, task.micro_batch,
-                                     &BatchLayout::tokens),
+        stream, {.tokens = BatchView(task.micro_batch, &BatchLayout::tokens),
                  .table = parameters_.Parameter(task.unit, ParameterRole::kEmbedding).values,
                  .out = activations_.Boundary(0)});
     return;
@@ -113,16 +110,15 @@ void Executor::Head(const Task& task, Stream& stream) {
   const int64_t n = plan_.tokens_per_micro_batch, c = spec_.config.hidden_size;
   const DType storage = plan_.precision.storage;
   const Arena& arena = memory_.arena;
-  HeadViews views{
-      .input = activations_.Boundary(static_cast<int>(spec_.config.num_layers)),
-      .rstd = arena.View(head.rstd, DType::kF32, {n}),
-      .normed = arena.View(head.normed, storage, {n, c}),
-      .targets = BatchView(memory_.layout.batch, arena, task.micro_batch, &BatchLayout::targets),
-      .logits =
-          arena.View(head.logits, storage, {plan_.head_chunk_tokens, spec_.padded_vocab_size()}),
-      .losses = arena.View(head.losses, DType::kF32, {n}),
-      .loss_sum = memory_.slab.View(words.sums + kFixedPointWords * int64_t{8}, DType::kI64,
-                                    {kFixedPointWords})};
+  HeadViews views{.input = activations_.Boundary(static_cast<int>(spec_.config.num_layers)),
+                  .rstd = arena.View(head.rstd, DType::kF32, {n}),
+                  .normed = arena.View(head.normed, storage, {n, c}),
+                  .targets = BatchView(task.micro_batch, &BatchLayout::targets),
+                  .logits = arena.View(head.logits, storage,
+                                       {plan_.head_chunk_tokens, spec_.padded_vocab_size()}),
+                  .losses = arena.View(head.losses, DType::kF32, {n}),
+                  .loss_sum = memory_.slab.View(words.sums + kFixedPointWords * int64_t{8},
+                                                DType::kI64, {kFixedPointWords})};
   HeadGradients gradients;
   if (training) {
     views.gradient_scale = arena.View(words.gradient_scale, DType::kF32, {1});
@@ -147,8 +143,7 @@ void Executor::Backward(const Task& task, Stream& stream) {
   const Lease gradients = gradients_.Write(task.unit, GradientVersion(task.micro_batch));
   if (task.unit == spec_.embedding_unit()) {
     backend_.EmbeddingBackward(
-        stream, {.tokens = BatchView(memory_.layout.batch, memory_.arena, task.micro_batch,
-                                     &BatchLayout::tokens),
+        stream, {.tokens = BatchView(task.micro_batch, &BatchLayout::tokens),
                  .d_out = activations_.DStream(),
                  .d_table = gradients_.Parameter(task.unit, ParameterRole::kEmbedding),
                  .workspace = activations_.Workspace()});
@@ -165,9 +160,10 @@ std::vector<float> Executor::Logits(const MicroBatch& batch, int64_t step, int64
                                     int64_t rows) {
   CHECK(step == weights_version_, "logits of step {}, the weights are of step {}", step,
         weights_version_);
-  FillHostMicroBatch(batch, 0);
+  CHECK(!failed_ && staged_slot_ < 0, "logits while a step is under way");
+  FillHostMicroBatch(batch, batch_slot_, 0);
   Stream& stream = *streams_[static_cast<size_t>(StreamId::kCompute)];
-  LoadBatch({.kind = TaskKind::kLoadBatch, .micro_batch = 0}, stream);
+  LoadBatch(stream);
   phase_ = Phase::kEvaluate;
   for (int unit = 0; unit < spec_.head_unit(); ++unit) {
     Forward({.kind = TaskKind::kForward, .unit = unit, .micro_batch = 0}, stream);
@@ -189,7 +185,7 @@ std::vector<float> Executor::Logits(const MicroBatch& batch, int64_t step, int64
                 .normed = memory_.arena.View(head.normed, storage, {count, c}),
                 .logits = part});
     stream.Synchronize(options_.step_timeout);
-    Download(part, chunk_bytes.data());
+    transfer_.Download(part, chunk_bytes.data());
     const TensorView host(chunk_bytes.data(), storage, {count, vocab});
     for (int64_t row = 0; row < count; ++row) {
       for (int64_t column = 0; column < spec_.config.vocab_size; ++column) {

@@ -56,11 +56,11 @@ std::vector<float> GatherLogits(Executor& executor, Bootstrap& bootstrap, const 
 std::vector<float> DownloadFloats(Executor& executor, const TensorView& view) {
   std::vector<float> values(static_cast<size_t>(view.elements()));
   if (view.dtype() == DType::kF32) {
-    executor.Download(view, values.data());
+    executor.transfer().Download(view, values.data());
     return values;
   }
   std::vector<BFloat16> stored(values.size());
-  executor.Download(view, stored.data());
+  executor.transfer().Download(view, stored.data());
   for (size_t i = 0; i < stored.size(); ++i) values[i] = ToFloat(stored[i]);
   return values;
 }

@@ -126,24 +126,24 @@ void StoreState(Executor& executor, int unit, StateKind kind, int64_t begin,
   const auto count = static_cast<int64_t>(values.size());
   const TensorView view = StateView(executor, unit, kind, begin, count);
   if (view.dtype() == DType::kF32) {
-    executor.Upload(values.data(), view);
+    executor.transfer().Upload(values.data(), view);
     return;
   }
   std::vector<BFloat16> rounded(values.size());
   std::transform(values.begin(), values.end(), rounded.begin(),
                  [](float value) { return ToBFloat16(value); });
-  executor.Upload(rounded.data(), view);
+  executor.transfer().Upload(rounded.data(), view);
 }
 
 void LoadState(Executor& executor, int unit, StateKind kind, int64_t begin, std::span<float> out) {
   const auto count = static_cast<int64_t>(out.size());
   const TensorView view = StateView(executor, unit, kind, begin, count);
   if (view.dtype() == DType::kF32) {
-    executor.Download(view, out.data());
+    executor.transfer().Download(view, out.data());
     return;
   }
   std::vector<BFloat16> stored(out.size());
-  executor.Download(view, stored.data());
+  executor.transfer().Download(view, stored.data());
   std::transform(stored.begin(), stored.end(), out.begin(),
                  [](BFloat16 value) { return ToFloat(value); });
 }

@@ -116,7 +116,7 @@ void Trainer::FillState() {
   }
   LoadOptimizerState(*checkpoint_, executor_->optimizer(), executor_->memory(),
                      [this](const void* source, const TensorView& destination) {
-                       executor_->Upload(source, destination);
+                       executor_->transfer().Upload(source, destination);
                        environment_.heartbeat.Progress(0, RunPhase::kLoading);
                      });
   const CheckpointInfo& info = checkpoint_->manifest().info;
@@ -159,7 +159,7 @@ void Trainer::StartSaver() {
                                  }},
       environment_.bootstrap, executor_->memory(), executor_->optimizer(),
       [this](const TensorView& source, void* destination) {
-        executor_->Download(source, destination);
+        executor_->transfer().Download(source, destination);
       });
 }
 

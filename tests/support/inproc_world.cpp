@@ -8,14 +8,20 @@
 
 #include "comm/inproc/inproc_bootstrap.h"
 #include "tests/support/backend_under_test.h"
+#include "tests/support/split_memory_backend.h"
 
 namespace hearth::test {
 
 namespace {
 
+std::unique_ptr<KernelBackend> MakeRankBackend(const InprocWorldOptions& options) {
+  if (options.split_memory) return std::make_unique<SplitMemoryBackend>(options.threads);
+  return MakeBackendUnderTest(options.threads);
+}
+
 void RunRank(const InprocWorldOptions& options, Bootstrap& bootstrap,
              const std::function<void(InprocRank&)>& body) {
-  const auto backend = MakeBackendUnderTest(options.threads);
+  const auto backend = MakeRankBackend(options);
   const auto stream = backend->device().CreateStream("compute");
   const auto communicator = MakeCommunicator("inproc", bootstrap, *backend, options.communicator);
   InprocRank rank{bootstrap, *backend, *stream, *communicator};

@@ -13,7 +13,8 @@ namespace hearth::test {
 
 struct InprocWorldOptions {
   int ranks = 2;
-  int threads = 1;  // of each rank's backend
+  int threads = 1;            // of each rank's backend
+  bool split_memory = false;  // the CPU with device memory that the host cannot touch
   // Long enough for a sanitizer on a busy machine; short enough for a test that hangs.
   BootstrapOptions bootstrap{.init_timeout = std::chrono::seconds(60),
                              .collective_timeout = std::chrono::seconds(60)};
@@ -29,8 +30,9 @@ struct InprocRank {
   Communicator& communicator;
 };
 
-// Runs the body once per rank, each on a thread with a CPU backend of its own, and returns when all
-// have ended. The first exception of any rank ends the waits of the others and is thrown here.
+// Runs the body once per rank, each on a thread with a backend under test of its own, and returns
+// when all have ended. The first exception of any rank ends the waits of the others and is thrown
+// here.
 void RunInprocWorld(const InprocWorldOptions& options,
                     const std::function<void(InprocRank& rank)>& body);
 

@@ -57,9 +57,8 @@ std::string RunYaml(const TrainingRunOptions& options, const std::filesystem::pa
       {"training", fmt::format("  max_steps: {}\n", options.steps)},
       {"eval", "  eval_max_batches: 2\n"},
       {"logging", "  report_to: [jsonl]\n"},
-      {"checkpoint",
-       fmt::format("  export_hf: none\n  save_steps: {}\n  save_interval_minutes: 0\n",
-                   options.save_steps)},
+      {"checkpoint", fmt::format("  export_hf: {}\n  save_steps: {}\n  save_interval_minutes: 0\n",
+                                 options.export_hf ? "end" : "none", options.save_steps)},
   };
   bool batch_given = false;
   for (const auto& [section, line] : options.keys) {
@@ -140,7 +139,9 @@ TrainingRunResult TrainInProcess(const TrainingRunOptions& options) {
   const ResolvedConfig resolved =
       ParseConfig({.text = RunYaml(options, folder), .file_name = "test.yaml"});
   TrainingRunResult result;
-  RunInprocWorld({.ranks = options.ranks, .threads = options.threads}, [&](InprocRank& rank) {
+  const InprocWorldOptions world{
+      .ranks = options.ranks, .threads = options.threads, .split_memory = options.split_memory};
+  RunInprocWorld(world, [&](InprocRank& rank) {
     Heartbeat heartbeat;
     int64_t steps_begun = 0;
     const RunEnvironment environment{

@@ -10,8 +10,9 @@ namespace hearth::test {
 
 struct TrainingRunOptions {
   int ranks = 1;
-  int threads = 1;    // of each rank's backend
-  std::string model;  // text of a shape file; empty: SmallModel()
+  int threads = 1;            // of each rank's backend
+  bool split_memory = false;  // as in InprocWorldOptions
+  std::string model;          // text of a shape file; empty: SmallModel()
   // Text of further keys of run.yaml by section; later lines of the same section follow.
   std::vector<std::pair<std::string, std::string>> keys;  // {"precision", "compute_dtype: bf16"}
   int64_t steps = 4;
@@ -19,6 +20,7 @@ struct TrainingRunOptions {
   double masked_share = 0;      // of the targets
   int files = 1;                // of the training data
   int64_t save_steps = 0;
+  bool export_hf = false;  // at the end, into `folder`/out/hf
   // Where data and outputs lie: `folder`/out is the run's. Empty: a folder that is removed again.
   // An existing one is gone on with; its data stays.
   std::filesystem::path folder;

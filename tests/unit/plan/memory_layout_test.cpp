@@ -116,15 +116,18 @@ class CommonSpans {
   void AddBatches() {
     const int64_t n = plan_.tokens_per_micro_batch;
     for (int64_t mb = 0; mb < plan_.micro_batches; ++mb) {
-      for (bool on_host : {false, true}) {
-        const auto& layouts = on_host ? layout_.host_batch : layout_.batch;
-        const BatchLayout& at = layouts[static_cast<size_t>(mb)];
-        std::vector<Span>& spans = on_host ? host : arena;
-        Add(spans, at.tokens, 4 * n, "tokens");
-        Add(spans, at.targets, 4 * n, "targets");
-        Add(spans, at.positions, 4 * n, "positions");
-        Add(spans, at.sequence_offsets, 4 * (plan_.max_sequences + 1), "sequence offsets");
-      }
+      const BatchLayout& at = layout_.batch[static_cast<size_t>(mb)];
+      const auto add = [&](std::vector<Span>& spans, int64_t begin) {
+        Add(spans, begin + at.tokens, 4 * n, "tokens");
+        Add(spans, begin + at.targets, 4 * n, "targets");
+        Add(spans, begin + at.positions, 4 * n, "positions");
+        Add(spans, begin + at.sequence_offsets, 4 * (plan_.max_sequences + 1), "sequence offsets");
+      };
+      add(arena, layout_.device_batch);
+      for (int64_t slot : layout_.host_batch) add(host, slot);
+    }
+    for (int64_t piece : layout_.transfer) {
+      Add(host, piece, layout_.transfer_piece_bytes, "transfer piece");
     }
   }
 

@@ -1,0 +1,38 @@
+// Copies between tensors of any tier and ordinary host memory, in between steps.
+#pragma once
+
+#include <array>
+#include <chrono>
+
+#include "kernels/api/kernel_backend.h"
+#include "runtime/state/stores.h"
+
+namespace hearth {
+
+// Device memory is reached through two pinned pieces of the plan's, in turns: one is copied by a
+// stream while the host fills or empties the other. Nothing is allocated. Both calls block, and
+// everything enqueued on other streams that touches the tensor must have finished. Used by one
+// thread at a time.
+class HostTransfer {
+ public:
+  // The streams do nothing else meanwhile. `backend`, `memory` and they must outlive this.
+  HostTransfer(KernelBackend& backend, const RankMemory& memory, std::array<Stream*, 2> streams,
+               std::chrono::milliseconds timeout)
+      : backend_(backend), memory_(memory), streams_(streams), timeout_(timeout) {}
+
+  // `destination` holds as many bytes as `source`. Where it lies in the pinned slab the copy goes
+  // there directly. DeviceError after the timeout of one piece.
+  void Download(const TensorView& source, void* destination) const;
+  void Upload(const void* source, const TensorView& destination) const;
+
+ private:
+  TensorView Piece(int64_t index, int64_t bytes) const;
+  bool IsPinned(const void* data, int64_t bytes) const;
+
+  KernelBackend& backend_;
+  const RankMemory& memory_;
+  const std::array<Stream*, 2> streams_;
+  const std::chrono::milliseconds timeout_;
+};
+
+}  // namespace hearth

@@ -24,7 +24,7 @@ inline cuda::SequenceOffsets Sequences(const TensorView& offsets, int64_t tokens
   return {.offsets = offsets.as<int32_t>(), .capacity = offsets.elements() - 1, .tokens = tokens};
 }
 
-// kernel<<<>>>(params) with one thread block for each of `heads` and each slot of its blocks of
+// Launches kernel(params) with one thread block for each of `heads` and each slot of its blocks of
 // rows; the heads are the faster index.
 template <typename Config, typename Params>
 void LaunchBlocks(cudaStream_t stream, void (*kernel)(Params), std::string_view name, int64_t heads,

@@ -96,7 +96,8 @@ AttentionForwardOracle::AttentionForwardOracle(const AttentionCase& c,
         magnitude += std::abs(term);
       }
       const auto out_at = static_cast<size_t>(at.Out(i, head) + e);
-      const double error = 2 * relative * magnitude + SumError(keys, magnitude);
+      const double error = (2 * relative + c.factor_roundoff * (1 + 2 * relative)) * magnitude +
+                           SumError(keys, magnitude * (1 + c.factor_roundoff));
       out.value[out_at] = value;
       out.bound[out_at] = error + RoundingError(c.dtype, std::abs(value) + error);
     }
@@ -112,9 +113,10 @@ Bounded AttentionBackwardOracle(const AttentionCase& c, const AttentionBackwardI
   const auto add = [&](int64_t to, double factor, double factor_error, const double* row) {
     for (int64_t e = 0; e < d; ++e) {
       const auto where = static_cast<size_t>(to + e);
+      const double rounding = c.factor_roundoff * (std::abs(factor) + factor_error);
       result.value[where] += factor * row[e];
-      result.bound[where] += factor_error * std::abs(row[e]);
-      magnitude[where] += std::abs(factor * row[e]);
+      result.bound[where] += (factor_error + rounding) * std::abs(row[e]);
+      magnitude[where] += (std::abs(factor) + rounding) * std::abs(row[e]);
     }
   };
   int64_t longest = 0;

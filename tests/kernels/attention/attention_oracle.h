@@ -13,6 +13,9 @@ struct AttentionCase {
   std::vector<int32_t> offsets;  // as AttentionForwardArgs::sequence_offsets
   int64_t tokens = 0;
   DType dtype = DType::kF32;
+  // Relative error with which probabilities and gradients of scores may enter the sums over keys
+  // and queries: 0, or bf16's where they have to be operands of tensor cores.
+  double factor_roundoff = 0;
 
   int64_t qkv_heads() const { return shape.heads + 2 * shape.kv_heads; }
 };

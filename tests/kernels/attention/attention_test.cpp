@@ -73,7 +73,12 @@ class Tensors {
 
 class AttentionTest : public KernelTest {
  protected:
-  void ExpectRight(const AttentionCase& c) {
+  void ExpectRight(AttentionCase c) {
+    // Tensor cores take probabilities and gradients of scores as bf16, which those of a GPU are
+    // used for; the reference keeps them in fp32.
+    if (GetParam() != "cpu" && c.dtype == DType::kBF16) {
+      c.factor_roundoff = UnitRoundoff(DType::kBF16);
+    }
     Tensors tensors(rig_, random_, c);
     tensors.Run();
     const std::vector<double> qkv = tensors.qkv.Get();
@@ -95,6 +100,9 @@ TEST_P(AttentionTest, EqualsTheFormulas) {
     ExpectRight(Ragged(dtype, 3, 3, 24));
     ExpectRight(Ragged(dtype, 6, 1, 8));
     ExpectRight(Ragged(dtype, 1, 1, 64));
+    ExpectRight(Ragged(dtype, 4, 2, 64));
+    ExpectRight(Ragged(dtype, 3, 1, 128));
+    ExpectRight(Ragged(dtype, 1, 1, 160));
   }
 }
 
@@ -108,18 +116,56 @@ TEST_P(AttentionTest, BlockBoundaries) {
   }
 }
 
+TEST_P(AttentionTest, BlockBoundariesOfTrainedSizes) {
+  for (const int64_t head_dim : {64, 128}) {
+    for (const int32_t length : {1, 16, 31, 33, 64, 65, 128, 129, 192, 257}) {
+      SCOPED_TRACE(Format("{} tokens, heads of {}", length, head_dim));
+      AttentionCase c = Ragged(DType::kBF16, 2, 1, head_dim);
+      c.offsets = {0, length};
+      c.tokens = length;
+      ExpectRight(c);
+    }
+  }
+}
+
+// As many offsets as tokens, most of them unused, and sequences much shorter than a block.
+TEST_P(AttentionTest, ManyShortSequences) {
+  for (const int64_t head_dim : {16, 64, 128}) {
+    SCOPED_TRACE(head_dim);
+    AttentionCase c = Ragged(DType::kBF16, 1, 1, head_dim);
+    c.tokens = 400;
+    c.offsets = {0};
+    while (c.offsets.back() < 380) {
+      const int64_t length = random_.Integer(0, 12);
+      c.offsets.push_back(c.offsets.back() + static_cast<int32_t>(length));
+    }
+    c.offsets.resize(401, c.offsets.back());
+    ExpectRight(c);
+  }
+}
+
+TEST_P(AttentionTest, NoSequenceAtAll) {
+  AttentionCase c = Ragged(DType::kBF16, 2, 1, 64);
+  c.offsets = {0, 0, 0};
+  ExpectRight(c);
+}
+
 TEST_P(AttentionTest, PaddingIsZero) {
-  const AttentionCase c = Ragged(DType::kBF16, 4, 2, 16);
-  Tensors tensors(rig_, random_, c);
-  tensors.Run();
-  const int64_t real = c.offsets.back();
-  const auto expect_zero = [&](const std::vector<double>& values, int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; ++i) ASSERT_EQ(values[static_cast<size_t>(i)], 0.0) << i;
-  };
-  expect_zero(tensors.out.Get(), real * 4 * 16, c.tokens * 4 * 16);
-  expect_zero(tensors.d_qkv.Get(), real * 8 * 16, c.tokens * 8 * 16);
-  for (int64_t head = 0; head < 4; ++head) {
-    expect_zero(tensors.log_sum_exp.Get(), head * c.tokens + real, (head + 1) * c.tokens);
+  for (const int64_t head_dim : {16, 64, 128}) {
+    SCOPED_TRACE(head_dim);
+    AttentionCase c = Ragged(DType::kBF16, 4, 2, head_dim);
+    c.tokens = 340;
+    Tensors tensors(rig_, random_, c);
+    tensors.Run();
+    const int64_t real = c.offsets.back();
+    const auto expect_zero = [&](const std::vector<double>& values, int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; ++i) ASSERT_EQ(values[static_cast<size_t>(i)], 0.0) << i;
+    };
+    expect_zero(tensors.out.Get(), real * 4 * head_dim, c.tokens * 4 * head_dim);
+    expect_zero(tensors.d_qkv.Get(), real * 8 * head_dim, c.tokens * 8 * head_dim);
+    for (int64_t head = 0; head < 4; ++head) {
+      expect_zero(tensors.log_sum_exp.Get(), head * c.tokens + real, (head + 1) * c.tokens);
+    }
   }
 }
 
@@ -165,28 +211,33 @@ std::vector<uint8_t> RowsOf(const DeviceTensor& tensor, int64_t begin, int64_t c
 }
 
 TEST_P(AttentionTest, SequenceDoesNotDependOnNeighboursOrPlace) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    AttentionCase alone = Ragged(dtype, 4, 2, 16);
-    alone.offsets = {0, 100};
-    alone.tokens = 100;
+  const auto expect_same = [&](DType dtype, int64_t head_dim, int32_t length) {
+    AttentionCase alone = Ragged(dtype, 4, 2, head_dim);
+    alone.offsets = {0, length};
+    alone.tokens = length;
     Tensors first(rig_, random_, alone);
     first.Run();
     const std::vector<double> qkv = first.qkv.Get();
     const std::vector<double> d_out = first.d_out.Get();
     for (const int32_t place : {1, 17, 130}) {
+      SCOPED_TRACE(Format("{}, heads of {}, at {}", Name(dtype), head_dim, place));
       AttentionCase packed = alone;
-      packed.offsets = {0, place, place + 100, place + 140};
-      packed.tokens = place + 145;
-      std::vector<double> packed_qkv = random_.Normals(packed.tokens * 8 * 16);
-      std::vector<double> packed_d_out = random_.Normals(packed.tokens * 4 * 16);
-      std::copy(qkv.begin(), qkv.end(), packed_qkv.begin() + place * 8 * 16);
-      std::copy(d_out.begin(), d_out.end(), packed_d_out.begin() + place * 4 * 16);
+      packed.offsets = {0, place, place + length, place + length + 40};
+      packed.tokens = place + length + 45;
+      std::vector<double> packed_qkv = random_.Normals(packed.tokens * 8 * head_dim);
+      std::vector<double> packed_d_out = random_.Normals(packed.tokens * 4 * head_dim);
+      std::copy(qkv.begin(), qkv.end(), packed_qkv.begin() + place * 8 * head_dim);
+      std::copy(d_out.begin(), d_out.end(), packed_d_out.begin() + place * 4 * head_dim);
       Tensors second(rig_, packed, packed_qkv, packed_d_out);
       second.Run();
-      EXPECT_TRUE(RowsOf(first.out, 0, 100) == RowsOf(second.out, place, 100)) << place;
-      EXPECT_TRUE(RowsOf(first.d_qkv, 0, 100) == RowsOf(second.d_qkv, place, 100)) << place;
+      EXPECT_TRUE(RowsOf(first.out, 0, length) == RowsOf(second.out, place, length));
+      EXPECT_TRUE(RowsOf(first.d_qkv, 0, length) == RowsOf(second.d_qkv, place, length));
     }
-  }
+  };
+  expect_same(DType::kF32, 16, 100);
+  expect_same(DType::kBF16, 16, 100);
+  expect_same(DType::kBF16, 64, 150);
+  expect_same(DType::kBF16, 128, 150);
 }
 
 TEST_P(AttentionTest, LaterTokensAreInvisible) {
@@ -204,13 +255,14 @@ TEST_P(AttentionTest, LaterTokensAreInvisible) {
 }
 
 TEST_P(AttentionTest, SameBitsForAnyNumberOfThreads) {
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const AttentionCase& c : {Ragged(DType::kF32, 6, 3, 16), Ragged(DType::kBF16, 6, 3, 16),
+                                 Ragged(DType::kBF16, 2, 1, 64), Ragged(DType::kBF16, 2, 1, 128)}) {
     std::vector<uint8_t> out;
     std::vector<uint8_t> d_qkv;
     for (const int threads : {1, 2, 3, 3}) {
       Rig rig(GetParam(), threads);
       Random random;
-      Tensors tensors(rig, random, Ragged(dtype, 6, 3, 16));
+      Tensors tensors(rig, random, c);
       tensors.Run();
       if (out.empty()) {
         out = tensors.out.GetBytes();
@@ -223,39 +275,58 @@ TEST_P(AttentionTest, SameBitsForAnyNumberOfThreads) {
 }
 
 TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
-  AttentionCase c = Ragged(DType::kF32, 2, 1, 16);
-  Tensors tensors(rig_, c, random_.Normals(c.tokens * 4 * 16, 40.0),
-                  random_.Normals(c.tokens * 2 * 16));
-  tensors.Run();
-  for (const double value : tensors.out.Get()) ASSERT_TRUE(std::isfinite(value));
-  for (const double value : tensors.d_qkv.Get()) ASSERT_TRUE(std::isfinite(value));
-}
-
-TEST_P(AttentionTest, NanStaysInItsSequenceAndIsNotLost) {
-  const AttentionCase c = Ragged(DType::kF32, 2, 1, 16);
-  Tensors tensors(rig_, random_, c);
-  std::vector<double> qkv = tensors.qkv.Get();
-  // Key of token 80, in the sequence [71, 201).
-  qkv[(80 * 4 + 2) * 16 + 5] = std::nan("");
-  tensors.qkv.Set(qkv);
-  tensors.Run();
-  const std::vector<double> out = tensors.out.Get();
-  for (int64_t token = 0; token < c.tokens; ++token) {
-    const bool nan = std::isnan(out[static_cast<size_t>(token * 2 * 16)]);
-    const bool same_sequence = token >= 71 && token < 201;
-    // Whether the tokens before it see a NaN depends on the block they share; nobody may rely on
-    // it.
-    if (same_sequence && token < 80) continue;
-    EXPECT_EQ(nan, same_sequence) << token;
+  for (const AttentionCase& c : {Ragged(DType::kF32, 2, 1, 16), Ragged(DType::kBF16, 2, 1, 64)}) {
+    const int64_t head_dim = c.shape.head_dim;
+    Tensors tensors(rig_, c, random_.Normals(c.tokens * 4 * head_dim, 40.0),
+                    random_.Normals(c.tokens * 2 * head_dim));
+    tensors.Run();
+    for (const double value : tensors.out.Get()) ASSERT_TRUE(std::isfinite(value));
+    for (const double value : tensors.d_qkv.Get()) ASSERT_TRUE(std::isfinite(value));
   }
 }
 
-TEST_P(AttentionTest, WrongOffsetsFailTheStream) {
-  AttentionCase c = Ragged(DType::kF32, 2, 1, 16);
-  c.offsets = {0, 100, 60, 204};
-  Tensors tensors(rig_, random_, c);
-  backend().AttentionForward(stream(), tensors.forward());
-  EXPECT_THROW(rig_.Finish(), CheckError);
+TEST_P(AttentionTest, NanStaysInItsSequenceAndIsNotLost) {
+  for (const AttentionCase& c : {Ragged(DType::kF32, 2, 1, 16), Ragged(DType::kBF16, 2, 1, 64)}) {
+    const int64_t head_dim = c.shape.head_dim;
+    Tensors tensors(rig_, random_, c);
+    std::vector<double> qkv = tensors.qkv.Get();
+    // Key of token 80, in the sequence [71, 201).
+    qkv[static_cast<size_t>((80 * 4 + 2) * head_dim + 5)] = std::nan("");
+    tensors.qkv.Set(qkv);
+    tensors.Run();
+    const std::vector<double> out = tensors.out.Get();
+    const std::vector<double> d_qkv = tensors.d_qkv.Get();
+    for (int64_t token = 0; token < c.tokens; ++token) {
+      const bool nan = std::isnan(out[static_cast<size_t>(token * 2 * head_dim)]);
+      const bool query_nan = std::isnan(d_qkv[static_cast<size_t>(token * 4 * head_dim)]);
+      const bool same_sequence = token >= 71 && token < 201;
+      // Whether the tokens before it see a NaN depends on the block they share; nobody may rely on
+      // it.
+      if (same_sequence && token < 80) continue;
+      EXPECT_EQ(nan, same_sequence) << token;
+      EXPECT_EQ(query_nan, same_sequence) << token;
+    }
+  }
+}
+
+TEST_P(AttentionTest, WrongOffsetsFailTheStreamOrHarmNothing) {
+  for (AttentionCase c : {Ragged(DType::kF32, 2, 1, 16), Ragged(DType::kBF16, 2, 1, 64)}) {
+    c.offsets = {0, 100, 60, 204};
+    Tensors tensors(rig_, random_, c);
+    if (GetParam() == "cpu") {
+      backend().AttentionForward(stream(), tensors.forward());
+      EXPECT_THROW(rig_.Finish(), CheckError);
+      continue;
+    }
+    // A GPU sees the offsets when nobody can throw any more: it must only stay in its bounds.
+    for (const std::vector<double>& wrong : {std::vector<double>{0, 100, 60, 204},
+                                             {0, 300, 2000, 204},
+                                             {50, -300, 100, 1000000},
+                                             {-5, -4, -3, -2}}) {
+      tensors.offsets.Set(wrong);
+      tensors.Run();
+    }
+  }
 }
 
 TEST_P(AttentionTest, RefusesWrongArguments) {

@@ -32,7 +32,7 @@ add_library(kernels_cuda STATIC ${cuda_sources})
 target_include_directories(kernels_cuda PUBLIC ${PROJECT_SOURCE_DIR})
 target_include_directories(kernels_cuda SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 target_compile_options(kernels_cuda PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -Xfatbin=-compress-all>)
+  "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Xfatbin=-compress-all;-Xcompiler=-Wall,-Wextra,-Wshadow,-ffp-contract=off>")
 set_target_properties(kernels_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
 target_link_libraries(kernels_cuda PUBLIC kernels_api kernels_core ${CUBLASLT_LIBRARY}
                       ${CUDART_LIBRARY} Threads::Threads rt ${CMAKE_DL_LIBS})

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 #include "kernels/core/check.h"
 #include "runtime/model/hf_export.h"
@@ -68,6 +70,23 @@ TensorView StateView(Executor& executor, int unit, StateKind kind, int64_t begin
   const ElementRange owned =
       memory.plan.Updated(memory.spec.units[static_cast<size_t>(unit)], memory.rank);
   return executor.optimizer().Home(unit, kind).Rows(begin - owned.begin, count);
+}
+
+// Threads share the elements: each value depends on its index alone. A large model has billions.
+void DrawWeights(const ParameterSpec& parameter, uint64_t seed, int threads, int64_t begin,
+                 std::span<float> out) {
+  constexpr int64_t kWorthAThread = int64_t{1} << 14;
+  const auto count = static_cast<int64_t>(out.size());
+  const int64_t part = std::max(DivUp(count, std::max(threads, 1)), kWorthAThread);
+  std::vector<std::jthread> helpers;
+  for (int64_t first = part; first < count; first += part) {
+    helpers.emplace_back([&parameter, seed, begin, first,
+                          piece = out.subspan(static_cast<size_t>(first),
+                                              static_cast<size_t>(std::min(part, count - first)))] {
+      InitialValues(parameter, seed, begin + first, piece);
+    });
+  }
+  InitialValues(parameter, seed, begin, out.first(static_cast<size_t>(std::min(part, count))));
 }
 
 }  // namespace
@@ -148,11 +167,11 @@ void LoadState(Executor& executor, int unit, StateKind kind, int64_t begin, std:
                  [](BFloat16 value) { return ToFloat(value); });
 }
 
-WeightReader InitialWeights(const ModelSetup& model, uint64_t seed) {
+WeightReader InitialWeights(const ModelSetup& model, uint64_t seed, int threads) {
   const ModelSpec& spec = model.spec;
   if (!model.pretrained) {
-    return [&spec, seed](size_t parameter, int64_t begin, std::span<float> out) {
-      InitialValues(spec.parameters[parameter], seed, begin, out);
+    return [&spec, seed, threads](size_t parameter, int64_t begin, std::span<float> out) {
+      DrawWeights(spec.parameters[parameter], seed, threads, begin, out);
     };
   }
   const auto source = std::make_shared<const WeightSource>(*model.loaded.hf_folder, spec);

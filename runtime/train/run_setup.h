@@ -56,8 +56,9 @@ int64_t TotalSteps(const ResolvedConfig& resolved, const Plan& plan, const Token
 // Gives logical elements [begin, begin + out) of a parameter (an index in ModelSpec::parameters).
 using WeightReader = std::function<void(size_t parameter, int64_t begin, std::span<float> out)>;
 
-// Values drawn from the seed, or read from the model's folder. `model` must outlive the reader.
-WeightReader InitialWeights(const ModelSetup& model, uint64_t seed);
+// Values drawn from the seed by that many threads, or read from the model's folder. `model` must
+// outlive the reader.
+WeightReader InitialWeights(const ModelSetup& model, uint64_t seed, int threads = 1);
 
 // Fills this rank's master weights.
 void FillMasterWeights(Executor& executor, const WeightReader& read);

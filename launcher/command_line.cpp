@@ -37,6 +37,7 @@ po::options_description MakeOptions(const Command& command) {
 std::string UsageLine(const Command& command) {
   std::string usage = fmt::format("hearth {}", command.name);
   if (!command.file.empty()) usage += fmt::format(" {}", command.file);
+  if (!command.second.empty()) usage += fmt::format(" [{}]", command.second);
   usage += " [options]";
   if (command.takes_run_keys) usage += " [--set section.key=value] [--key value]";
   return usage;
@@ -111,20 +112,23 @@ Invocation ParseOptions(const Command& command, const std::vector<std::string>& 
   return invocation;
 }
 
-// Exactly one FILE where the command takes one, none where it does not.
+// Exactly one FILE where the command takes one, none where it does not; a second one where it may
+// follow.
 void TakeFile(const Command& command, Invocation* invocation) {
   std::vector<std::string> files;
   if (invocation->Has("FILE")) files = invocation->Get<std::vector<std::string>>("FILE");
   if (invocation->Has(kFileOption)) files.push_back(invocation->Get<std::string>(kFileOption));
   const size_t wanted = command.file.empty() ? 0 : 1;
-  if (files.size() > wanted) {
+  const size_t most = wanted + (command.second.empty() ? 0 : 1);
+  if (files.size() > most) {
     FailUsage(
-        fmt::format("'{}' is one argument too many; usage: {}", files[wanted], UsageLine(command)));
+        fmt::format("'{}' is one argument too many; usage: {}", files[most], UsageLine(command)));
   }
   if (files.size() < wanted) {
     FailUsage(fmt::format("{} is missing; usage: {}", command.file, UsageLine(command)));
   }
   if (wanted > 0) invocation->file = files[0];
+  if (files.size() > wanted) invocation->second = files[wanted];
 }
 
 int RunCommand(const Command& command, const std::vector<std::string>& arguments) {

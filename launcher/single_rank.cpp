@@ -23,6 +23,11 @@ std::unique_ptr<Bootstrap> MakeBootstrap() {
   return MakeMpiBootstrap({});
 }
 
+std::string_view BackendKind(DeviceKind device) {
+  if (device == DeviceKind::kAuto) return CudaDeviceCount() > 0 ? "cuda" : "cpu";
+  return EnumName(device);
+}
+
 }  // namespace
 
 int DefaultThreads() {
@@ -30,9 +35,9 @@ int DefaultThreads() {
   return chosen > 0 ? chosen : std::max(1, static_cast<int>(UsableProcessors().size()));
 }
 
-SingleRank::SingleRank()
+SingleRank::SingleRank(DeviceKind device)
     : bootstrap_(MakeBootstrap()),
-      backend_(MakeBackend("cpu", {.threads = DefaultThreads()})),
+      backend_(MakeBackend(BackendKind(device), {.threads = DefaultThreads()})),
       communicator_(MakeCommunicator("mpi", *bootstrap_, *backend_, {})),
       environment_{.bootstrap = *bootstrap_,
                    .backend = *backend_,

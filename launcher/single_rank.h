@@ -13,7 +13,9 @@ namespace hearth {
 // Under mpirun or srun it is one of theirs.
 class SingleRank {
  public:
-  SingleRank();
+  SingleRank() : SingleRank(DeviceKind::kCpu) {}
+  // kAuto: a GPU where there is one.
+  explicit SingleRank(DeviceKind device);
 
   const RunEnvironment& environment() const { return environment_; }
   KernelBackend& backend() const { return *backend_; }

@@ -19,7 +19,7 @@ namespace {
 const KernelsBenchOptions kFast{
     .timer = {.repetitions = 1, .sample_milliseconds = 0.02}, .copy_bytes = 1 << 20, .square = 64};
 
-KernelsBenchResult Bench(const std::string& precision) {
+KernelsBenchResult Bench(const std::string& precision, bool split_memory = false) {
   const ResolvedConfig resolved =
       ParseConfig({.text = "model: {name_or_path: " + std::string(HEARTH_SOURCE_DIR) +
                            "/configs/models/tiny.yaml}\n"
@@ -29,7 +29,7 @@ KernelsBenchResult Bench(const std::string& precision) {
                            precision + "}\n",
                    .file_name = "test.yaml"});
   KernelsBenchResult result;
-  RunInprocWorld({.ranks = 1}, [&](InprocRank& rank) {
+  RunInprocWorld({.ranks = 1, .split_memory = split_memory}, [&](InprocRank& rank) {
     Heartbeat heartbeat;
     result = BenchKernels(resolved,
                           {.bootstrap = rank.bootstrap,
@@ -116,6 +116,12 @@ TEST(KernelsBenchTest, EveryFigureFollowsFromTheOthers) {
   EXPECT_FALSE(!(std::abs(result.step_floor_milliseconds - floor) <= 1e-9 * floor));
   EXPECT_FALSE(!(std::abs(result.tokens_per_second - 12 * 48 / step * 1e3) <=
                  1e-9 * result.tokens_per_second));
+}
+
+// The host leaves a GPU's memory alone, also where it times by the device's signals.
+TEST(KernelsBenchTest, NeedsNoAccessToDeviceMemory) {
+  const KernelsBenchResult result = Bench("compute_dtype: fp8", true);
+  EXPECT_EQ(Calls(result, "attention"), 18);
 }
 
 // An op that overwrites what it reads gives the same when it is timed.

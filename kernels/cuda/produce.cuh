@@ -20,6 +20,7 @@
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/device/byte_tile.cuh"
 #include "kernels/cuda/device/float8_pack.cuh"
+#include "kernels/cuda/device/grid.cuh"
 
 namespace hearth::cuda {
 
@@ -161,10 +162,7 @@ inline bool TilesAreVector(int64_t rows, int64_t part_columns, const QuantizedOu
 
 template <typename Source>
 uint32_t TileCount(const Source& source, int64_t rows) {
-  const int64_t tiles =
-      DivUp(rows, kTile) * DivUp(source.columns, int64_t{TilePlace<Source>::kColumns});
-  CHECK(tiles < int64_t{1} << 31, "a matrix of {} tiles of {} rows and columns", tiles, kTile);
-  return static_cast<uint32_t>(tiles);
+  return GridSize(DivUp(rows, kTile) * DivUp(source.columns, TilePlace<Source>::kColumns));
 }
 
 template <typename Source>

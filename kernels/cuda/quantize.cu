@@ -6,6 +6,7 @@
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/device/byte_tile.cuh"
 #include "kernels/cuda/device/float8_pack.cuh"
+#include "kernels/cuda/device/grid.cuh"
 #include "kernels/cuda/produce.cuh"
 
 namespace hearth {
@@ -180,9 +181,7 @@ void CudaBackend::DoTranspose(Stream& stream, const TransposeArgs& args) {
   if (rows == 0 || columns == 0) return;
   const auto* input = static_cast<const uint8_t*>(args.input.data());
   auto* output = static_cast<uint8_t*>(args.output.data());
-  const int64_t tiles = DivUp(rows, kTile) * DivUp(columns, kTile);
-  CHECK(tiles < int64_t{1} << 31, "a matrix of {} tiles", tiles);
-  const auto blocks = static_cast<uint32_t>(tiles);
+  const uint32_t blocks = cuda::GridSize(DivUp(rows, kTile) * DivUp(columns, kTile));
   if (rows % 16 == 0 && columns % 16 == 0 && cuda::IsAligned(input, 16) &&
       cuda::IsAligned(output, 16)) {
     TransposeTiles<true>
@@ -210,7 +209,7 @@ void CudaBackend::DoAmax(Stream& stream, const AmaxArgs& args) {
 void CudaBackend::DoScaleFromAmax(Stream& stream, const ScaleFromAmaxArgs& args) {
   const int64_t count = args.amax.elements();
   if (count == 0) return;
-  MakeScales<<<static_cast<uint32_t>(DivUp(count, kScaleThreads)), kScaleThreads, 0,
+  MakeScales<<<cuda::GridSize(DivUp(count, kScaleThreads)), kScaleThreads, 0,
                NativeStream(stream)>>>(args.amax.as<float>(), 1, count,
                                        args.format == DType::kF8E5M2,
                                        static_cast<ScaleRecord*>(args.scales.data()));

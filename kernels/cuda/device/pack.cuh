@@ -122,7 +122,14 @@ __device__ inline Pack<T, N> Round(const float (&values)[N]) {
 // Each value as it is after a trip through T.
 template <typename T, int N>
 __device__ inline void RoundInPlace(float (&values)[N]) {
-  if constexpr (sizeof(T) != 4) Unpack(Round<T>(values), values);
+  if constexpr (sizeof(T) == 4) {
+    return;
+  } else if constexpr (N % 2 == 0) {
+    Unpack(Round<T>(values), values);
+  } else {
+#pragma unroll
+    for (float& value : values) value = ToFloat(FromFloat<T>(value));
+  }
 }
 
 // max |element| as the bits of an fp32 number; of numbers without a sign these bits rise with the

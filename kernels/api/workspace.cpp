@@ -38,10 +38,11 @@ int64_t RopeBackwardWorkspaceBytes(int64_t tokens, int64_t heads, int64_t kv_hea
 }
 
 // The tokens' rows in the order of their ids: per token an id and a position, twice (sorting is not
-// in place on every backend), and the counts of a radix sort.
+// in place on every backend), and the counts of a radix sort: 256 words of each 4,096 tokens, where
+// the library's tiles are of 8,064 or more, and some per pass. The CUDA backend checks it.
 int64_t EmbeddingBackwardWorkspaceBytes(int64_t tokens) {
   constexpr int64_t kSortCounts = int64_t{1} << 16;
-  return 4 * Floats(tokens) + Floats(kSortCounts);
+  return 4 * Floats(tokens) + Floats(kSortCounts + tokens / 16);
 }
 
 int64_t ColumnSumWorkspaceBytes(int64_t rows, int64_t columns) {

@@ -6,7 +6,7 @@ kernels/core:
 kernels/api: kernels/core
 kernels/cpu: kernels/core kernels/api oneapi/dnnl* dnnl* omp.h
 kernels/host: kernels/core kernels/api hwy/* omp.h #if
-kernels/cuda: kernels/core kernels/api cuda* cublas* cudnn*
+kernels/cuda: kernels/core kernels/api cuda* cublas* cudnn* cub/*
 kernels/cuda/device: kernels/core kernels/api cuda* #if
 kernels: kernels/core kernels/api kernels/cpu kernels/cuda
 comm/api: kernels/core
@@ -29,7 +29,7 @@ runtime/train: runtime kernels/core kernels/api comm/api fmt/* nlohmann/*
 runtime/bench: runtime kernels/core kernels/api kernels/host comm/api fmt/* nlohmann/*
 launcher: runtime kernels/core kernels/backend.h comm/communicators.h build_info.h fmt/* boost/* nlohmann/*
 tests: kernels comm runtime launcher build_info.h *'
-others='^(cuda|cublas|cudnn|nccl|nvml|mpi|oneapi/|dnnl|hwy/|omp\\.h|fmt/|yaml-cpp/|nlohmann/|boost/|xxh|spdlog/|g(test|mock)/)'
+others='^(cuda|cublas|cudnn|cub/|nccl|nvml|mpi|oneapi/|dnnl|hwy/|omp\\.h|fmt/|yaml-cpp/|nlohmann/|boost/|xxh|spdlog/|g(test|mock)/)'
 cd "${1:?root folder}" && find . \( -name .git -o -path ./build \) -prune -o \
   \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print | sed 's#^\./##' | LC_ALL=C sort |
   xargs -r grep -HnE '^[ \t]*#[ \t]*(include|if|ifdef|ifndef|elif)' | awk -v table="$table" -v others="$others" '

@@ -29,8 +29,8 @@ struct BackwardParams {
 
   // Elements between the rows of a head in qkv.
   template <int kHeadDim>
-  __device__ int64_t Stride() const {
-    return int64_t{heads + 2 * kv_heads} * kHeadDim;
+  __device__ int Stride() const {
+    return (heads + 2 * kv_heads) * kHeadDim;
   }
 };
 
@@ -76,14 +76,14 @@ __device__ __forceinline__ void CopyQueriesAsync(const BackwardParams& params,
                                                  const RowBlock& block, int head, int first,
                                                  const QueryStage<Config>& stage) {
   constexpr int kHeadDim = Config::kHeadDim;
-  const int64_t stride = params.template Stride<Config::kHeadDim>();
-  const int64_t out_stride = int64_t{params.heads} * kHeadDim;
-  const GlobalRows queries{params.qkv + block.begin * stride + head * kHeadDim, stride,
-                           block.length};
-  const GlobalRows d_out{params.d_out + block.begin * out_stride + head * kHeadDim, out_stride,
-                         block.length};
-  CopyTileAsync<kHeadDim, Config::kQueries, Config::kThreads>(queries, first, stage.queries());
-  CopyTileAsync<kHeadDim, Config::kQueries, Config::kThreads>(d_out, first, stage.d_out());
+  using Source = TileSource<kHeadDim, Config::kThreads>;
+  const int stride = params.template Stride<kHeadDim>();
+  const int out_stride = params.heads * kHeadDim;
+  const Source queries(params.qkv + int64_t{block.begin} * stride + head * kHeadDim, stride);
+  const Source d_out(params.d_out + int64_t{block.begin} * out_stride + head * kHeadDim,
+                     out_stride);
+  queries.template CopyAsync<Config::kQueries>(first, block.length, stage.queries());
+  d_out.template CopyAsync<Config::kQueries>(first, block.length, stage.d_out());
   static_assert(Config::kThreads >= 2 * Config::kQueries);
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < 2 * Config::kQueries) {
@@ -167,18 +167,19 @@ __device__ __forceinline__ void KeysBlock(const BackwardParams& params, const Ro
                                           int kv_head, uint8_t* shared) {
   constexpr int kHeadDim = Config::kHeadDim;
   constexpr int kQueries = Config::kQueries;
-  const int64_t stride = params.template Stride<Config::kHeadDim>();
-  const BFloat16* row = params.qkv + block.begin * stride;
-  const GlobalRows keys{row + (params.heads + kv_head) * kHeadDim, stride, block.length};
-  const GlobalRows values{keys.rows + params.kv_heads * kHeadDim, stride, block.length};
+  using Source = TileSource<kHeadDim, Config::kThreads>;
+  const int stride = params.template Stride<kHeadDim>();
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * Config::kWarpRows;
   const int first_key = block.first_row + warp_row;
   const int group = params.heads / params.kv_heads;
   const uint32_t key_tile = SharedAddress(shared);
+  const Source keys(
+      params.qkv + int64_t{block.begin} * stride + (params.heads + kv_head) * kHeadDim, stride);
 
-  CopyTileAsync<kHeadDim, Config::kRows, Config::kThreads>(keys, block.first_row, key_tile);
-  CopyTileAsync<kHeadDim, Config::kRows, Config::kThreads>(values, block.first_row,
-                                                           key_tile + Config::kRowBytes);
+  keys.template CopyAsync<Config::kRows>(block.first_row, block.length, key_tile);
+  keys.Moved(params.kv_heads * kHeadDim)
+      .template CopyAsync<Config::kRows>(block.first_row, block.length,
+                                         key_tile + Config::kRowBytes);
   int head = kv_head * group;
   int first_query = block.first_row;
   CopyQueriesAsync(params, block, head, first_query, QueryStage<Config>(shared, 0));
@@ -211,8 +212,8 @@ __device__ __forceinline__ void KeysBlock(const BackwardParams& params, const Ro
   // The warp's own rows of both tiles, which nobody else reads, take the results.
   const int count = block.length - first_key;
   uint8_t* tile = shared + Config::Layout::Bytes(warp_row);
-  BFloat16* to =
-      params.d_qkv + (block.begin + first_key) * stride + (params.heads + kv_head) * kHeadDim;
+  BFloat16* to = params.d_qkv + int64_t{block.begin + first_key} * stride +
+                 (params.heads + kv_head) * kHeadDim;
   d_k.Scale(params.scale);
   StoreRows<kHeadDim>(d_k, tile, to, stride, count);
   StoreRows<kHeadDim>(d_v, tile + Config::kRowBytes, to + params.kv_heads * kHeadDim, stride,
@@ -227,14 +228,16 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     KeysKernel(const BackwardParams params) {
   extern __shared__ __align__(128) uint8_t shared[];
   const int kv_head = static_cast<int>(blockIdx.x) % params.kv_heads;
-  const int64_t slots = static_cast<int>(gridDim.x) / params.kv_heads;
-  const RowBlocks<Config::kRows> blocks(params.sequences);
-  const int64_t count = blocks.count();
-  for (int64_t i = static_cast<int>(blockIdx.x) / params.kv_heads; i < count; i += slots) {
+  const int slots = static_cast<int>(gridDim.x) / params.kv_heads;
+  for (int i = static_cast<int>(blockIdx.x) / params.kv_heads;; i += slots) {
+    // Made again in each round: in registers it would be in the way of the round's work.
+    const RowBlocks<Config::kRows> blocks(params.sequences);
+    if (i >= blocks.count()) return;
     const RowBlock block = blocks.Find(i);
     if (block.first_row >= block.length) continue;
     if (block.is_padding) {
-      BFloat16* rows = params.d_qkv + block.begin * params.template Stride<Config::kHeadDim>() +
+      BFloat16* rows = params.d_qkv +
+                       int64_t{block.begin} * params.template Stride<Config::kHeadDim>() +
                        (params.heads + kv_head) * Config::kHeadDim;
       for (const int part : {0, params.kv_heads}) {
         ZeroRows<Config::kHeadDim, Config::kRows, Config::kThreads>(
@@ -326,28 +329,27 @@ __device__ __forceinline__ void QueriesBlock(const BackwardParams& params, const
                                              int head, uint8_t* shared) {
   constexpr int kHeadDim = Config::kHeadDim;
   constexpr int kKeys = Config::kKeys;
-  const int64_t stride = params.template Stride<Config::kHeadDim>();
-  const int64_t out_stride = int64_t{params.heads} * kHeadDim;
-  const BFloat16* row = params.qkv + block.begin * stride;
+  using Source = TileSource<kHeadDim, Config::kThreads>;
+  const int stride = params.template Stride<kHeadDim>();
+  const BFloat16* row = params.qkv + int64_t{block.begin} * stride;
   const int kv_head = head / (params.heads / params.kv_heads);
-  const GlobalRows queries{row + head * kHeadDim, stride, block.length};
-  const GlobalRows keys{row + (params.heads + kv_head) * kHeadDim, stride, block.length};
-  const GlobalRows values{keys.rows + params.kv_heads * kHeadDim, stride, block.length};
-  const GlobalRows d_out{params.d_out + block.begin * out_stride + head * kHeadDim, out_stride,
-                         block.length};
+  const Source keys(row + (params.heads + kv_head) * kHeadDim, stride);
   const uint32_t tiles = SharedAddress(shared);
   const uint32_t key_tiles = tiles + 2 * Config::kRowBytes;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * Config::kWarpRows;
   const int first_query = block.first_row + warp_row;
   const int past_keys = min(block.first_row + Config::kRows, block.length);
   const auto copy_keys_async = [&](int first, uint32_t tile) {
-    CopyTileAsync<kHeadDim, kKeys, Config::kThreads>(keys, first, tile);
-    CopyTileAsync<kHeadDim, kKeys, Config::kThreads>(values, first, tile + Config::kKeyBytes);
+    keys.template CopyAsync<kKeys>(first, block.length, tile);
+    keys.Moved(params.kv_heads * kHeadDim)
+        .template CopyAsync<kKeys>(first, block.length, tile + Config::kKeyBytes);
   };
 
-  CopyTileAsync<kHeadDim, Config::kRows, Config::kThreads>(queries, block.first_row, tiles);
-  CopyTileAsync<kHeadDim, Config::kRows, Config::kThreads>(d_out, block.first_row,
-                                                           tiles + Config::kRowBytes);
+  Source(row + head * kHeadDim, stride)
+      .template CopyAsync<Config::kRows>(block.first_row, block.length, tiles);
+  const int out_stride = params.heads * kHeadDim;
+  Source(params.d_out + int64_t{block.begin} * out_stride + head * kHeadDim, out_stride)
+      .template CopyAsync<Config::kRows>(block.first_row, block.length, tiles + Config::kRowBytes);
   copy_keys_async(0, key_tiles);
   CopyAsyncCommit();
   const int64_t numbers = head * params.sequences.tokens + block.begin + first_query;
@@ -375,8 +377,8 @@ __device__ __forceinline__ void QueriesBlock(const BackwardParams& params, const
   }
   d_q.Scale(params.scale);
   StoreRows<kHeadDim>(d_q, shared + Config::Layout::Bytes(warp_row),
-                      params.d_qkv + (block.begin + first_query) * stride + head * kHeadDim, stride,
-                      block.length - first_query);
+                      params.d_qkv + int64_t{block.begin + first_query} * stride + head * kHeadDim,
+                      stride, block.length - first_query);
 }
 
 // Floor: 6 * head_dim operations per query head and pair.
@@ -385,15 +387,16 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     QueriesKernel(const BackwardParams params) {
   extern __shared__ __align__(128) uint8_t shared[];
   const int head = static_cast<int>(blockIdx.x) % params.heads;
-  const int64_t slots = static_cast<int>(gridDim.x) / params.heads;
-  const RowBlocks<Config::kRows> blocks(params.sequences);
-  const int64_t count = blocks.count();
-  for (int64_t i = static_cast<int>(blockIdx.x) / params.heads; i < count; i += slots) {
-    const RowBlock block = blocks.Find(count - 1 - i);
+  const int slots = static_cast<int>(gridDim.x) / params.heads;
+  for (int i = static_cast<int>(blockIdx.x) / params.heads;; i += slots) {
+    // Made again in each round: in registers it would be in the way of the round's work.
+    const RowBlocks<Config::kRows> blocks(params.sequences);
+    if (i >= blocks.count()) return;
+    const RowBlock block = blocks.Find(blocks.count() - 1 - i);
     if (block.first_row >= block.length) continue;
     if (block.is_padding) {
       ZeroRows<Config::kHeadDim, Config::kRows, Config::kThreads>(
-          params.d_qkv + block.begin * params.template Stride<Config::kHeadDim>() +
+          params.d_qkv + int64_t{block.begin} * params.template Stride<Config::kHeadDim>() +
               head * Config::kHeadDim,
           params.template Stride<Config::kHeadDim>(), block.first_row, block.length);
     } else {

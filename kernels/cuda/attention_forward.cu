@@ -45,9 +45,11 @@ struct ForwardConfig {
 };
 
 // The running softmax of the lane's rows: per row tile, row lane / 4 and row lane / 4 + 8. The
-// maximum is the same in the four lanes of a row; of the sum each has its own columns' part.
+// maximum (or nearly that) is the same in the four lanes of a row; of the sum each has its own
+// columns' part.
 template <int kRowTiles>
 struct RunningSoftmax {
+  static constexpr float kSlack = 8.0f;
   float maximum[kRowTiles][2];
   float sum[kRowTiles][2];
 
@@ -62,16 +64,21 @@ struct RunningSoftmax {
     }
   }
 
-  // scores -> e^(scale * (score - maximum)), with `out` and the sums brought to the new maximum.
-  // exp2_scale = scale / ln 2.
+  // scores -> 2^(exp2_scale * (score - maximum)), with `out` and the sums brought to the new
+  // maximum; exp2_scale = scale / ln 2. The maximum follows the scores only where they pass it by
+  // 2^kSlack: until then a probability is at most that, which costs no precision, and the sums can
+  // mostly stay as they are.
   template <int kTiles, int kOutTiles>
   __device__ __forceinline__ void Update(float exp2_scale, Sums<kRowTiles, kTiles>& scores,
                                          Sums<kRowTiles, kOutTiles>& out) {
+    float correction[kRowTiles][2];
+    bool is_corrected = false;
 #pragma unroll
     for (int r = 0; r < kRowTiles; ++r) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        float largest = maximum[r][half];
+        const float old = maximum[r][half];
+        float largest = old;
 #pragma unroll
         for (int n = 0; n < kTiles; ++n) {
           const float(&four)[4] = scores.values[r][n];
@@ -79,10 +86,19 @@ struct RunningSoftmax {
         }
         largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
-        const float correction = Exp2((maximum[r][half] - largest) * exp2_scale);
-        maximum[r][half] = largest;
-        const float shift = largest * exp2_scale;
-        float total = 0.0f;
+        const bool follows = (largest - old) * exp2_scale > kSlack;
+        maximum[r][half] = follows ? largest : old;
+        correction[r][half] = follows ? Exp2((old - largest) * exp2_scale) : 1.0f;
+        is_corrected |= follows;
+      }
+    }
+    if (__any_sync(kAllLanes, is_corrected)) Correct(correction, out);
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float shift = maximum[r][half] * exp2_scale;
+        float total = sum[r][half];
 #pragma unroll
         for (int n = 0; n < kTiles; ++n) {
           float(&four)[4] = scores.values[r][n];
@@ -92,11 +108,23 @@ struct RunningSoftmax {
             total += four[i];
           }
         }
-        sum[r][half] = fmaf(sum[r][half], correction, total);
+        sum[r][half] = total;
+      }
+    }
+  }
+
+  template <int kOutTiles>
+  __device__ __forceinline__ void Correct(const float (&correction)[kRowTiles][2],
+                                          Sums<kRowTiles, kOutTiles>& out) {
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        sum[r][half] *= correction[r][half];
 #pragma unroll
         for (int n = 0; n < kOutTiles; ++n) {
-          out.values[r][n][2 * half] *= correction;
-          out.values[r][n][2 * half + 1] *= correction;
+          out.values[r][n][2 * half] *= correction[r][half];
+          out.values[r][n][2 * half + 1] *= correction[r][half];
         }
       }
     }
@@ -118,7 +146,7 @@ struct RunningSoftmax {
         if (lane % 4 == 0 && row < count) {
           log_sum_exp[row] = fmaf(maximum[r][half], scale, logf(total));
         }
-        const float inverse = 1.0f / total;
+        const float inverse = __fdividef(1.0f, total);
 #pragma unroll
         for (int n = 0; n < kOutTiles; ++n) {
           out.values[r][n][2 * half] *= inverse;
@@ -134,12 +162,12 @@ __device__ __forceinline__ void ForwardBlock(const ForwardParams& params, const 
                                              int head, uint8_t* shared) {
   constexpr int kHeadDim = Config::kHeadDim;
   constexpr int kKeys = Config::kKeys;
-  const int64_t stride = int64_t{params.heads + 2 * params.kv_heads} * kHeadDim;
-  const BFloat16* row = params.qkv + block.begin * stride;
+  using Source = TileSource<kHeadDim, Config::kThreads>;
+  const int stride = (params.heads + 2 * params.kv_heads) * kHeadDim;
+  const BFloat16* row = params.qkv + int64_t{block.begin} * stride;
   const int kv_head = head / (params.heads / params.kv_heads);
-  const GlobalRows queries{row + head * kHeadDim, stride, block.length};
-  const GlobalRows keys{row + (params.heads + kv_head) * kHeadDim, stride, block.length};
-  const GlobalRows values{keys.rows + params.kv_heads * kHeadDim, stride, block.length};
+  const Source keys(row + (params.heads + kv_head) * kHeadDim, stride);
+  const int value_offset = params.kv_heads * kHeadDim;
   const uint32_t query_tile = SharedAddress(shared);
   const uint32_t key_tile = query_tile + Config::kQueryBytes;
   const uint32_t value_tile = key_tile + Config::kKeyBytes;
@@ -147,8 +175,9 @@ __device__ __forceinline__ void ForwardBlock(const ForwardParams& params, const 
   const int first_query = block.first_row + warp_row;
   const int past_keys = min(block.first_row + Config::kRows, block.length);
 
-  CopyTileAsync<kHeadDim, Config::kRows, Config::kThreads>(queries, block.first_row, query_tile);
-  CopyTileAsync<kHeadDim, kKeys, Config::kThreads>(keys, 0, key_tile);
+  Source(row + head * kHeadDim, stride)
+      .template CopyAsync<Config::kRows>(block.first_row, block.length, query_tile);
+  keys.template CopyAsync<kKeys>(0, block.length, key_tile);
   CopyAsyncCommit();
   Sums<Config::kRowTiles, kHeadDim / 8> out;
   RunningSoftmax<Config::kRowTiles> softmax;
@@ -160,7 +189,7 @@ __device__ __forceinline__ void ForwardBlock(const ForwardParams& params, const 
     Sums<Config::kRowTiles, Config::kTiles> scores;
     CopyAsyncWait<0>();
     __syncthreads();  // the keys are there, and nobody needs the last values any more
-    CopyTileAsync<kHeadDim, kKeys, Config::kThreads>(values, first_key, value_tile);
+    keys.Moved(value_offset).template CopyAsync<kKeys>(first_key, block.length, value_tile);
     CopyAsyncCommit();
     if (sees) {
       scores.Clear();
@@ -169,7 +198,7 @@ __device__ __forceinline__ void ForwardBlock(const ForwardParams& params, const 
     CopyAsyncWait<0>();
     __syncthreads();  // the values are there, and nobody needs the keys any more
     if (first_key + kKeys < past_keys) {
-      CopyTileAsync<kHeadDim, kKeys, Config::kThreads>(keys, first_key + kKeys, key_tile);
+      keys.template CopyAsync<kKeys>(first_key + kKeys, block.length, key_tile);
     }
     CopyAsyncCommit();
     if (!sees) continue;
@@ -196,7 +225,7 @@ __device__ __forceinline__ void ForwardPadding(const ForwardParams& params, cons
                                                int head) {
   const int64_t stride = int64_t{params.heads} * Config::kHeadDim;
   ZeroRows<Config::kHeadDim, Config::kRows, Config::kThreads>(
-      params.out + block.begin * stride + head * Config::kHeadDim, stride, block.first_row,
+      params.out + int64_t{block.begin} * stride + head * Config::kHeadDim, stride, block.first_row,
       block.length);
   float* log_sum_exp = params.log_sum_exp + head * params.sequences.tokens + block.begin;
   for (int i = static_cast<int>(threadIdx.x); i < Config::kRows; i += Config::kThreads) {
@@ -212,11 +241,12 @@ template <typename Config>
 __global__ void __launch_bounds__(Config::kThreads, 2) ForwardKernel(const ForwardParams params) {
   extern __shared__ __align__(128) uint8_t shared[];
   const int head = static_cast<int>(blockIdx.x) % params.heads;
-  const int64_t slots = static_cast<int>(gridDim.x) / params.heads;
-  const RowBlocks<Config::kRows> blocks(params.sequences);
-  const int64_t count = blocks.count();
-  for (int64_t i = static_cast<int>(blockIdx.x) / params.heads; i < count; i += slots) {
-    const RowBlock block = blocks.Find(count - 1 - i);
+  const int slots = static_cast<int>(gridDim.x) / params.heads;
+  for (int i = static_cast<int>(blockIdx.x) / params.heads;; i += slots) {
+    // Made again in each round: in registers it would be in the way of the round's work.
+    const RowBlocks<Config::kRows> blocks(params.sequences);
+    if (i >= blocks.count()) return;
+    const RowBlock block = blocks.Find(blocks.count() - 1 - i);
     if (block.first_row >= block.length) continue;
     if (block.is_padding) {
       ForwardPadding<Config>(params, block, head);

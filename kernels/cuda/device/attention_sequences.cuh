@@ -56,7 +56,7 @@ __device__ inline int64_t WarpUsedSequences(const SequenceOffsets& sequences) {
 
 // A block of rows of a sequence, or of the padding behind the last one.
 struct RowBlock {
-  int64_t begin = 0;  // the sequence's first token
+  int begin = 0;      // the sequence's first token
   int length = 0;     // and its number of tokens
   int first_row = 0;  // of the block, counted from the sequence's first; may lie behind the last
   bool is_padding = false;
@@ -80,10 +80,11 @@ class RowBlocks {
     const int64_t sequence =
         WarpLowerBound(1, used_ + 1, [&](int64_t s) { return first_number(s) > number; }) - 1;
     RowBlock block;
-    block.begin = sequences_.At(sequence);
+    const int64_t begin = sequences_.At(sequence);
+    block.begin = static_cast<int>(begin);
     block.is_padding = sequence == used_;
     const int64_t end = block.is_padding ? sequences_.tokens : sequences_.At(sequence + 1);
-    block.length = static_cast<int>(end - block.begin);
+    block.length = static_cast<int>(end - begin);
     const int64_t place = max(number - first_number(sequence), int64_t{0});
     block.first_row = static_cast<int>(place * kRows);
     return block;

@@ -27,34 +27,45 @@ struct TileLayout {
   }
 };
 
-// Rows of one head in global memory, `stride` elements apart; those from `count` on do not belong
-// to the sequence.
-struct GlobalRows {
-  const BFloat16* rows;
-  int64_t stride;
-  int count;
-};
-
-// Starts to copy rows [first, first + kRows) to a tile; rows behind the last become zero. By all
-// kThreads threads of the block; `rows.count` is at least 1.
-template <int kHeadDim, int kRows, int kThreads>
-__device__ __forceinline__ void CopyTileAsync(const GlobalRows& rows, int first, uint32_t tile) {
+// Rows of one head in global memory, `stride` elements apart, as a thread that copies tiles sees
+// them: `from` is the thread's piece of the first row it copies.
+template <int kHeadDim, int kThreads>
+struct TileSource {
   using Layout = TileLayout<kHeadDim>;
-  constexpr int kRowsAtOnce = kThreads / Layout::kPieces;
-  static_assert(kRows % kRowsAtOnce == 0 && kRowsAtOnce % 8 == 0);
-  const int thread = static_cast<int>(threadIdx.x);
-  const int row = thread / Layout::kPieces;
-  const int piece = thread % Layout::kPieces;
-  const uint32_t to = tile + Layout::Offset(row, piece);
-  const BFloat16* from = rows.rows + piece * 8;
-#pragma unroll
-  for (int i = 0; i < kRows; i += kRowsAtOnce) {
-    const int at = first + row + i;
-    const bool valid = at < rows.count;
-    CopyAsync16(to + static_cast<uint32_t>(Layout::Bytes(i)), from + (valid ? at : 0) * rows.stride,
-                valid);
+  static constexpr int kRowsAtOnce = kThreads / Layout::kPieces;
+  static_assert(kRowsAtOnce % 8 == 0);
+
+  __device__ __forceinline__ TileSource(const BFloat16* rows, int stride_elements)
+      : from(rows + ThreadRow() * stride_elements + ThreadPiece() * 8), stride(stride_elements) {}
+
+  // The same rows of a head `elements` further on.
+  __device__ __forceinline__ TileSource Moved(int elements) const {
+    TileSource moved = *this;
+    moved.from += elements;
+    return moved;
   }
-}
+
+  // Starts to copy rows [first, first + kRows) to a tile, with zeros instead of rows from `count`
+  // on, whose memory is not read. By all threads of the block.
+  template <int kRows>
+  __device__ __forceinline__ void CopyAsync(int first, int count, uint32_t tile) const {
+    static_assert(kRows % kRowsAtOnce == 0);
+    const uint32_t to = tile + Layout::Offset(ThreadRow(), ThreadPiece());
+    const BFloat16* row = from + int64_t{first} * stride;
+    const int valid = count - first - ThreadRow();
+#pragma unroll
+    for (int i = 0; i < kRows; i += kRowsAtOnce) {
+      CopyAsync16(to + static_cast<uint32_t>(Layout::Bytes(i)), row, i < valid);
+      row += kRowsAtOnce * stride;
+    }
+  }
+
+  __device__ static int ThreadRow() { return static_cast<int>(threadIdx.x) / Layout::kPieces; }
+  __device__ static int ThreadPiece() { return static_cast<int>(threadIdx.x) % Layout::kPieces; }
+
+  const BFloat16* from;
+  int stride;
+};
 
 // fp32 sums of a warp: 16 * kRowTiles rows by 8 * kTiles columns. The lane's four of a tile are in
 // row lane / 4 (first two) and row lane / 4 + 8, columns 2 * (lane % 4) and the next one.
@@ -198,28 +209,28 @@ __device__ __forceinline__ void StoreRows(const Sums<kRowTiles, kHeadDim / 8>& s
   using Layout = TileLayout<kHeadDim>;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   __syncwarp();
+  // Row lane / 4 of the tile and those 8, 16, 24 behind it, whose pieces lie in the same places.
+  uint8_t* const words = tile + lane / 4 * Layout::kRowBytes + lane % 4 * 4;
 #pragma unroll
-  for (int r = 0; r < kRowTiles; ++r) {
+  for (int n = 0; n < kHeadDim / 8; ++n) {
+    uint8_t* const piece = words + ((n ^ (lane / 4)) << 4);
 #pragma unroll
-    for (int n = 0; n < kHeadDim / 8; ++n) {
+    for (int r = 0; r < kRowTiles; ++r) {
       const float(&four)[4] = sums.values[r][n];
-      const int row = 16 * r + lane / 4;
-      const uint32_t in_piece = static_cast<uint32_t>(lane % 4 * 4);
-      *reinterpret_cast<uint32_t*>(tile + Layout::Offset(row, n) + in_piece) =
-          PackBFloat16(four[0], four[1]);
-      *reinterpret_cast<uint32_t*>(tile + Layout::Offset(row + 8, n) + in_piece) =
+      *reinterpret_cast<uint32_t*>(piece + Layout::Bytes(16 * r)) = PackBFloat16(four[0], four[1]);
+      *reinterpret_cast<uint32_t*>(piece + Layout::Bytes(16 * r + 8)) =
           PackBFloat16(four[2], four[3]);
     }
   }
   __syncwarp();
   constexpr int kRowsAtOnce = 32 / Layout::kPieces;
   const int piece = lane % Layout::kPieces;
-#pragma unroll
-  for (int i = 0; i < 16 * kRowTiles; i += kRowsAtOnce) {
-    const int row = i + lane / Layout::kPieces;
-    if (row >= count) continue;
-    Store(to + row * stride + piece * 8,
-          *reinterpret_cast<const Vec<BFloat16, 8>*>(tile + Layout::Offset(row, piece)));
+  int row = lane / Layout::kPieces;
+  to += row * stride + piece * 8;
+#pragma unroll 4
+  for (; row < min(16 * kRowTiles, count); row += kRowsAtOnce) {
+    Store(to, *reinterpret_cast<const Vec<BFloat16, 8>*>(tile + Layout::Offset(row, piece)));
+    to += kRowsAtOnce * stride;
   }
 }
 
@@ -227,6 +238,7 @@ __device__ __forceinline__ void StoreRows(const Sums<kRowTiles, kHeadDim / 8>& s
 template <int kHeadDim, int kRows, int kThreads>
 __device__ inline void ZeroRows(BFloat16* rows, int64_t stride, int first, int count) {
   constexpr int kPieces = kHeadDim / 8;
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
     const int row = first + i / kPieces;
     if (row < count) Store(rows + row * stride + i % kPieces * 8, Vec<BFloat16, 8>{});

@@ -73,13 +73,15 @@ class Tensors {
 
 class AttentionTest : public KernelTest {
  protected:
-  void ExpectRight(AttentionCase c) {
+  void ExpectRight(AttentionCase c, double deviation = 1.0) {
     // Tensor cores take probabilities and gradients of scores as bf16, which those of a GPU are
     // used for; the reference keeps them in fp32.
     if (GetParam() != "cpu" && c.dtype == DType::kBF16) {
       c.factor_roundoff = UnitRoundoff(DType::kBF16);
     }
-    Tensors tensors(rig_, random_, c);
+    Tensors tensors(rig_, c,
+                    random_.Normals(c.tokens * c.qkv_heads() * c.shape.head_dim, deviation),
+                    random_.Normals(c.tokens * c.shape.heads * c.shape.head_dim));
     tensors.Run();
     const std::vector<double> qkv = tensors.qkv.Get();
     const std::vector<double> out = tensors.out.Get();
@@ -126,6 +128,13 @@ TEST_P(AttentionTest, BlockBoundariesOfTrainedSizes) {
       ExpectRight(c);
     }
   }
+}
+
+// Scores so different that the largest of a row is met late, more than once.
+TEST_P(AttentionTest, SharpProbabilities) {
+  ExpectRight(Ragged(DType::kF32, 2, 1, 16), 3.0);
+  ExpectRight(Ragged(DType::kBF16, 2, 1, 64), 3.0);
+  ExpectRight(Ragged(DType::kBF16, 2, 1, 128), 3.0);
 }
 
 // As many offsets as tokens, most of them unused, and sequences much shorter than a block.

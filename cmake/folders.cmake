@@ -17,6 +17,12 @@ endfunction()
 hearth_library(kernels_core kernels/core)
 hearth_library(kernels_api kernels/api kernels_core)
 hearth_library(kernels_host kernels/host kernels_api kernels_core ${HWY_LIBRARY})
+set(sgemm_elsewhere kernels/cpu/sgemm_plain.cpp)
+if(HEARTH_PORTABLE)
+  set(sgemm_elsewhere kernels/cpu/sgemm.cpp)
+  set(DNNL_LIBRARY)
+endif()
+set_source_files_properties(${sgemm_elsewhere} PROPERTIES HEADER_FILE_ONLY ON)
 hearth_library(kernels_cpu kernels/cpu kernels_api kernels_core ${DNNL_LIBRARY} gomp)
 # No result changes: floating-point exceptions as flags and errno are not observed, and without them
 # selects and square roots become vector code.

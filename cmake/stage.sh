@@ -8,7 +8,7 @@ mkdir -p "$stage/lib"
 for program in hearth tests/hearth-gpu-tests; do
   strip -o "$stage/$(basename $program)" "$build/$program"
 done
-for library in libdnnl libhwy; do
+for library in libhwy; do
   path=$(ldd "$stage/hearth" | awk -v name="$library" 'index($1, name) == 1 { print $3; exit }')
   strip --strip-unneeded -o "$stage/lib/$(basename "$path")" "$path"
 done

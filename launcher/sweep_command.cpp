@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <boost/program_options/value_semantic.hpp>
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ namespace hearth {
 namespace {
 
 namespace po = boost::program_options;
+
+// A killed sweep leaves the lock as it dies.
+constexpr std::chrono::seconds kLockPatience{1};
 
 void AddOptions(po::options_description* options) {
   options->add_options()("dry-run", po::bool_switch(),
@@ -69,7 +73,7 @@ int Run(const Invocation& invocation) {
   }
   std::fflush(stdout);
   signal(SIGPIPE, SIG_IGN);  // a closed terminal does not end the runs
-  const RunLock lock(plan.folder);
+  const RunLock lock(plan.folder, kLockPatience);
   return SweepScheduler(plan).Run();
 }
 

@@ -134,7 +134,9 @@ void SweepScheduler::Ended(TrackedRun* run, int status) {
 void SweepScheduler::JudgeEnd(TrackedRun* run, int exit_code, bool was_killed) {
   if (exit_code == kExitDone && HasLastCheckpoint(*run->plan)) {
     // It may have come to its end before it could be stopped early.
-    return End(run, RunEndState::kFinished, exit_code, "");
+    const bool has_value = LastValue(run->log).has_value();
+    return End(run, RunEndState::kFinished, exit_code,
+               has_value ? "" : fmt::format("{} is not in its log", plan_.config.metric.name));
   }
   if (run->outcome) return End(run, run->outcome->state, exit_code, run->outcome->message);
   if (exit_code == kExitDone || (run->is_asked && was_killed)) {
@@ -167,8 +169,9 @@ void SweepScheduler::Failed(TrackedRun* run, int exit_code, const std::string& m
 
 void SweepScheduler::End(TrackedRun* run, RunEndState state, int exit_code,
                          const std::string& message) {
+  const bool is_finished = state == RunEndState::kFinished;
   run->outcome = RunOutcome{.state = state,
-                            .step = run->log.last_step(),
+                            .step = is_finished ? run->plan->total_steps : run->log.last_step(),
                             .exit_code = exit_code,
                             .message = message,
                             .metric = plan_.config.metric.name,
@@ -269,7 +272,9 @@ void SweepScheduler::ShowProgress() {
 
 std::string SweepScheduler::TimeLeftText() const {
   const std::optional<double> seconds = time_left_.seconds();
-  return seconds && (AnyRunning() || MayStart()) ? fmt::format(", {} left", FormatDuration(*seconds)) : "";
+  return seconds && (AnyRunning() || MayStart())
+             ? fmt::format(", {} left", FormatDuration(*seconds))
+             : "";
 }
 
 std::string SweepScheduler::ProgressLine() const {

@@ -257,6 +257,12 @@ bool UnderSanitizer() {
          dlsym(RTLD_DEFAULT, "__asan_init") != nullptr;
 }
 
+double Float8SumError(int64_t terms, double largest) {
+  constexpr int64_t kAtATime = 32;
+  if (BackendUnderTest() == "cpu") return 0;
+  return static_cast<double>(DivUp(terms, kAtATime) * (kAtATime + 1)) * 0x1p-13 * 2 * largest;
+}
+
 void ExpectWithin(const std::vector<double>& actual, const std::vector<double>& expected,
                   const std::vector<double>& bound, std::string_view what) {
   ASSERT_EQ(actual.size(), expected.size()) << what;

@@ -93,6 +93,12 @@ double RoundingError(DType dtype, double value);
 // add up to `magnitude`: gamma_n * magnitude with gamma_n = n*u / (1 - n*u), n = terms + 2.
 double SumError(int64_t terms, double magnitude);
 
+// What the backend under test may lose in a sum of that many products of f8 numbers, the largest
+// product given. On the CPU nothing. The tensor cores of Hopper cut each product off 13 bits below
+// the largest number of those they add at a time, 32 products and the sum so far (arXiv 2412.19437,
+// section 3.5.2); the sums within one fp32 promotion stay within twice the largest product, nearly.
+double Float8SumError(int64_t terms, double largest);
+
 // Fails unless |actual[i] - expected[i]| <= bound[i] for all i; NaN is never within a bound.
 void ExpectWithin(const std::vector<double>& actual, const std::vector<double>& expected,
                   const std::vector<double>& bound, std::string_view what);

@@ -71,11 +71,12 @@ class Parts {
 
  private:
   // Of the sum of the products alone.
-  double ProductError(double magnitude) const {
+  double ProductError(double magnitude, double largest) const {
     // Hopper's tensor cores keep 13 bits behind the point when they add without promotion; two
     // roundings a term is more than any order of them makes.
     const auto k = static_cast<double>(case_.shape.k);
-    return case_.fast_accumulation ? 2 * k * 0x1p-13 * magnitude : 0.0;
+    if (case_.fast_accumulation) return 2 * k * 0x1p-13 * magnitude;
+    return IsFloat8(case_.operand) ? Float8SumError(case_.shape.k, largest) : 0.0;
   }
 
   PartsCase case_;
@@ -90,15 +91,16 @@ void Parts::ExpectRight() const {
   std::vector<double> expected(static_cast<size_t>(m * n)), bound(expected.size());
   for (int64_t row = 0; row < m; ++row) {
     for (int64_t column = 0; column < n; ++column) {
-      double sum = 0, magnitude = 0;
+      double sum = 0, magnitude = 0, largest = 0;
       for (int64_t i = 0; i < k; ++i) {
         const double term =
             a[static_cast<size_t>(case_.a_transposed ? i * m + row : row * k + i)] *
             b[static_cast<size_t>(case_.b_transposed ? i * n + column : column * k + i)] * scale;
         sum += term;
         magnitude += std::abs(term);
+        largest = std::max(largest, std::abs(term));
       }
-      const double product_error = ProductError(magnitude);
+      const double product_error = ProductError(magnitude, largest);
       const auto at = static_cast<size_t>(row * n + column);
       for (const double term : {case_.bias ? bias[static_cast<size_t>(column)] : 0.0,
                                 case_.addend ? addend[at] : 0.0}) {

@@ -94,12 +94,14 @@ void Problem::ExpectRight() const {
     for (int64_t column = 0; column < n; ++column) {
       double sum = 0;
       double magnitude = 0;
+      double largest = 0;
       for (int64_t i = 0; i < k; ++i) {
         const double term =
             a[static_cast<size_t>(case_.a_transposed ? i * m + row : row * k + i)] *
             b[static_cast<size_t>(case_.b_transposed ? i * n + column : column * k + i)] * scale;
         sum += term;
         magnitude += std::abs(term);
+        largest = std::max(largest, std::abs(term));
       }
       const auto at = static_cast<size_t>(row * n + column);
       for (const double term : {case_.bias ? bias[static_cast<size_t>(column)] : 0.0,
@@ -109,7 +111,8 @@ void Problem::ExpectRight() const {
       }
       expected[at] = sum;
       // Products, a scaling, a bias and an addend in fp32; then one rounding.
-      const double before_rounding = SumError(k + 3, magnitude);
+      const double before_rounding =
+          SumError(k + 3, magnitude) + (IsFloat8(case_.a) ? Float8SumError(k, largest) : 0.0);
       bound[at] = before_rounding + RoundingError(case_.out, std::abs(sum) + before_rounding);
     }
   }

@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
 #include <type_traits>
 
 #include "kernels/cuda/cuda_backend.h"
@@ -73,14 +74,48 @@ void LaunchCast(Stream& stream, const CastArgs& args) {
   CheckLaunch("cast");
 }
 
+// From pinned to pinned host memory; the link's rate bounds it, so it needs few threads.
+__global__ void HostCopyKernel(const std::byte* source, std::byte* destination, int64_t bytes,
+                               bool is_wide) {
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  const int64_t thread = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  constexpr int64_t kWide = sizeof(uint4);
+  const int64_t wide = is_wide ? bytes / kWide : 0;
+  for (int64_t i = thread; i < wide; i += step) {
+    reinterpret_cast<uint4*>(destination)[i] = reinterpret_cast<const uint4*>(source)[i];
+  }
+  for (int64_t i = wide * kWide + thread; i < bytes; i += step) destination[i] = source[i];
+}
+
+// The address by which a kernel reaches pinned host memory; null for any other memory.
+std::byte* PinnedAddress(const TensorView& view) {
+  cudaPointerAttributes attributes{};
+  CheckCuda(cudaPointerGetAttributes(&attributes, view.data()), "copy");
+  return attributes.type == cudaMemoryTypeHost ? static_cast<std::byte*>(attributes.devicePointer)
+                                               : nullptr;
+}
+
 }  // namespace
 
 void CudaBackend::DoCopy(Stream& stream, const CopyArgs& args) {
   if (args.source.bytes() == 0) return;
+  const cudaStream_t native = NativeStream(stream);
+  const std::byte* source = PinnedAddress(args.source);
+  std::byte* destination = source != nullptr ? PinnedAddress(args.destination) : nullptr;
+  if (destination != nullptr) {
+    // The driver would copy between host addresses at once, in the calling thread, which then waits
+    // for the stream.
+    constexpr int kBlocks = 16;
+    const bool is_wide =
+        cuda::IsAligned(source, sizeof(uint4)) && cuda::IsAligned(destination, sizeof(uint4));
+    HostCopyKernel<<<kBlocks, kThreads, 0, native>>>(source, destination, args.source.bytes(),
+                                                     is_wide);
+    CheckLaunch("copy");
+    return;
+  }
   // The driver finds out on which tier the ends are.
   CheckCuda(cudaMemcpyAsync(args.destination.data(), args.source.data(),
-                            static_cast<size_t>(args.source.bytes()), cudaMemcpyDefault,
-                            NativeStream(stream)),
+                            static_cast<size_t>(args.source.bytes()), cudaMemcpyDefault, native),
             "copy");
 }
 

@@ -3,10 +3,12 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "kernels/core/buffer.h"
+#include "kernels/core/device_health.h"
 #include "kernels/core/stream.h"
 
 namespace hearth {
@@ -19,6 +21,10 @@ class Device {
   virtual DeviceType kind() const = 0;
   // For people: "CPU (2 threads)", "NVIDIA H200".
   virtual std::string name() const = 0;
+
+  // Asks the device's management interface, which takes up to milliseconds and disturbs no work;
+  // nothing where there is none. Any thread may call it.
+  virtual std::optional<DeviceHealth> Health() const { return std::nullopt; }
 
   // Memory aligned to 4096 bytes with unspecified content. The device must outlive the buffer.
   // DeviceError when there is not enough, or after Seal().

@@ -6,6 +6,7 @@
 #include "kernels/core/check.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/cuda_stream.h"
+#include "kernels/cuda/nvml.h"
 
 namespace hearth {
 
@@ -14,6 +15,7 @@ namespace {
 constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kHugePageThreshold = int64_t{8} << 20;
 constexpr int kOldestCapability = 80;
+constexpr int kBusIdBytes = 64;
 
 int64_t MappedBytes(int64_t bytes) { return RoundUp(bytes == 0 ? 1 : bytes, kPageBytes); }
 
@@ -45,9 +47,17 @@ CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal) {
       Attribute(cudaDevAttrUnifiedAddressing, ordinal) == 0) {
     throw DeviceError(Format("{} cannot address pinned host memory", name_));
   }
+  char bus_id[kBusIdBytes] = {};
+  CheckCuda(cudaDeviceGetPCIBusId(bus_id, kBusIdBytes, ordinal), "asking for the GPU's place");
+  nvml_ = Nvml::Open(bus_id);
 }
 
 CudaDevice::~CudaDevice() = default;
+
+std::optional<DeviceHealth> CudaDevice::Health() const {
+  if (!nvml_) return std::nullopt;
+  return nvml_->Read();
+}
 
 void CudaDevice::MakeCurrent() const { CheckCuda(cudaSetDevice(ordinal_), "selecting the GPU"); }
 

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <mutex>
 #include <unordered_map>
 
 #include "kernels/core/device.h"
 
 namespace hearth {
+
+class Nvml;
 
 class CudaDevice final : public Device {
  public:
@@ -18,6 +21,7 @@ class CudaDevice final : public Device {
 
   DeviceType kind() const override { return DeviceType::kCuda; }
   std::string name() const override { return name_; }
+  std::optional<DeviceHealth> Health() const override;
   Buffer Allocate(int64_t bytes, MemoryKind kind) override;
   void Seal() override { sealed_ = true; }
   int64_t allocated_bytes(MemoryKind kind) const override;
@@ -41,6 +45,7 @@ class CudaDevice final : public Device {
   int multiprocessors_ = 0;
   int compute_capability_ = 0;
   std::string name_;
+  std::unique_ptr<const Nvml> nvml_;  // null where it has nothing to tell
   std::mutex mutex_;
   std::unordered_map<void*, void*> device_blocks_;  // aligned address -> what the driver gave
   std::atomic<int64_t> device_bytes_{0};

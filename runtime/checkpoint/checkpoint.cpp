@@ -80,11 +80,24 @@ void Checkpoint::VerifyFile(size_t index, const std::function<void()>& progress)
   }
 }
 
+bool Checkpoint::Lists(std::string_view name) const {
+  return std::any_of(manifest_.files.begin(), manifest_.files.end(),
+                     [&](const CheckpointFile& file) { return file.name == name; });
+}
+
+std::string Checkpoint::ReadMatmulTable() const {
+  std::string table;
+  if (!Lists(kCheckpointMatmulsName)) return table;
+  InputFile input(folder_ / kCheckpointMatmulsName);
+  std::vector<std::byte> buffer(static_cast<size_t>(kPieceBytes));
+  while (const size_t count = input.Read(buffer)) {
+    table.append(reinterpret_cast<const char*>(buffer.data()), count);
+  }
+  return table;
+}
+
 ModelSpec Checkpoint::ReadModel() const {
-  const auto listed =
-      std::find_if(manifest_.files.begin(), manifest_.files.end(),
-                   [](const CheckpointFile& file) { return file.name == kCheckpointModelName; });
-  if (listed == manifest_.files.end()) Fail(folder_, "it has no config.json");
+  if (!Lists(kCheckpointModelName)) Fail(folder_, "it has no config.json");
   ModelSpec spec = BuildModelSpec(ReadHfConfig(folder_ / kCheckpointModelName));
   RequireModel(spec);
   return spec;

@@ -12,6 +12,7 @@
 namespace hearth {
 
 inline constexpr const char* kCheckpointModelName = "config.json";
+inline constexpr const char* kCheckpointMatmulsName = "matmuls.txt";
 
 // Used by one thread. IoError for whatever is wrong with the files.
 class Checkpoint {
@@ -27,6 +28,8 @@ class Checkpoint {
 
   // The model that was trained, from the checkpoint's config.json.
   ModelSpec ReadModel() const;
+  // KernelBackend::MatmulTable of the run, empty where its backend had none.
+  std::string ReadMatmulTable() const;
   // ConfigError when the parameters are not those of `spec`.
   void RequireModel(const ModelSpec& spec) const;
 
@@ -38,6 +41,7 @@ class Checkpoint {
 
  private:
   const SafetensorsFile& Open(int file) const;
+  bool Lists(std::string_view name) const;
 
   std::filesystem::path folder_;
   CheckpointManifest manifest_;

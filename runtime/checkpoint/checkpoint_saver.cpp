@@ -113,7 +113,13 @@ CheckpointSaver::~CheckpointSaver() {
   if (writer_.joinable()) writer_.join();
 }
 
-std::string CheckpointSaver::Prepare(int64_t step) {
+void CheckpointSaver::WriteText(const char* name, const std::string& text) {
+  WriteDurably(folder_ / name, text);
+  texts_.push_back(
+      {.name = name, .bytes = static_cast<int64_t>(text.size()), .hash = Xxh3Hash128(text)});
+}
+
+std::string CheckpointSaver::Prepare(int64_t step, const std::string& matmuls) {
   try {
     folder_ = MakeUnfinishedFolder(options_.output_dir, step);
     int64_t bytes = kReserveBytes;
@@ -121,18 +127,16 @@ std::string CheckpointSaver::Prepare(int64_t step) {
       bytes += PartOf(memory_.plan, memory_.spec, rank).bytes;
     }
     RequireFreeSpace(folder_, bytes);
-    const std::string model = HfConfigText(memory_.spec.config, WeightDType::kBF16);
-    WriteDurably(folder_ / kCheckpointModelName, model);
-    model_file_ = {.name = kCheckpointModelName,
-                   .bytes = static_cast<int64_t>(model.size()),
-                   .hash = Xxh3Hash128(model)};
+    texts_.clear();
+    WriteText(kCheckpointModelName, HfConfigText(memory_.spec.config, WeightDType::kBF16));
+    if (!matmuls.empty()) WriteText(kCheckpointMatmulsName, matmuls);
     return "";
   } catch (const IoError& error) {
     return error.what();
   }
 }
 
-void CheckpointSaver::Start(const CheckpointInfo& info) {
+void CheckpointSaver::Start(const CheckpointInfo& info, const std::string& matmuls) {
   CHECK(!active_, "a save of step {} began within that of step {}", info.step, info_.step);
   active_ = true;
   info_ = info;
@@ -140,7 +144,7 @@ void CheckpointSaver::Start(const CheckpointInfo& info) {
   written_ = false;
   // "ok" or an error, then the folder's path, which only rank 0 makes.
   std::string error;
-  if (memory_.rank == 0) error = Prepare(info.step);
+  if (memory_.rank == 0) error = Prepare(info.step, matmuls);
   error_ = ToText(bootstrap_.Broadcast(ToBytes(error), 0));
   folder_ = ToText(bootstrap_.Broadcast(ToBytes(folder_.string()), 0));
   if (!error_.empty()) {
@@ -241,7 +245,7 @@ std::vector<CheckpointSaver::Result> CheckpointSaver::ExchangeResults() {
 }
 
 CheckpointManifest CheckpointSaver::MakeManifest(const std::vector<Result>& results) const {
-  CheckpointManifest manifest{.info = info_, .files = {model_file_}};
+  CheckpointManifest manifest{.info = info_, .files = texts_};
   for (const ParameterSpec& parameter : memory_.spec.parameters) {
     CheckpointParameter entry{.name = parameter.name};
     for (int axis = 0; axis < parameter.shape.rank(); ++axis) {

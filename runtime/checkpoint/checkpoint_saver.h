@@ -54,8 +54,9 @@ class CheckpointSaver {
   CheckpointSaver(const CheckpointSaver&) = delete;
   CheckpointSaver& operator=(const CheckpointSaver&) = delete;
 
-  // Takes the state as it is now. On return it may change.
-  void Start(const CheckpointInfo& info);
+  // Takes the state as it is now. On return it may change. `matmuls`: rank 0's
+  // KernelBackend::MatmulTable, empty where there is none.
+  void Start(const CheckpointInfo& info, const std::string& matmuls);
   // Between Start and Finish.
   bool is_active() const { return active_; }
   // This rank's part is on the disk, or has failed.
@@ -72,7 +73,8 @@ class CheckpointSaver {
     std::string error;
   };
 
-  std::string Prepare(int64_t step);
+  std::string Prepare(int64_t step, const std::string& matmuls);
+  void WriteText(const char* name, const std::string& text);
   TensorView View(const CheckpointPart::Tensor& tensor, int64_t first, int64_t count) const;
   void Snapshot();
   // `read` gives the next bytes of the part, at most as many as asked for.
@@ -92,8 +94,8 @@ class CheckpointSaver {
   const CheckpointPart part_;
   std::span<std::byte> snapshot_;  // of the host tier, when asynchronous
   CheckpointInfo info_;
-  std::filesystem::path folder_;  // unfinished
-  CheckpointFile model_file_;     // rank 0
+  std::filesystem::path folder_;       // unfinished
+  std::vector<CheckpointFile> texts_;  // rank 0: files that are no part of the state
   bool active_ = false;
   std::string error_;  // of Start, the same on all ranks
   Result result_;      // the thread's until written_

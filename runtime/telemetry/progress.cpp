@@ -61,6 +61,7 @@ std::string Progress::Line(const StepRecord& record) const {
   if (const auto speed = record.Number("train/tokens_per_second")) {
     line += fmt::format("  {} tok/s", FormatCount(*speed));
   }
+  if (const auto sol = record.Number("train/sol")) line += fmt::format("  SOL {:.1f}%", 100 * *sol);
   line += EtaText(record.step);
   // A line that wraps cannot be drawn over.
   if (options_.interactive && options_.columns > 1 &&

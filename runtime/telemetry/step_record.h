@@ -1,5 +1,6 @@
 // What one step, or one evaluation, has to say: a step number and named values. Names are those of
-// the log ("train/loss", "eval/loss", "mem/device_peak", ...).
+// the log ("train/loss", "eval/loss", "mem/device", ...). "train/sol" and "train/mfu" are fractions
+// of one; "gpu/..." is rank 0's device while the step ran.
 #pragma once
 
 #include <cstdint>

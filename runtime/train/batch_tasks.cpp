@@ -18,7 +18,7 @@ int64_t Elements(const Plan& plan, int64_t BatchLayout::*field) {
 }
 
 // Whole sequences of drawn tokens: what a step computes with looks like data.
-MicroBatch MadeUpMicroBatch(const Plan& plan, const ModelSpec& spec, uint32_t index) {
+MicroBatch MadeUpMicroBatch(const Plan& plan, const ModelSpec& spec) {
   MicroBatch batch;
   batch.rows = plan.tokens_per_micro_batch / plan.sequence_len;
   batch.max_sequence = Narrow<int32_t>(plan.sequence_len);
@@ -27,7 +27,7 @@ MicroBatch MadeUpMicroBatch(const Plan& plan, const ModelSpec& spec, uint32_t in
   for (int64_t row = 0; row < batch.rows; ++row) {
     for (int64_t position = 0; position < plan.sequence_len; ++position) {
       const auto i = static_cast<uint32_t>(batch.tokens.size());
-      const Philox4 draw = Philox4x32(0, {i, index, 0, 0});
+      const Philox4 draw = Philox4x32(0, {i, 0, 0, 0});
       batch.tokens.push_back(static_cast<int32_t>(draw[0] % vocab));
       batch.targets.push_back(static_cast<int32_t>(draw[1] % vocab));
       batch.positions.push_back(static_cast<int32_t>(position));
@@ -41,20 +41,25 @@ MicroBatch MadeUpMicroBatch(const Plan& plan, const ModelSpec& spec, uint32_t in
 
 void Executor::WarmUp(int64_t step) {
   StepBatch batch;
-  for (int64_t i = 0; i < plan_.micro_batches; ++i) {
-    batch.micro_batches.push_back(MadeUpMicroBatch(plan_, spec_, static_cast<uint32_t>(i)));
+  batch.micro_batches.push_back(MadeUpMicroBatch(plan_, spec_));
+  Plan plan = plan_;
+  plan.micro_batches = 1;
+  // First with gradients as they are in training, for what is chosen by measuring. Then a whole
+  // step with gradients that are not finite: it leaves the optimizer's state as it is, and the
+  // working weights are written again from it.
+  for (Phase phase : {Phase::kGradients, Phase::kTrain}) {
+    const PreparedSchedule prepared = MakePrepared(phase, plan);
+    StepInput input{.batch = &batch,
+                    .step = step,
+                    .targets = plan.tokens_per_micro_batch,
+                    .hyper = MakeAdamwHyper(0.0f, 0.9f, 0.999f, 1e-8f, 0.0f, 0, 1)};
+    if (phase == Phase::kTrain) input.gradient_scale = std::numeric_limits<float>::quiet_NaN();
+    Start(prepared, input);
+    const StepResult result = Finish();
+    CHECK(phase == Phase::kGradients || result.skipped,
+          "the warm-up changed the weights; its gradient norm is {}", result.grad_norm);
   }
-  // Gradients that are not finite leave the optimizer's state as it is, and the working weights are
-  // written again from it.
-  const StepResult result =
-      Run(Phase::kTrain, {.batch = &batch,
-                          .step = step,
-                          .targets = 1,
-                          .hyper = {},
-                          .gradient_scale = std::numeric_limits<float>::quiet_NaN()});
-  CHECK(result.skipped, "the warm-up changed the weights; its gradient norm is {}",
-        result.grad_norm);
-  Prepare(Phase::kEvaluate);
+  for (Phase phase : {Phase::kTrain, Phase::kEvaluate}) Prepare(phase);
 }
 
 void Executor::Stage(const StepBatch& batch) {

@@ -74,21 +74,26 @@ Executor::~Executor() {
   }
 }
 
-const Executor::PreparedSchedule& Executor::Prepare(Phase phase) {
-  std::unique_ptr<PreparedSchedule>& prepared = schedules_[static_cast<size_t>(phase)];
-  if (prepared) return *prepared;
-  prepared = std::make_unique<PreparedSchedule>();
-  prepared->schedule = BuildSchedule(phase, plan_, spec_, memory_.rank);
-  const std::vector<Task>& tasks = prepared->schedule.tasks;
-  prepared->awaited.resize(tasks.size());
+Executor::PreparedSchedule Executor::MakePrepared(Phase phase, const Plan& plan) {
+  PreparedSchedule prepared{.schedule = BuildSchedule(phase, plan, spec_, memory_.rank),
+                            .awaited = {},
+                            .micro_batches = plan.micro_batches};
+  const std::vector<Task>& tasks = prepared.schedule.tasks;
+  prepared.awaited.resize(tasks.size());
   for (const Task& task : tasks) {
     for (int wait : task.waits) {
-      Awaited& awaited = prepared->awaited[static_cast<size_t>(wait)];
+      Awaited& awaited = prepared.awaited[static_cast<size_t>(wait)];
       (task.stream == StreamId::kHostOptimizer ? awaited.by_host : awaited.by_streams) = true;
     }
   }
   while (events_.size() < tasks.size()) events_.push_back(backend_.device().CreateEvent());
   task_values_.resize(std::max(task_values_.size(), tasks.size()));
+  return prepared;
+}
+
+const Executor::PreparedSchedule& Executor::Prepare(Phase phase) {
+  std::unique_ptr<PreparedSchedule>& prepared = schedules_[static_cast<size_t>(phase)];
+  if (!prepared) prepared = std::make_unique<PreparedSchedule>(MakePrepared(phase, plan_));
   return *prepared;
 }
 
@@ -100,7 +105,7 @@ StepResult Executor::ComputeGradients(const StepInput& input) {
 StepResult Executor::Evaluate(const StepInput& input) { return Run(Phase::kEvaluate, input); }
 
 StepResult Executor::Run(Phase phase, const StepInput& input) {
-  Start(phase, input);
+  Start(Prepare(phase), input);
   return Finish();
 }
 
@@ -108,18 +113,18 @@ TensorView Executor::HostWords() const {
   return memory_.host.View(memory_.layout.words.host, DType::kU8, {sizeof(StepWords)});
 }
 
-void Executor::Start(Phase phase, const StepInput& input) {
+void Executor::Start(const PreparedSchedule& prepared, const StepInput& input) {
   CHECK(!failed_, "an executor that failed, or whose step has not been finished, is used again");
   failed_ = true;  // until the end is reached
-  phase_ = phase;
+  phase_ = prepared.schedule.phase;
+  micro_batches_ = prepared.micro_batches;
   input_ = input;
-  if (phase != Phase::kPublish) TakeBatch(input);
+  if (phase_ != Phase::kPublish) TakeBatch(input);
   input_.batch = nullptr;  // only lent
   StepWords words;
   words.gradient_scale = input.gradient_scale.value_or(
       input.targets > 0 ? static_cast<float>(1.0 / static_cast<double>(input.targets)) : 0.0f);
   std::memcpy(HostWords().data(), &words, sizeof(words));
-  const PreparedSchedule& prepared = Prepare(phase);
   for (const Task& task : prepared.schedule.tasks) Enqueue(prepared, task);
 }
 

@@ -60,15 +60,16 @@ class Executor {
   // Makes the working weights from the master weights, as the update of `step` would have left
   // them.
   void Publish(int64_t step);
-  // Runs a training step on made-up tokens and changes nothing but gradients: whatever a backend
-  // prepares at an op's first use is there afterwards. With the weights of `step`; collective.
+  // Runs every task of training on a micro-batch of made-up tokens and changes nothing but
+  // gradients: whatever a backend prepares at an op's first use is there afterwards. With the
+  // weights of `step`; collective.
   void WarmUp(int64_t step);
   // Takes the batch of the next step without one of its own; a step may be under way.
   void Stage(const StepBatch& batch);
   StepResult Train(const StepInput& input);
   // Train in two halves: the host may do other things while the device works, but nothing with this
   // executor other than Stage.
-  void StartTraining(const StepInput& input) { Start(Phase::kTrain, input); }
+  void StartTraining(const StepInput& input) { Start(Prepare(Phase::kTrain), input); }
   StepResult FinishTraining() { return Finish(); }
   // Forward and backward; afterwards gradients() holds the sums over all ranks.
   StepResult ComputeGradients(const StepInput& input);
@@ -91,11 +92,13 @@ class Executor {
   struct PreparedSchedule {
     Schedule schedule;
     std::vector<Awaited> awaited;  // by task
+    int64_t micro_batches = 0;
   };
 
+  PreparedSchedule MakePrepared(Phase phase, const Plan& plan);
   const PreparedSchedule& Prepare(Phase phase);
   StepResult Run(Phase phase, const StepInput& input);
-  void Start(Phase phase, const StepInput& input);
+  void Start(const PreparedSchedule& prepared, const StepInput& input);
   StepResult Finish();
   // The host's half of the words of a step.
   TensorView HostWords() const;
@@ -181,7 +184,8 @@ class Executor {
   std::array<std::unique_ptr<PreparedSchedule>, 4> schedules_;
   std::function<void(const Task&)> task_hook_;
 
-  Phase phase_ = Phase::kTrain;
+  Phase phase_ = Phase::kTrain;  // of the step under way, as are the next two
+  int64_t micro_batches_ = 0;
   StepInput input_;
   int64_t weights_version_ = kNothing;  // what a step computes with: the update of the step before
   int64_t forward_count_ = 0;           // forwards before this step, for activation versions

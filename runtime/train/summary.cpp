@@ -56,7 +56,12 @@ std::string DescribeEnd(const RankMemory& memory, const EndOfRun& end) {
     text += ".\n";
   }
   if (end.tokens_per_second > 0) {
-    text += fmt::format("{:.0f} tokens per second over all ranks.\n", end.tokens_per_second);
+    text += fmt::format("{:.0f} tokens per second over all ranks", end.tokens_per_second);
+    if (end.efficiency) {
+      text += fmt::format(": {:.1f} % of the speed of light, MFU {:.1f} %",
+                          100 * end.efficiency->sol, 100 * end.efficiency->mfu);
+    }
+    text += ".\n";
   }
   text += "Memory of rank 0, planned and used:\n";
   text += FormatMemoryTable(

@@ -8,6 +8,7 @@
 #include "runtime/plan/plan.h"
 #include "runtime/state/stores.h"
 #include "runtime/telemetry/loss_curve.h"
+#include "runtime/train/speed_of_light.h"
 
 namespace hearth {
 
@@ -21,6 +22,7 @@ struct EndOfRun {
   std::optional<double> eval_loss;
   std::optional<double> byte_pair_loss;  // of a table of token pairs on the same evaluation targets
   double tokens_per_second = 0;          // 0: no step was made
+  std::optional<Efficiency> efficiency;  // at that speed
   std::string output_dir;
 };
 

@@ -4,12 +4,10 @@
 
 #include <cmath>
 #include <cstring>
-#include <fstream>
 
 #include "kernels/core/check.h"
 #include "kernels/core/log.h"
 #include "runtime/checkpoint/folders.h"
-#include "runtime/data/bigram_table.h"
 #include "runtime/optimizer/lr_schedule.h"
 
 namespace hearth {
@@ -18,18 +16,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Vocabularies for which a table of token pairs is counted quickly and says something.
-constexpr int64_t kLargestPairTable = 1024;
-
 double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-void WriteText(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  if (!file) throw IoError(fmt::format("{}: error: cannot be written", path.string()));
 }
 
 void RequireFittingCheckpoint(const Checkpoint& checkpoint, const ResolvedConfig& resolved,
@@ -70,7 +58,8 @@ Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environme
           [&environment] { environment.heartbeat.Progress(0, RunPhase::kLoading); })),
       resolved_(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved),
       config_hash_(ConfigHash(resolved)),
-      plan_(MakePlan(resolved_, model_.spec, environment.bootstrap.world())) {
+      plan_(MakePlan(resolved_, model_.spec, environment.bootstrap.world())),
+      peaks_(FindDevicePeaks(environment.backend.device().name())) {
   Prepare();
 }
 
@@ -87,6 +76,7 @@ void Trainer::Prepare() {
       environment_.backend, environment_.communicator, plan_, model_.spec,
       environment_.bootstrap.rank(), ExecutorOptions{.host_threads = environment_.host_threads});
   FillState();
+  WarmUp();
   executor_->set_task_hook([this](const Task& task) {
     if (task.kind == TaskKind::kHead) {
       environment_.heartbeat.Progress(summary_.steps + 1, RunPhase::kStepping,
@@ -99,8 +89,7 @@ void Trainer::Prepare() {
     WriteRunFiles();
     OpenLogger();
     if (environment_.progress.enabled) {
-      fmt::print("{}", DescribeStart(model_.spec, plan_, environment_.backend.device().name(),
-                                     total_steps_));
+      fmt::print("{}", DescribeStart(model_.spec, plan_, DescribeDevices(), total_steps_));
       std::fflush(stdout);
     }
   }
@@ -119,6 +108,7 @@ void Trainer::FillState() {
                        executor_->transfer().Upload(source, destination);
                        environment_.heartbeat.Progress(0, RunPhase::kLoading);
                      });
+  saved_matmuls_ = checkpoint_->ReadMatmulTable();
   const CheckpointInfo& info = checkpoint_->manifest().info;
   executor_->Publish(info.step);
   resumed_ = true;
@@ -133,6 +123,32 @@ void Trainer::FillState() {
     fmt::print(stderr, "hearth: going on from {}\n", checkpoint_->folder().string());
   }
   checkpoint_.reset();
+}
+
+void Trainer::WarmUp() {
+  KernelBackend& backend = environment_.backend;
+  if (backend.device().kind() == DeviceType::kCpu) return;  // it prepares nothing
+  environment_.heartbeat.Progress(0, RunPhase::kLoading);
+  // One rank measures which algorithms are fast, all take its choice, so that all have its bits.
+  if (IsRoot()) {
+    if (!saved_matmuls_.empty()) backend.LoadMatmulTable(saved_matmuls_);
+    backend.MeasureMatmuls(true);
+  }
+  executor_->WarmUp(first_step_ - 1);
+  if (IsRoot()) backend.MeasureMatmuls(false);
+  if (plan_.world > 1) {
+    const std::string mine = backend.MatmulTable();
+    const auto bytes = std::as_bytes(std::span(mine));
+    const Bytes chosen = environment_.bootstrap.Broadcast(Bytes(bytes.begin(), bytes.end()), 0);
+    if (!IsRoot()) {
+      backend.LoadMatmulTable({reinterpret_cast<const char*>(chosen.data()), chosen.size()});
+    }
+    environment_.heartbeat.Progress(0, RunPhase::kLoading);
+    executor_->WarmUp(first_step_ - 1);
+  }
+  for (const std::string& warning : backend.TakeMatmulWarnings()) {
+    if (IsRoot()) LogWarning(warning);
+  }
 }
 
 void Trainer::StartLoader() {
@@ -163,33 +179,14 @@ void Trainer::StartSaver() {
       });
 }
 
-void Trainer::WriteRunFiles() const {
-  const std::filesystem::path folder = resolved_.config.output_dir;
-  std::filesystem::create_directories(folder);
-  RemoveLeftovers(folder);
-  WriteText(folder / "resolved.yaml", resolved_.ToYaml());
-  WriteText(folder / "plan.yaml", PlanYaml(plan_, model_.spec));
-}
-
-void Trainer::OpenLogger() {
-  const LoggingSection& logging = resolved_.config.logging;
-  const auto reports = [&](ReportTarget target) {
-    return std::find(logging.report_to.begin(), logging.report_to.end(), target) !=
-           logging.report_to.end();
-  };
-  ProgressOptions progress = environment_.progress;
-  progress.total_steps = total_steps_;
-  logger_ =
-      std::make_unique<Logger>(LoggerOptions{.output_dir = resolved_.config.output_dir,
-                                             .run_name = resolved_.config.run_name,
-                                             .jsonl = reports(ReportTarget::kJsonl),
-                                             .tensorboard = reports(ReportTarget::kTensorboard),
-                                             .resume_step = resumed_ ? first_step_ - 1 : -1,
-                                             .progress = progress});
+void Trainer::StageNext() {
+  const StepBatch batch = loader_->Next();
+  executor_->Stage(batch);
+  staged_targets_ = batch.target_count;
 }
 
 Trainer::StepHeader Trainer::Agree() {
-  StepHeader mine{.targets = loader_->WaitNextTargetCount()};
+  StepHeader mine{.targets = staged_targets_ ? *staged_targets_ : loader_->WaitNextTargetCount()};
   mine.stop = environment_.stop_requested && environment_.stop_requested() ? 1 : 0;
   const double minutes = resolved_.config.checkpoint.save_interval_minutes;
   mine.written = saver_->is_active() && saver_->is_written() ? 1 : 0;
@@ -211,6 +208,7 @@ Trainer::StepHeader Trainer::Agree() {
 }
 
 RunSummary Trainer::Run() {
+  environment_.backend.device().Seal();
   summary_.steps = first_step_ - 1;
   if (!resumed_) Evaluate(0);
   for (int64_t step = first_step_; step <= total_steps_; ++step) {
@@ -235,34 +233,36 @@ RunSummary Trainer::Run() {
 }
 
 void Trainer::SkipEmptyStep(int64_t step) {
-  loader_->Next();
+  if (!staged_targets_) loader_->Next();
+  staged_targets_.reset();  // what is staged next takes its place
   if (IsRoot()) LogWarning(fmt::format("step {} has no target that counts: skipped", step));
 }
 
 void Trainer::Step(int64_t step, const StepHeader& header) {
   const Clock::time_point begin = Clock::now();
-  const StepBatch batch = loader_->Next();
+  if (!staged_targets_) StageNext();
   const OptimizerSection& optimizer = resolved_.config.optimizer;
   const double rate =
       LearningRate(resolved_.config.lr_scheduler, optimizer.learning_rate, step, total_steps_);
-  const StepResult result = executor_->Train(
-      {.batch = &batch,
-       .step = step,
+  executor_->StartTraining(
+      {.step = step,
        .targets = header.targets,
        .hyper = MakeAdamwHyper(static_cast<float>(rate), static_cast<float>(optimizer.adam_beta1),
                                static_cast<float>(optimizer.adam_beta2),
                                static_cast<float>(optimizer.adam_epsilon),
                                static_cast<float>(optimizer.weight_decay),
                                static_cast<uint64_t>(resolved_.config.seed), step)});
+  // While the device works: the next step can then start as soon as this one has ended.
+  staged_targets_.reset();
+  if (step < total_steps_) StageNext();
+  LookAtDevice(step);
+  const StepResult result = executor_->FinishTraining();
   const double loss = result.loss_sum / static_cast<double>(header.targets);
   const double seconds = SecondsSince(begin);
   stepping_seconds_ += seconds;
   stepped_tokens_ += plan_.global_batch_size * plan_.sequence_len;
   summary_.last_loss = loss;
-  const int64_t every = resolved_.config.logging.logging_steps;
-  if (IsRoot() && (step % every == 0 || step == total_steps_ || result.skipped)) {
-    LogStep(step, result, loss, seconds);
-  }
+  if (IsRoot() && (IsLogged(step) || result.skipped)) LogStep(step, result, loss, seconds);
   if (result.skipped) HandleNonFinite(step, loss, result.grad_norm);
 }
 
@@ -282,21 +282,6 @@ void Trainer::HandleNonFinite(int64_t step, double loss, float grad_norm) {
                                   what, skipped_steps_, resilience.max_skipped_steps));
   }
   if (IsRoot()) LogWarning(what + ": skipped");
-}
-
-void Trainer::LogStep(int64_t step, const StepResult& result, double loss, double seconds) {
-  const double tokens = static_cast<double>(plan_.global_batch_size * plan_.sequence_len);
-  StepRecord record{.step = step};
-  record.Set("train/loss", loss);
-  record.Set("train/grad_norm", result.grad_norm);
-  record.Set("train/learning_rate",
-             LearningRate(resolved_.config.lr_scheduler, resolved_.config.optimizer.learning_rate,
-                          step, total_steps_));
-  record.Set("train/tokens_per_second", tokens / seconds);
-  record.Set("train/step_time_ms/total", seconds * 1e3);
-  record.Set("mem/device", environment_.backend.device().allocated_bytes(MemoryKind::kDevice));
-  record.Set("mem/host", environment_.backend.device().allocated_bytes(MemoryKind::kPinnedHost));
-  logger_->Log(record);
 }
 
 bool Trainer::EvaluationIsDue(int64_t step) const {
@@ -368,7 +353,7 @@ void Trainer::Save(int64_t step) {
   if (step == saved_step_) return;
   saving_step_ = step;
   environment_.heartbeat.Progress(step, RunPhase::kSaving, environment_.communicator.enqueued());
-  saver_->Start(MakeInfo(step));
+  saver_->Start(MakeInfo(step), IsRoot() ? environment_.backend.MatmulTable() : "");
   if (!resolved_.config.checkpoint.async_save) FinishSave();
   last_save_ = Clock::now();
 }
@@ -411,20 +396,6 @@ void Trainer::Finish(int64_t step) {
   logger_->EndProgressLine();
   logger_->Flush();
   if (environment_.progress.enabled) fmt::print("{}", DescribeEnd(executor_->memory(), MakeEnd()));
-}
-
-EndOfRun Trainer::MakeEnd() const {
-  EndOfRun end{.curve = logger_->Curve(),
-               .terminal_columns = environment_.progress.columns,
-               .eval_loss = summary_.eval_loss,
-               .tokens_per_second = summary_.tokens_per_second,
-               .output_dir = resolved_.config.output_dir};
-  if (eval_data_ && model_.spec.config.vocab_size <= kLargestPairTable) {
-    end.byte_pair_loss = BigramNatsPerTarget(
-        *data_, *eval_data_, plan_.global_batch_size,
-        resolved_.config.eval.eval_max_batches.value_or(std::numeric_limits<int64_t>::max()));
-  }
-  return end;
 }
 
 }  // namespace hearth

@@ -8,8 +8,10 @@
 #include "runtime/checkpoint/checkpoint_saver.h"
 #include "runtime/checkpoint/find_checkpoint.h"
 #include "runtime/data/data_loader.h"
+#include "runtime/telemetry/device_peaks.h"
 #include "runtime/telemetry/logger.h"
 #include "runtime/train/run_setup.h"
+#include "runtime/train/speed_of_light.h"
 #include "runtime/train/summary.h"
 
 namespace hearth {
@@ -52,15 +54,26 @@ class Trainer {
   bool IsRoot() const { return environment_.bootstrap.rank() == 0; }
   void Prepare();
   void FillState();
+  // Everything a backend prepares at first use, and the choice of matmul algorithms.
+  void WarmUp();
   void StartLoader();
   void StartSaver();
   void WriteRunFiles() const;
+  // The devices of the run, for people.
+  std::string DescribeDevices() const;
+  // Where the device's peak is known.
+  std::optional<Efficiency> EfficiencyAt(double tokens_per_second) const;
   void OpenLogger();
   StepHeader Agree();
+  // Hands the loader's next batch to the executor.
+  void StageNext();
   void Step(int64_t step, const StepHeader& header);
   void SkipEmptyStep(int64_t step);
   void HandleNonFinite(int64_t step, double loss, float grad_norm);
   void LogStep(int64_t step, const StepResult& result, double loss, double seconds);
+  // What the step that runs now does to the device, where it will be logged.
+  void LookAtDevice(int64_t step);
+  bool IsLogged(int64_t step) const;
   void Evaluate(int64_t step);
   bool EvaluationIsDue(int64_t step) const;
   CheckpointInfo MakeInfo(int64_t step) const;
@@ -85,14 +98,18 @@ class Trainer {
   int64_t total_steps_ = 0;
   int64_t first_step_ = 1;
   bool resumed_ = false;
+  std::string saved_matmuls_;  // the checkpoint's table of matmul algorithms
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<CheckpointSaver> saver_;
   std::unique_ptr<DataLoader> loader_;
-  std::unique_ptr<Logger> logger_;  // rank 0
+  std::optional<int64_t> staged_targets_;  // of this rank, in the batch that is staged
+  std::optional<DeviceHealth> health_;     // while the last logged step ran
+  std::unique_ptr<Logger> logger_;         // rank 0
   int64_t skipped_steps_ = 0;
   int64_t saving_step_ = -1;  // of the save under way
   int64_t saved_step_ = -1;
   std::string save_error_;  // of the last save
+  const std::optional<DevicePeaks> peaks_;
   double stepping_seconds_ = 0;
   int64_t stepped_tokens_ = 0;
   std::chrono::steady_clock::time_point last_save_;

@@ -33,7 +33,7 @@ int64_t Executor::GradientVersion(int micro_batch) const {
 }
 
 int64_t Executor::FullGradientVersion() const {
-  return GradientVersion(static_cast<int>(plan_.micro_batches) - 1);
+  return GradientVersion(static_cast<int>(micro_batches_) - 1);
 }
 
 void Executor::ReduceGradients(const Task& task, Stream& stream) {

@@ -15,8 +15,9 @@ namespace hearth::test {
 namespace {
 
 std::unique_ptr<KernelBackend> MakeRankBackend(const InprocWorldOptions& options) {
-  if (options.split_memory) return std::make_unique<SplitMemoryBackend>(options.threads);
-  return MakeBackendUnderTest(options.threads);
+  if (options.backend.empty()) return MakeBackendUnderTest(options.threads);
+  if (options.backend == "split") return std::make_unique<SplitMemoryBackend>(options.threads);
+  return MakeBackend(options.backend, {.threads = options.threads});
 }
 
 void RunRank(const InprocWorldOptions& options, Bootstrap& bootstrap,

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <functional>
+#include <string>
 
 #include "comm/api/bootstrap.h"
 #include "comm/api/communicator.h"
@@ -13,8 +14,10 @@ namespace hearth::test {
 
 struct InprocWorldOptions {
   int ranks = 2;
-  int threads = 1;            // of each rank's backend
-  bool split_memory = false;  // the CPU with device memory that the host cannot touch
+  int threads = 1;  // of each rank's backend
+  // "" the backend under test; one of AvailableBackends(); "split": the CPU with device memory that
+  // the host cannot touch.
+  std::string backend;
   // Long enough for a sanitizer on a busy machine; short enough for a test that hangs.
   BootstrapOptions bootstrap{.init_timeout = std::chrono::seconds(60),
                              .collective_timeout = std::chrono::seconds(60)};
@@ -30,7 +33,7 @@ struct InprocRank {
   Communicator& communicator;
 };
 
-// Runs the body once per rank, each on a thread with a backend under test of its own, and returns
+// Runs the body once per rank, each on a thread with a backend of its own, and returns
 // when all have ended. The first exception of any rank ends the waits of the others and is thrown
 // here.
 void RunInprocWorld(const InprocWorldOptions& options,

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <sstream>
 #include <utility>
 
 #include "kernels/backend.h"
@@ -128,7 +129,22 @@ void SplitMemoryBackend::Translate(QuantizedOutput& output) const {
 
 void SplitMemoryBackend::Translate(QkNormWeights& norm) const { Translate(norm.q, norm.k); }
 
+std::string SplitMemoryBackend::MatmulTable() const {
+  std::string text;
+  for (const std::string& matmul : matmuls_) text += matmul + "\n";
+  return text;
+}
+
+void SplitMemoryBackend::LoadMatmulTable(std::string_view text) {
+  std::istringstream lines{std::string(text)};
+  for (std::string line; std::getline(lines, line);) matmuls_.insert(line);
+}
+
 void SplitMemoryBackend::DoGemm(Stream& stream, const GemmArgs& args) {
+  const GemmShape shape = ShapeOf(args);
+  const bool is_new = matmuls_.insert(Format("{} {} {}", shape.m, shape.n, shape.k)).second;
+  CHECK(!is_new || !device_.sealed(), "a matmul of {} x {} x {} after the warm-up", shape.m,
+        shape.n, shape.k);
   GemmArgs a = args;
   Translate(a.a, a.b, a.a_scale, a.b_scale, a.bias, a.addend, a.out, a.workspace);
   inner_->Gemm(stream, a);

@@ -6,6 +6,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <string>
 
 #include "kernels/api/kernel_backend.h"
 
@@ -24,6 +26,7 @@ class SplitMemoryDevice final : public Device {
   std::string name() const override { return inner_.name() + " with memory of its own"; }
   Buffer Allocate(int64_t bytes, MemoryKind kind) override;
   void Seal() override;
+  bool sealed() const { return sealed_; }
   int64_t allocated_bytes(MemoryKind kind) const override;
   std::unique_ptr<Stream> CreateStream(std::string_view name) override;
   std::unique_ptr<Event> CreateEvent() override;
@@ -51,12 +54,15 @@ class SplitMemoryDevice final : public Device {
 };
 
 // Every op takes device memory alone; Copy takes pinned memory too, and never the ordinary memory
-// of the host.
+// of the host. Its table of matmuls names the sizes met so far; one that is met for the first time
+// when the device is sealed is a CheckError: the warm-up has missed it.
 class SplitMemoryBackend final : public KernelBackend {
  public:
   explicit SplitMemoryBackend(int threads);
   ~SplitMemoryBackend() override;
   Device& device() override { return device_; }
+  std::string MatmulTable() const override;
+  void LoadMatmulTable(std::string_view text) override;
 
  private:
   void DoGemm(Stream& stream, const GemmArgs& args) override;
@@ -94,6 +100,7 @@ class SplitMemoryBackend final : public KernelBackend {
 
   const std::unique_ptr<KernelBackend> inner_;
   SplitMemoryDevice device_;
+  std::set<std::string> matmuls_;  // "m n k"
 };
 
 }  // namespace hearth::test

@@ -140,7 +140,7 @@ TrainingRunResult TrainInProcess(const TrainingRunOptions& options) {
       ParseConfig({.text = RunYaml(options, folder), .file_name = "test.yaml"});
   TrainingRunResult result;
   const InprocWorldOptions world{
-      .ranks = options.ranks, .threads = options.threads, .split_memory = options.split_memory};
+      .ranks = options.ranks, .threads = options.threads, .backend = options.backend};
   RunInprocWorld(world, [&](InprocRank& rank) {
     Heartbeat heartbeat;
     int64_t steps_begun = 0;

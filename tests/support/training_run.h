@@ -10,9 +10,9 @@ namespace hearth::test {
 
 struct TrainingRunOptions {
   int ranks = 1;
-  int threads = 1;            // of each rank's backend
-  bool split_memory = false;  // as in InprocWorldOptions
-  std::string model;          // text of a shape file; empty: SmallModel()
+  int threads = 1;      // of each rank's backend
+  std::string backend;  // as in InprocWorldOptions
+  std::string model;    // text of a shape file; empty: SmallModel()
   // Text of further keys of run.yaml by section; later lines of the same section follow.
   std::vector<std::pair<std::string, std::string>> keys;  // {"precision", "compute_dtype: bf16"}
   int64_t steps = 4;

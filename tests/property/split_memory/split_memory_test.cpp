@@ -2,6 +2,7 @@
 // bits on a device whose memory would kill a host that reads or writes it.
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -10,7 +11,9 @@
 #include <sstream>
 
 #include "kernels/core/error.h"
+#include "runtime/checkpoint/checkpoint.h"
 #include "runtime/config/resolved_config.h"
+#include "runtime/data/hashing.h"
 #include "runtime/train/generate_run.h"
 #include "runtime/train/gradients_run.h"
 #include "tests/support/inproc_world.h"
@@ -100,14 +103,14 @@ std::map<std::string, std::string> Files(const std::filesystem::path& folder,
 class SplitMemoryRun : public testing::TestWithParam<std::string> {
  protected:
   TrainingRunOptions Options(const Keys& keys, int ranks = 1) const {
-    TrainingRunOptions options{.ranks = ranks, .keys = keys, .steps = 3};
+    TrainingRunOptions options{.ranks = ranks, .backend = "cpu", .keys = keys, .steps = 3};
     options.keys.emplace_back("precision", "compute_dtype: " + GetParam());
     options.keys.emplace_back("optimizer", "learning_rate: 0.01");
     return options;
   }
   void ExpectSameAsTogether(TrainingRunOptions options) const {
     const TrainingRunResult together = TrainInProcess(options);
-    options.split_memory = true;
+    options.backend = "split";
     ExpectSameBits(TrainInProcess(options), together);
   }
 };
@@ -150,7 +153,7 @@ TEST_P(SplitMemoryRun, SavesResumesAndExports) {
     options.folder = together_folder.path();
     const TrainingRunResult together = TrainInProcess(options);
     options.folder = split_folder.path();
-    options.split_memory = true;
+    options.backend = "split";
     options.stop_after = 2;
     TrainInProcess(options);
     options.stop_after = -1;
@@ -163,11 +166,43 @@ TEST_P(SplitMemoryRun, SavesResumesAndExports) {
   }
 }
 
+// The choice of matmul algorithms goes from the backend's warm-up into plan and checkpoints, and
+// from there back into the backend.
+TEST(SplitMemoryMatmuls, TheTableIsKept) {
+  const TemporaryFolder folder;
+  TrainingRunOptions options{.ranks = 2, .backend = "split", .steps = 2, .folder = folder.path()};
+  options.stop_after = 1;
+  TrainInProcess(options);
+  const std::filesystem::path table = folder.path() / "out/checkpoint-1/matmuls.txt";
+  const std::string measured = FileText(table);
+  EXPECT_THAT(measured, testing::HasSubstr("\n"));
+  const std::string first = measured.substr(0, measured.find('\n'));
+  EXPECT_THAT(FileText(folder.path() / "out/plan.yaml"),
+              testing::HasSubstr("matmuls: |\n  " + first));
+  EXPECT_EQ(Checkpoint(table.parent_path()).ReadMatmulTable(), measured);
+
+  // An entry that no warm-up makes: the next checkpoint can have it from this one alone.
+  const std::string more = measured + "1 2 3\n";
+  CheckpointManifest manifest = ReadManifest(table.parent_path() / kManifestName);
+  for (CheckpointFile& file : manifest.files) {
+    if (file.name != kCheckpointMatmulsName) continue;
+    file.bytes = std::ssize(more);
+    file.hash = Xxh3Hash128(more);
+  }
+  std::ofstream(table) << more;
+  std::ofstream(table.parent_path() / kManifestName) << ManifestText(manifest);
+  options.stop_after = -1;
+  EXPECT_EQ(TrainInProcess(options).steps, 2);
+  EXPECT_THAT(FileText(folder.path() / "out/checkpoint-2/matmuls.txt"),
+              testing::HasSubstr("1 2 3\n"));
+}
+
 // Runs `body` on one rank of each kind of memory.
 template <typename Body>
 void OnBoth(const Body& body) {
   for (const bool split : {false, true}) {
-    RunInprocWorld({.ranks = 1, .split_memory = split}, [&](InprocRank& rank) {
+    const InprocWorldOptions world{.ranks = 1, .backend = split ? "split" : "cpu"};
+    RunInprocWorld(world, [&](InprocRank& rank) {
       Heartbeat heartbeat;
       body(split, RunEnvironment{.bootstrap = rank.bootstrap,
                                  .backend = rank.backend,
@@ -206,7 +241,8 @@ INSTANTIATE_TEST_SUITE_P(Precision, SplitMemoryRun, testing::Values("fp32", "bf1
 
 TEST(SplitMemoryGenerate, DrawsTheSameTokens) {
   const TemporaryFolder folder;
-  TrainInProcess({.keys = {{"precision", "compute_dtype: bf16"}},
+  TrainInProcess({.backend = "cpu",
+                  .keys = {{"precision", "compute_dtype: bf16"}},
                   .steps = 2,
                   .export_hf = true,
                   .folder = folder.path()});

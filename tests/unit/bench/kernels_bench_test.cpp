@@ -29,7 +29,7 @@ KernelsBenchResult Bench(const std::string& precision, bool split_memory = false
                            precision + "}\n",
                    .file_name = "test.yaml"});
   KernelsBenchResult result;
-  RunInprocWorld({.ranks = 1, .split_memory = split_memory}, [&](InprocRank& rank) {
+  RunInprocWorld({.ranks = 1, .backend = split_memory ? "split" : ""}, [&](InprocRank& rank) {
     Heartbeat heartbeat;
     result = BenchKernels(resolved,
                           {.bootstrap = rank.bootstrap,

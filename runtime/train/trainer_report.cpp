@@ -1,0 +1,138 @@
+// What a run tells: its files, its log, its summary.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <sstream>
+
+#include "kernels/core/check.h"
+#include "runtime/checkpoint/folders.h"
+#include "runtime/data/bigram_table.h"
+#include "runtime/optimizer/lr_schedule.h"
+#include "runtime/telemetry/units.h"
+#include "runtime/train/trainer.h"
+
+namespace hearth {
+
+namespace {
+
+// Vocabularies for which a table of token pairs is counted quickly and says something.
+constexpr int64_t kLargestPairTable = 1024;
+
+void WriteText(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  if (!file) throw IoError(fmt::format("{}: error: cannot be written", path.string()));
+}
+
+void RecordHealth(const DeviceHealth& health, StepRecord& record) {
+  const auto set = [&](std::string_view name, const auto& value) {
+    if (value) record.Set(name, *value);
+  };
+  set("gpu/clock_mhz", health.clock_mhz);
+  set("gpu/memory_clock_mhz", health.memory_clock_mhz);
+  set("gpu/power_w", health.power_w);
+  set("gpu/temperature_c", health.temperature_c);
+  set("gpu/used_memory_bytes", health.used_memory_bytes);
+  set("gpu/throttling", health.throttling);
+}
+
+// A text of several lines as one value of YAML.
+std::string BlockYaml(std::string_view key, const std::string& text) {
+  std::string yaml = fmt::format("{}: |\n", key);
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) yaml += "  " + line + "\n";
+  return yaml;
+}
+
+}  // namespace
+
+void Trainer::WriteRunFiles() const {
+  const std::filesystem::path folder = resolved_.config.output_dir;
+  std::filesystem::create_directories(folder);
+  RemoveLeftovers(folder);
+  WriteText(folder / "resolved.yaml",
+            fmt::format("# {} x {}\n{}", plan_.world, DescribeDevices(), resolved_.ToYaml()));
+  std::string plan = PlanYaml(plan_, model_.spec);
+  const std::string matmuls = environment_.backend.MatmulTable();
+  if (!matmuls.empty()) plan += BlockYaml("matmuls", matmuls);
+  WriteText(folder / "plan.yaml", plan);
+}
+
+std::string Trainer::DescribeDevices() const {
+  const Device& device = environment_.backend.device();
+  const std::optional<DeviceHealth> health = device.Health();
+  if (!health || !health->memory_bytes) return device.name();
+  return fmt::format("{}, {}", device.name(), FormatBytes(*health->memory_bytes));
+}
+
+std::optional<Efficiency> Trainer::EfficiencyAt(double tokens_per_second) const {
+  if (!peaks_) return std::nullopt;
+  return EfficiencyOf(model_.spec.config, plan_.precision, plan_.sequence_len, *peaks_,
+                      tokens_per_second / plan_.world);
+}
+
+void Trainer::OpenLogger() {
+  const LoggingSection& logging = resolved_.config.logging;
+  const auto reports = [&](ReportTarget target) {
+    return std::find(logging.report_to.begin(), logging.report_to.end(), target) !=
+           logging.report_to.end();
+  };
+  ProgressOptions progress = environment_.progress;
+  progress.total_steps = total_steps_;
+  logger_ =
+      std::make_unique<Logger>(LoggerOptions{.output_dir = resolved_.config.output_dir,
+                                             .run_name = resolved_.config.run_name,
+                                             .jsonl = reports(ReportTarget::kJsonl),
+                                             .tensorboard = reports(ReportTarget::kTensorboard),
+                                             .resume_step = resumed_ ? first_step_ - 1 : -1,
+                                             .progress = progress});
+}
+
+bool Trainer::IsLogged(int64_t step) const {
+  return step % resolved_.config.logging.logging_steps == 0 || step == total_steps_;
+}
+
+void Trainer::LookAtDevice(int64_t step) {
+  if (IsRoot() && IsLogged(step)) health_ = environment_.backend.device().Health();
+}
+
+void Trainer::LogStep(int64_t step, const StepResult& result, double loss, double seconds) {
+  const double tokens = static_cast<double>(plan_.global_batch_size * plan_.sequence_len);
+  StepRecord record{.step = step};
+  record.Set("train/loss", loss);
+  record.Set("train/grad_norm", result.grad_norm);
+  record.Set("train/learning_rate",
+             LearningRate(resolved_.config.lr_scheduler, resolved_.config.optimizer.learning_rate,
+                          step, total_steps_));
+  record.Set("train/tokens_per_second", tokens / seconds);
+  if (const auto efficiency = EfficiencyAt(tokens / seconds)) {
+    record.Set("train/sol", efficiency->sol);
+    record.Set("train/mfu", efficiency->mfu);
+  }
+  record.Set("train/step_time_ms/total", seconds * 1e3);
+  record.Set("mem/device", environment_.backend.device().allocated_bytes(MemoryKind::kDevice));
+  record.Set("mem/host", environment_.backend.device().allocated_bytes(MemoryKind::kPinnedHost));
+  if (health_) RecordHealth(*health_, record);
+  logger_->Log(record);
+}
+
+EndOfRun Trainer::MakeEnd() const {
+  EndOfRun end{.curve = logger_->Curve(),
+               .terminal_columns = environment_.progress.columns,
+               .eval_loss = summary_.eval_loss,
+               .tokens_per_second = summary_.tokens_per_second,
+               .efficiency = EfficiencyAt(summary_.tokens_per_second),
+               .output_dir = resolved_.config.output_dir};
+  if (eval_data_ && model_.spec.config.vocab_size <= kLargestPairTable) {
+    end.byte_pair_loss = BigramNatsPerTarget(
+        *data_, *eval_data_, plan_.global_batch_size,
+        resolved_.config.eval.eval_max_batches.value_or(std::numeric_limits<int64_t>::max()));
+  }
+  return end;
+}
+
+}  // namespace hearth

@@ -19,9 +19,6 @@ void TiledAttentionForward(cudaStream_t stream, int compute_capability,
                            const AttentionForwardArgs& args);
 void TiledAttentionBackward(cudaStream_t stream, int compute_capability,
                             const AttentionBackwardArgs& args);
-// workspace = dot(out, d_out) of each row and head, as f32 [heads, tokens].
-void OutDotDOut(cudaStream_t stream, const AttentionBackwardArgs& args);
-// Needs the workspace of OutDotDOut.
 void PlainAttentionForward(cudaStream_t stream, const AttentionForwardArgs& args);
 void PlainAttentionBackward(cudaStream_t stream, const AttentionBackwardArgs& args);
 

@@ -27,13 +27,12 @@ struct PlainParams {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   float scale = 0.0f;
-  // Forward.
-  T* out = nullptr;
+  T* out = nullptr;  // only read by backward
   float* log_sum_exp = nullptr;
   // Backward.
   const T* d_out = nullptr;
-  const float* lse = nullptr;            // [heads, tokens]
-  const float* out_dot_d_out = nullptr;  // [heads, tokens]
+  const float* lse = nullptr;      // [heads, tokens]
+  float* out_dot_d_out = nullptr;  // [heads, tokens]
   T* d_qkv = nullptr;
 
   __device__ int64_t group() const { return heads / kv_heads; }
@@ -154,6 +153,21 @@ __device__ Pair PairOf(const PlainParams<T>& p, int64_t query, int64_t key, int6
   return {probability, probability * (d_probability - p.out_dot_d_out[number])};
 }
 
+// out_dot_d_out[h, t] = out[t, h, :] . d_out[t, h, :].
+template <typename T>
+__global__ void PlainDotsKernel(const PlainParams<T> p) {
+  const int64_t tokens = p.sequences.tokens;
+  const auto [token, head] = WarpRow(tokens, p.heads);
+  if (token == tokens) return;
+  const int64_t row = p.Out(token, head);
+  float sum = 0.0f;
+  for (int64_t i = Lane(); i < p.head_dim; i += kWarp) {
+    sum = fmaf(ToFloat(p.out[row + i]), ToFloat(p.d_out[row + i]), sum);
+  }
+  sum = WarpSum(sum);
+  if (Lane() == 0) p.out_dot_d_out[head * tokens + token] = sum;
+}
+
 template <typename T>
 __global__ void PlainQueriesKernel(const PlainParams<T> p) {
   const int64_t tokens = p.sequences.tokens;
@@ -239,10 +253,13 @@ void Forward(cudaStream_t stream, const AttentionForwardArgs& args) {
 template <typename T>
 void Backward(cudaStream_t stream, const AttentionBackwardArgs& args) {
   PlainParams<T> params = CommonParams<T>(args.shape, args.qkv, args.sequence_offsets);
+  params.out = args.out.as<T>();
   params.d_out = args.d_out.as<T>();
   params.lse = args.log_sum_exp.as<float>();
-  params.out_dot_d_out = static_cast<const float*>(args.workspace.data());
+  params.out_dot_d_out = static_cast<float*>(args.workspace.data());
   params.d_qkv = args.d_qkv.as<T>();
+  LaunchRows(stream, PlainDotsKernel<T>, "attention, products of out and d_out", params.heads,
+             params);
   LaunchRows(stream, PlainKeysKernel<T>, "attention backward of keys, plain", params.kv_heads,
              params);
   LaunchRows(stream, PlainQueriesKernel<T>, "attention backward of queries, plain", params.heads,

@@ -1,4 +1,5 @@
-// Copies from global to shared memory that go on behind the thread's back (cp.async).
+// Copies from global to shared memory that go on behind the thread's back (cp.async), and barriers
+// for some of a block's threads.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +34,11 @@ __device__ __forceinline__ void CopyAsyncCommit() {
 template <int kPending>
 __device__ __forceinline__ void CopyAsyncWait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+// __syncthreads for `threads` of the block, whole warps that all name the same barrier, 1 to 15.
+__device__ __forceinline__ void SyncThreads(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 }  // namespace hearth::cuda

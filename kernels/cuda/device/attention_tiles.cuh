@@ -174,11 +174,12 @@ __device__ __forceinline__ void MultiplyRows(uint32_t a, uint32_t b,
   }
 }
 
-// sums[i, :] += sum over j of factors[i, j] * rows[j, :]; `rows` is a tile of 8 * kTiles rows.
-template <int kHeadDim, int kRowTiles, int kTiles>
+// sums[i, :] += sum over j of factors[i, j] * rows[j, :], the first 8 * kColumnTiles columns;
+// `rows` is a tile of 8 * kTiles rows, or 64 columns (128 bytes) further on.
+template <int kHeadDim, int kRowTiles, int kTiles, int kColumnTiles>
 __device__ __forceinline__ void MultiplyFactors(const Factors<kRowTiles, kTiles>& factors,
                                                 uint32_t rows,
-                                                Sums<kRowTiles, kHeadDim / 8>& sums) {
+                                                Sums<kRowTiles, kColumnTiles>& sums) {
   using Layout = TileLayout<kHeadDim>;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const uint32_t row = rows + static_cast<uint32_t>((lane & 15) * Layout::kRowBytes);
@@ -186,7 +187,7 @@ __device__ __forceinline__ void MultiplyFactors(const Factors<kRowTiles, kTiles>
 #pragma unroll
   for (int k = 0; k < kTiles / 2; ++k) {
 #pragma unroll
-    for (int n = 0; n < kHeadDim / 8; n += 2) {
+    for (int n = 0; n < kColumnTiles; n += 2) {
       FragmentB2 fragment_b;
       const uint32_t piece = static_cast<uint32_t>(n * 16);
       LoadMatricesTransposed(row + static_cast<uint32_t>(Layout::Bytes(16 * k)) + (piece ^ place),

@@ -101,7 +101,7 @@ __device__ Chunk<T> InputGradient(const Chunk<T>& x, const Chunk<T>& d_out, cons
   Unpack(residual, add);
 #pragma unroll
   for (int i = 0; i < kWide<T>; ++i) {
-    d[i] = fmaf(rstd, d[i] * w[i] - n[i] * rstd * mean, add[i]);
+    d[i] = fmaf(rstd, fmaf(-(n[i] * rstd), mean, d[i] * w[i]), add[i]);
   }
   return cuda::Round<T>(d);
 }
@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(cuda::kMaxTeam) BackwardWideRows(BackwardArgs<
       const float g = ToFloat(args.d_out[offset + i]) * ToFloat(args.weight[i]);
       const float n = ToFloat(args.x[offset + i]) * rstd;
       const float add = args.d_residual != nullptr ? ToFloat(args.d_residual[offset + i]) : 0.0f;
-      args.d_x[offset + i] = cuda::FromFloat<T>(fmaf(rstd, g - n * mean, add));
+      args.d_x[offset + i] = cuda::FromFloat<T>(fmaf(rstd, fmaf(-n, mean, g), add));
     }
   }
 }

@@ -147,8 +147,8 @@ template <int N>
 __device__ void FinishNormGradient(float rstd, float mean, const Halves<N>& n, Halves<N>& g) {
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    g.low[i] = rstd * (g.low[i] - n.low[i] * mean);
-    g.high[i] = rstd * (g.high[i] - n.high[i] * mean);
+    g.low[i] = rstd * fmaf(-n.low[i], mean, g.low[i]);
+    g.high[i] = rstd * fmaf(-n.high[i], mean, g.high[i]);
   }
 }
 

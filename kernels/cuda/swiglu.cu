@@ -13,6 +13,9 @@ namespace {
 using cuda::kGroup;
 using cuda::Pack;
 
+// A second pass computes what the first one did bit by bit, in another kernel: every fused
+// multiply-add is written as one, and nothing else can become one.
+
 // Bytes per ffn element: 4 read; 2 written if the result is kept; FP8 and its transpose one each.
 // With the tensor's own amax the second pass reads the result (2), or gate and up again (4).
 template <typename T>
@@ -99,7 +102,7 @@ struct BackwardSource {
     for (int i = 0; i < kGroup; ++i) {
       const float sigmoid = cuda::Sigmoid<T>(gate[i]);
       const float silu = gate[i] * sigmoid;
-      gate[i] = d[i] * up[i] * (sigmoid + silu * (1.0f - sigmoid));
+      gate[i] = d[i] * up[i] * fmaf(silu, 1.0f - sigmoid, sigmoid);
       up[i] = d[i] * silu;
     }
     parts[0] = cuda::Round<T>(gate);

@@ -63,8 +63,8 @@ __device__ inline void Rotate(const Halves<N>& angles, float sign, Halves<N>& he
     const float x1 = head.low[i];
     const float x2 = head.high[i];
     const float sine = sign * angles.high[i];
-    head.low[i] = x1 * angles.low[i] - x2 * sine;
-    head.high[i] = x2 * angles.low[i] + x1 * sine;
+    head.low[i] = fmaf(x1, angles.low[i], -(x2 * sine));
+    head.high[i] = fmaf(x2, angles.low[i], x1 * sine);
   }
 }
 

@@ -13,7 +13,6 @@ namespace {
 constexpr std::string_view kLineStart = "matmul/1";
 constexpr std::string_view kCheckName = "check=";
 constexpr std::string_view kNoType = "none";
-constexpr double kWorthOtherBits = 1.05;
 
 std::string Hex(uint64_t value, int digits) {
   constexpr std::string_view kDigits = "0123456789abcdef";
@@ -183,21 +182,14 @@ std::vector<GemmTableEntry> ParseGemmTable(std::string_view text) {
 
 size_t ChooseCandidate(std::span<const GemmTiming> candidates) {
   CHECK(!candidates.empty(), "{} candidates", candidates.size());
-  const auto fastest = [&](bool any_bits) {
-    size_t best = 0;
-    for (size_t i = 1; i < candidates.size(); ++i) {
-      const GemmTiming& candidate = candidates[i];
-      if ((any_bits || candidate.same_bits) &&
-          candidate.microseconds < candidates[best].microseconds) {
-        best = i;
-      }
+  size_t best = 0;
+  for (size_t i = 1; i < candidates.size(); ++i) {
+    // Not a number is never below.
+    if (candidates[i].same_bits && candidates[i].microseconds < candidates[best].microseconds) {
+      best = i;
     }
-    return best;
-  };
-  const size_t same = fastest(false);
-  const size_t other = fastest(true);
-  return candidates[other].microseconds * kWorthOtherBits < candidates[same].microseconds ? other
-                                                                                          : same;
+  }
+  return best;
 }
 
 }  // namespace hearth

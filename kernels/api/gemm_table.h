@@ -57,8 +57,8 @@ struct GemmTiming {
   bool same_bits = false;   // its result was bit for bit that of the first candidate
 };
 
-// The index of the fastest candidate with the first one's bits, unless another is faster by more
-// than 5 %: a clock's noise should not decide the bits of a run.
+// The index of the fastest candidate with the first one's bits: a clock's noise must not decide the
+// bits of a run.
 size_t ChooseCandidate(std::span<const GemmTiming> candidates);
 
 }  // namespace hearth

@@ -40,14 +40,15 @@ DType FusedBiasType(const GemmArgs& args) {
   return IsFloat8(args.a.dtype()) ? DType::kBF16 : args.out.dtype();
 }
 
-// What the library adds within the product; the rest is added to an fp32 result behind it.
+// What the library adds within the product; the rest is added to an fp32 result behind it. Asked
+// for a bias and an addend at once it rounds twice.
 struct Fused {
   bool bias = false;
   bool addend = false;
 };
 
 Fused FusedParts(const GemmArgs& args) {
-  return {.bias = args.bias && args.bias.dtype() == FusedBiasType(args),
+  return {.bias = args.bias && !args.addend && args.bias.dtype() == FusedBiasType(args),
           .addend = args.addend && args.addend.dtype() == args.out.dtype()};
 }
 

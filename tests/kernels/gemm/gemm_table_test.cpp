@@ -133,9 +133,8 @@ TEST(ChooseCandidateTest, PrefersTheFirstOnesBits) {
   EXPECT_EQ(ChooseCandidate(std::vector<GemmTiming>{{10, true}, {9.9, true}, {9.8, false}}), 1u);
   EXPECT_EQ(ChooseCandidate(std::vector<GemmTiming>{{10, true}, {10, true}}), 0u);
   EXPECT_EQ(ChooseCandidate(std::vector<GemmTiming>{{10, true}, {9, false}, {9.2, true}}), 2u);
-  // More than 5 % is worth other bits.
-  EXPECT_EQ(ChooseCandidate(std::vector<GemmTiming>{{10, true}, {9.6, false}}), 0u);
-  EXPECT_EQ(ChooseCandidate(std::vector<GemmTiming>{{10, true}, {9.5, false}}), 1u);
+  // No speed is worth other bits: another run would measure otherwise.
+  EXPECT_EQ(ChooseCandidate(std::vector<GemmTiming>{{10, true}, {5, false}}), 0u);
   const double nan = std::numeric_limits<double>::quiet_NaN();
   EXPECT_EQ(ChooseCandidate(std::vector<GemmTiming>{{10, true}, {nan, true}, {9, true}}), 2u);
   EXPECT_THROW(ChooseCandidate({}), CheckError);

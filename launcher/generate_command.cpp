@@ -92,7 +92,7 @@ int Run(const Invocation& invocation) {
                                 .sampling = ReadSampling(invocation)};
   if (options.max_tokens < 1) FailUsage("--max-tokens must be at least 1");
   const bool as_text = invocation.Has("prompt");
-  const SingleRank rank;
+  const SingleRank rank(DeviceKind::kAuto);
   bool first = true;
   RunGenerate(invocation.file, options, rank.environment(), [&](int32_t token) {
     if (first && as_text) fmt::print("{}", invocation.Get<std::string>("prompt"));

@@ -10,6 +10,7 @@
 
 #include "kernels/core/check.h"
 #include "kernels/core/error.h"
+#include "launcher/device_choice.h"
 
 namespace hearth {
 
@@ -28,10 +29,11 @@ std::string ReadHostfile(const std::string& file) {
 void AddRankCountOption(boost::program_options::options_description* options) {
   options->add_options()(",n", boost::program_options::value<int64_t>()->value_name("N"),
                          "ranks in all; default: launch.nproc_per_node on every host, else the "
-                         "hostfile's slots, else 1");
+                         "hostfile's slots, else one per GPU, or 1 on the CPU");
 }
 
-Placement PlaceRanks(const Invocation& invocation, const LaunchSection& launch) {
+Placement PlaceRanks(const Invocation& invocation, const RunConfig& config) {
+  const LaunchSection& launch = config.launch;
   Placement placement;
   if (launch.hostfile)
     placement.hosts = ParseHostfile(ReadHostfile(*launch.hostfile), *launch.hostfile);
@@ -44,6 +46,8 @@ Placement PlaceRanks(const Invocation& invocation, const LaunchSection& launch) 
     ranks = std::min(*launch.nproc_per_node, kMaxRanks + 1) * hosts;
   } else if (!placement.hosts.empty()) {
     ranks = TotalSlots(placement.hosts);
+  } else {
+    ranks = DefaultRanksPerHost(config.device);
   }
   if (ranks < 1 || ranks > kMaxRanks) {
     throw ConfigError(

@@ -17,8 +17,9 @@ struct Placement {
 // -n N
 void AddRankCountOption(boost::program_options::options_description* options);
 
-// From -n where it was given, else from the configuration, else from the hostfile's slots, else 1.
+// From -n where it was given, else from the configuration, else from the hostfile's slots, else one
+// for each GPU of this host, or 1 on the CPU.
 // ConfigError for an impossible number or a wrong hostfile.
-Placement PlaceRanks(const Invocation& invocation, const LaunchSection& launch);
+Placement PlaceRanks(const Invocation& invocation, const RunConfig& config);
 
 }  // namespace hearth

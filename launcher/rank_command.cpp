@@ -3,8 +3,8 @@
 
 #include "build_info.h"
 #include "comm/communicators.h"
-#include "kernels/backend.h"
 #include "launcher/command.h"
+#include "launcher/device_choice.h"
 #include "launcher/rank_entry.h"
 #include "launcher/run_lock.h"
 #include "launcher/supervisor.h"
@@ -20,7 +20,8 @@ int TrainOnRank(const RankContext& context) {
   if (context.bootstrap.rank() == 0) lock = std::make_unique<RunLock>(config.output_dir);
   context.bootstrap.Barrier();  // nobody writes before the folder is ours
 
-  const auto backend = MakeBackend("cpu", {.threads = context.threads});
+  const auto backend = MakeRankBackend(
+      {.device = config.device, .local_rank = context.local_rank, .threads = context.threads});
   const auto timeout =
       std::chrono::milliseconds(static_cast<int64_t>(config.comm.collective_timeout_s * 1000));
   const auto communicator =

@@ -17,6 +17,7 @@
 
 #include "kernels/core/error.h"
 #include "launcher/core_binding.h"
+#include "launcher/device_choice.h"
 #include "launcher/program_info.h"
 #include "launcher/rank_environment.h"
 #include "launcher/stop_flag.h"
@@ -125,6 +126,7 @@ Failure DescribeCurrentException() {
 
 int RunRankProcess(const RankArguments& arguments, const RankBody& body) {
   StopFlag::Install();
+  PrepareForGpus();
   const RankEnvironment environment = ReadRankEnvironment();
   DieWithParent(environment.launcher_pid);
   signal(SIGPIPE, SIG_IGN);  // a closed terminal is an error of the logger, not the end of the run
@@ -148,6 +150,7 @@ int RunRankProcess(const RankArguments& arguments, const RankBody& body) {
                                              .columns = columns,
                                              .total_steps = 0},
                                 .threads = threads,
+                                .local_rank = environment.place.rank,
                                 .installed_configs = InstalledConfigs(),
                                 .end_job = [&] { EndJob(*heartbeat, bootstrap.get(), rank); }});
     bootstrap.reset();

@@ -20,6 +20,7 @@ struct RankContext {
   std::function<bool()> stop_requested;  // finish the step, save, return 0
   ProgressOptions progress;              // for rank 0's terminal; total_steps is left open
   int threads = 1;                       // this rank may keep busy
+  int local_rank = 0;                    // among those of its host
   std::string installed_configs;         // for FindConfigFile
   // Ends all ranks for the exception being handled, as RunRankProcess does for one that leaves the
   // body, and does not return. For a catch block beside objects whose destructors would wait for

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "launcher/core_binding.h"
+#include "launcher/device_choice.h"
 #include "launcher/program_info.h"
 #include "launcher/rank_environment.h"
 
@@ -20,12 +21,8 @@ void IsolateLoneProcess() {
 
 std::unique_ptr<Bootstrap> MakeBootstrap() {
   IsolateLoneProcess();
+  PrepareForGpus();
   return MakeMpiBootstrap({});
-}
-
-std::string_view BackendKind(DeviceKind device) {
-  if (device == DeviceKind::kAuto) return CudaDeviceCount() > 0 ? "cuda" : "cpu";
-  return EnumName(device);
 }
 
 }  // namespace
@@ -37,7 +34,9 @@ int DefaultThreads() {
 
 SingleRank::SingleRank(DeviceKind device)
     : bootstrap_(MakeBootstrap()),
-      backend_(MakeBackend(BackendKind(device), {.threads = DefaultThreads()})),
+      backend_(MakeRankBackend({.device = device,
+                                .local_rank = ReadRankEnvironment().place.rank,
+                                .threads = DefaultThreads()})),
       communicator_(MakeCommunicator("mpi", *bootstrap_, *backend_, {})),
       environment_{.bootstrap = *bootstrap_,
                    .backend = *backend_,

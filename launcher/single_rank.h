@@ -13,7 +13,6 @@ namespace hearth {
 // Under mpirun or srun it is one of theirs.
 class SingleRank {
  public:
-  SingleRank() : SingleRank(DeviceKind::kCpu) {}
   // kAuto: a GPU where there is one.
   explicit SingleRank(DeviceKind device);
 

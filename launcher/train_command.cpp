@@ -10,6 +10,7 @@
 
 #include "kernels/core/error.h"
 #include "launcher/command.h"
+#include "launcher/device_choice.h"
 #include "launcher/hostfile.h"
 #include "launcher/mpirun.h"
 #include "launcher/placement.h"
@@ -93,7 +94,8 @@ ProcessOptions MakeStart(const Invocation& invocation, const RunConfig& config,
 int Run(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
   const RunConfig& config = resolved.config;
-  const Placement placement = PlaceRanks(invocation, config.launch);
+  const Placement placement = PlaceRanks(invocation, config);
+  if (AreLocal(placement.hosts)) RequireDevice(resolved);
   CheckRun(resolved, placement.ranks);
   return Supervise({.ranks = placement.ranks,
                     .limits = MakeLimits(config),

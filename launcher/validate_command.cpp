@@ -11,7 +11,7 @@ namespace {
 
 int Run(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
-  const Placement placement = PlaceRanks(invocation, resolved.config.launch);
+  const Placement placement = PlaceRanks(invocation, resolved.config);
   fmt::print("{}\n", DescribeRun(CheckRun(resolved, placement.ranks)));
   return kExitDone;
 }

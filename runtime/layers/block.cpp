@@ -193,13 +193,14 @@ void FfnBackward(const LayerContext& context, const BlockWeights& weights,
                            .d_input = views[kDSwiglu],
                            .d_weight = gradients.down});
   const TensorView d_gate_up_scale = views.Scale(BlockScale::kDGateUp);
-  SwigluBackwardArgs swiglu{
-      .d_out = views[kDSwiglu], .gate_up = views[kGateUp], .d_gate_up = views[kGateUp]};
+  SwigluBackwardArgs swiglu{.d_out = views[kDSwiglu], .gate_up = views[kGateUp]};
   if (context.precision.fp8) {
     swiglu.quantized = {.values = views[kDGateUpValues],
                         .transposed = views[kDGateUpTransposed],
                         .scale = d_gate_up_scale,
                         .mode = ScaleMode::kCurrent};
+  } else {
+    swiglu.d_gate_up = views[kGateUp];
   }
   context.backend.SwigluBackward(context.stream, swiglu);
   LinearBackward(context, {.d_out = views[kGateUp],

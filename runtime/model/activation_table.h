@@ -59,7 +59,7 @@ enum class BlockTensor : uint8_t {
   kLn2,                  // [N, C], not under FP8
   kLn2Values,            // [N, C] f8
   kLn2Transposed,        // [C, N] f8
-  kGateUp,               // [N, 2F]; backward overwrites it with its gradient
+  kGateUp,               // [N, 2F]; without FP8 backward overwrites it with its gradient
   kSwiglu,               // [N, F], not under FP8
   kSwigluValues,         // [N, F] f8
   kSwigluTransposed,     // [F, N] f8

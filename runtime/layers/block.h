@@ -22,7 +22,8 @@ void BlockForward(const LayerContext& context, const BlockWeights& weights,
                   const SequenceViews& sequences, const BlockViews& views);
 
 // Reads kDOutput (gradient of the block's output) and the saved tensors, accumulates weight
-// gradients, and leaves the gradient of the block's input in kDOutput. Without FP8 it overwrites kGateUp.
+// gradients, and leaves the gradient of the block's input in kDOutput. Without FP8 it overwrites
+// kGateUp.
 void BlockBackward(const LayerContext& context, const BlockWeights& weights,
                    const BlockGradients& gradients, const SequenceViews& sequences,
                    const BlockViews& views);

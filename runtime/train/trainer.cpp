@@ -75,6 +75,9 @@ void Trainer::Prepare() {
   executor_ = std::make_unique<Executor>(
       environment_.backend, environment_.communicator, plan_, model_.spec,
       environment_.bootstrap.rank(), ExecutorOptions{.host_threads = environment_.host_threads});
+  // Here and below: a GPU that ranks share allocates for one of them only while none of their
+  // streams waits for another rank.
+  environment_.bootstrap.Barrier();
   FillState();
   WarmUp();
   executor_->set_task_hook([this](const Task& task) {
@@ -85,6 +88,7 @@ void Trainer::Prepare() {
   });
   StartLoader();
   StartSaver();
+  environment_.bootstrap.Barrier();
   if (IsRoot()) {
     WriteRunFiles();
     OpenLogger();

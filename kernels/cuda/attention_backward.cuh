@@ -24,11 +24,8 @@ struct BackwardParams {
   int kv_heads;
   float scale;
 
-  // Elements between the rows of a head in qkv.
-  template <int kHeadDim>
-  __device__ int Stride() const {
-    return (heads + 2 * kv_heads) * kHeadDim;
-  }
+  // Heads in a row of qkv.
+  __device__ int row_heads() const { return heads + 2 * kv_heads; }
 };
 
 }  // namespace cuda

@@ -113,11 +113,8 @@ __device__ __forceinline__ void CopyQueriesAsync(const BackwardParams& params,
                                                  const QueryStage<Config>& stage) {
   constexpr int kHeadDim = Config::kHeadDim;
   using Source = TileSource<kHeadDim, Config::kThreads>;
-  const int stride = params.template Stride<kHeadDim>();
-  const int out_stride = params.heads * kHeadDim;
-  const Source queries(params.qkv + int64_t{block.begin} * stride + head * kHeadDim, stride);
-  const Source d_out(params.d_out + int64_t{block.begin} * out_stride + head * kHeadDim,
-                     out_stride);
+  const Source queries(params.qkv, {params.row_heads(), block.begin, head});
+  const Source d_out(params.d_out, {params.heads, block.begin, head});
   queries.template CopyAsync<Config::kQueries>(first, block.length, stage.queries());
   d_out.template CopyAsync<Config::kQueries>(first, block.length, stage.d_out());
   const int thread = static_cast<int>(threadIdx.x);
@@ -218,7 +215,7 @@ __device__ __forceinline__ void StoreGradients(const BackwardParams& params, con
                                                const typename Config::Gradients& d_v) {
   using Here = Place<Config>;
   constexpr int kColumns = Config::kSideColumns;
-  const int stride = params.template Stride<Config::kHeadDim>();
+  const int stride = params.row_heads() * Config::kHeadDim;
   const int first_key = block.first_row + Here::FirstRow();
   const int count = block.length - first_key;
   BFloat16* to = params.d_qkv + int64_t{block.begin + first_key} * stride +
@@ -237,15 +234,13 @@ __device__ __forceinline__ void KeysBlock(const BackwardParams& params, const Ro
   constexpr int kHeadDim = Config::kHeadDim;
   constexpr int kQueries = Config::kQueries;
   using Source = TileSource<kHeadDim, Config::kThreads>;
-  const int stride = params.template Stride<kHeadDim>();
   const int first_key = block.first_row + Place<Config>::FirstRow();
   const int past_heads = (kv_head + 1) * (params.heads / params.kv_heads);
   const uint32_t key_tile = SharedAddress(shared);
-  const Source keys(
-      params.qkv + int64_t{block.begin} * stride + (params.heads + kv_head) * kHeadDim, stride);
+  const Source keys(params.qkv, {params.row_heads(), block.begin, params.heads + kv_head});
 
   keys.template CopyAsync<Config::kRows>(block.first_row, block.length, key_tile);
-  keys.Moved(params.kv_heads * kHeadDim)
+  keys.Moved(params.kv_heads)
       .template CopyAsync<Config::kRows>(block.first_row, block.length,
                                          key_tile + Config::kRowBytes);
   int head = kv_head * (params.heads / params.kv_heads);
@@ -292,15 +287,12 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     // Made again in each round: in registers it would be in the way of the round's work.
     const RowBlocks<Config::kRows> blocks(params.sequences);
     if (i >= blocks.count()) return;
-    const RowBlock block = blocks.Find(i);
+    const RowBlock block = blocks.Find(blocks.ByPlace(i));
     if (block.first_row >= block.length) continue;
     if (block.is_padding) {
-      const int stride = params.template Stride<Config::kHeadDim>();
-      BFloat16* rows = params.d_qkv + int64_t{block.begin} * stride +
-                       (params.heads + kv_head) * Config::kHeadDim;
-      for (const int part : {0, params.kv_heads}) {
+      for (const int head : {params.heads + kv_head, params.heads + params.kv_heads + kv_head}) {
         ZeroRows<Config::kHeadDim, Config::kRows, Config::kThreads>(
-            rows + part * Config::kHeadDim, stride, block.first_row, block.length);
+            params.d_qkv, {params.row_heads(), block.begin, head}, block.first_row, block.length);
       }
     } else {
       KeysBlock<Config>(params, block, kv_head, shared);
@@ -320,10 +312,11 @@ void LaunchKeys(cudaStream_t stream, const BackwardParams& params) {
 
 void TiledBackwardOfKeys(cudaStream_t stream, int compute_capability, int64_t head_dim,
                          const cuda::BackwardParams& params) {
+  using Paired = cuda::KeysConfig<128, 2, 8, 2, 64, 1>;
   if (head_dim == 64) {
     cuda::LaunchKeys<cuda::KeysConfig<64, 2, 4, 1, 32, 2>>(stream, params);
-  } else if (HasLargeSharedMemory(compute_capability)) {
-    cuda::LaunchKeys<cuda::KeysConfig<128, 2, 8, 2, 64, 1>>(stream, params);
+  } else if (Fits<Paired>(compute_capability)) {
+    cuda::LaunchKeys<Paired>(stream, params);
   } else {
     cuda::LaunchKeys<cuda::KeysConfig<128, 1, 8, 1, 32, 1>>(stream, params);
   }

@@ -50,21 +50,28 @@ struct RowNumbers {
   }
 };
 
-// dots[row] = out[row] . d_out[row] for the warp's rows, zero from `count` on; the rows start at
-// `row` elements into both tensors.
+// The warp's query rows: from a token on, of one head, so many as exist.
+struct WarpRows {
+  int64_t token;
+  int head;
+  int count;
+};
+
+// D of the warp's rows, into global memory and dots[row], where it is zero from `count` on.
 template <typename Config>
-__device__ __forceinline__ void OutDotDOut(const BackwardParams& params, int64_t row, int count,
+__device__ __forceinline__ void OutDotDOut(const BackwardParams& params, const WarpRows& rows,
                                            float* dots) {
   constexpr int kLanes = Config::Layout::kPieces;
   constexpr int kRowsAtOnce = kWarp / kLanes;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int stride = params.heads * Config::kHeadDim;
+  const int64_t row = (rows.token * params.heads + rows.head) * Config::kHeadDim;
 #pragma unroll 4
   for (int first = 0; first < Config::kWarpRows; first += kRowsAtOnce) {
     const int at = first + lane / kLanes;
     float sum = 0.0f;
-    if (at < count) {
-      const int64_t piece = row + int64_t{at} * stride + lane % kLanes * 8;
+    if (at < rows.count) {
+      const int64_t piece =
+          row + int64_t{at} * (params.heads * Config::kHeadDim) + lane % kLanes * 8;
       const auto a = Load<8>(params.out + piece);
       const auto b = Load<8>(params.d_out + piece);
 #pragma unroll
@@ -75,6 +82,11 @@ __device__ __forceinline__ void OutDotDOut(const BackwardParams& params, int64_t
       sum += __shfl_xor_sync(kAllLanes, sum, offset);
     }
     if (lane % kLanes == 0) dots[at] = sum;
+  }
+  __syncwarp();
+  static_assert(Config::kWarpRows <= kWarp);
+  if (lane < min(Config::kWarpRows, rows.count)) {
+    params.out_dot_d_out[rows.head * params.sequences.tokens + rows.token + lane] = dots[lane];
   }
 }
 
@@ -119,10 +131,8 @@ __device__ __forceinline__ void QueriesBlock(const BackwardParams& params, const
   constexpr int kHeadDim = Config::kHeadDim;
   constexpr int kKeys = Config::kKeys;
   using Source = TileSource<kHeadDim, Config::kThreads>;
-  const int stride = params.template Stride<kHeadDim>();
-  const BFloat16* row = params.qkv + int64_t{block.begin} * stride;
   const int kv_head = head / (params.heads / params.kv_heads);
-  const Source keys(row + (params.heads + kv_head) * kHeadDim, stride);
+  const Source keys(params.qkv, {params.row_heads(), block.begin, params.heads + kv_head});
   const uint32_t tiles = SharedAddress(shared);
   const uint32_t key_tiles = tiles + 2 * Config::kRowBytes;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * Config::kWarpRows;
@@ -130,28 +140,23 @@ __device__ __forceinline__ void QueriesBlock(const BackwardParams& params, const
   const int past_keys = min(block.first_row + Config::kRows, block.length);
   const auto copy_keys_async = [&](int first, uint32_t tile) {
     keys.template CopyAsync<kKeys>(first, block.length, tile);
-    keys.Moved(params.kv_heads * kHeadDim)
+    keys.Moved(params.kv_heads)
         .template CopyAsync<kKeys>(first, block.length, tile + Config::kKeyBytes);
   };
 
-  Source(row + head * kHeadDim, stride)
+  Source(params.qkv, {params.row_heads(), block.begin, head})
       .template CopyAsync<Config::kRows>(block.first_row, block.length, tiles);
-  const int out_stride = params.heads * kHeadDim;
-  Source(params.d_out + int64_t{block.begin} * out_stride + head * kHeadDim, out_stride)
+  Source(params.d_out, {params.heads, block.begin, head})
       .template CopyAsync<Config::kRows>(block.first_row, block.length, tiles + Config::kRowBytes);
   copy_keys_async(0, key_tiles);
   CopyAsyncCommit();
   const int count = block.length - first_query;
   const int64_t token = block.begin + first_query;
-  const int64_t numbers = head * params.sequences.tokens + token;
   float* dots = reinterpret_cast<float*>(shared + Config::kDotsAt) + warp_row;
-  OutDotDOut<Config>(params, token * out_stride + head * kHeadDim, count, dots);
-  __syncwarp();
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  if (lane < min(Config::kWarpRows, count)) params.out_dot_d_out[numbers + lane] = dots[lane];
+  OutDotDOut<Config>(params, {token, head, count}, dots);
   RowNumbers<Config::kRowTiles> log2_sum_exp;
   RowNumbers<Config::kRowTiles> out_dot_d_out;
-  log2_sum_exp.Read(params.log_sum_exp + numbers, count, kLog2E);
+  log2_sum_exp.Read(params.log_sum_exp + head * params.sequences.tokens + token, count, kLog2E);
   out_dot_d_out.Read(dots, Config::kWarpRows, 1.0f);
   typename Config::Gradients d_q;
   d_q.Clear();
@@ -172,9 +177,9 @@ __device__ __forceinline__ void QueriesBlock(const BackwardParams& params, const
     stage ^= 1;
   }
   d_q.Scale(params.scale);
+  const int64_t stride = params.row_heads() * kHeadDim;
   StoreRows<kHeadDim>(d_q, shared + Config::Layout::Bytes(warp_row),
-                      params.d_qkv + int64_t{block.begin + first_query} * stride + head * kHeadDim,
-                      stride, block.length - first_query);
+                      params.d_qkv + token * stride + head * kHeadDim, stride, count);
 }
 
 // Floor: 6 * head_dim operations per query head and pair.
@@ -188,13 +193,11 @@ __global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
     // Made again in each round: in registers it would be in the way of the round's work.
     const RowBlocks<Config::kRows> blocks(params.sequences);
     if (i >= blocks.count()) return;
-    const RowBlock block = blocks.Find(blocks.count() - 1 - i);
+    const RowBlock block = blocks.Find(blocks.ByPlace(blocks.count() - 1 - i));
     if (block.first_row >= block.length) continue;
     if (block.is_padding) {
       ZeroRows<Config::kHeadDim, Config::kRows, Config::kThreads>(
-          params.d_qkv + int64_t{block.begin} * params.template Stride<Config::kHeadDim>() +
-              head * Config::kHeadDim,
-          params.template Stride<Config::kHeadDim>(), block.first_row, block.length);
+          params.d_qkv, {params.row_heads(), block.begin, head}, block.first_row, block.length);
     } else {
       QueriesBlock<Config>(params, block, head, shared);
       __syncthreads();  // the tiles belong to the next block of rows
@@ -213,13 +216,16 @@ void LaunchQueries(cudaStream_t stream, const BackwardParams& params) {
 
 void TiledBackwardOfQueries(cudaStream_t stream, int compute_capability, int64_t head_dim,
                             const cuda::BackwardParams& params) {
-  const bool large = HasLargeSharedMemory(compute_capability);
   if (head_dim == 64) {
-    large ? cuda::LaunchQueries<cuda::QueriesConfig<64, 2, 4, 64, 2>>(stream, params)
-          : cuda::LaunchQueries<cuda::QueriesConfig<64, 1, 8, 32, 2>>(stream, params);
+    using Large = cuda::QueriesConfig<64, 2, 4, 64, 2>;
+    Fits<Large>(compute_capability)
+        ? cuda::LaunchQueries<Large>(stream, params)
+        : cuda::LaunchQueries<cuda::QueriesConfig<64, 1, 8, 32, 2>>(stream, params);
   } else {
-    large ? cuda::LaunchQueries<cuda::QueriesConfig<128, 2, 4, 32, 2>>(stream, params)
-          : cuda::LaunchQueries<cuda::QueriesConfig<128, 1, 8, 32, 1>>(stream, params);
+    using Large = cuda::QueriesConfig<128, 2, 4, 32, 2>;
+    Fits<Large>(compute_capability)
+        ? cuda::LaunchQueries<Large>(stream, params)
+        : cuda::LaunchQueries<cuda::QueriesConfig<128, 1, 8, 32, 1>>(stream, params);
   }
 }
 

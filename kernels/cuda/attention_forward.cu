@@ -34,6 +34,7 @@ struct ForwardConfig {
   static constexpr int kRowTiles = kRowTiles_;
   static constexpr int kKeys = kKeys_;  // of a step
   static constexpr int kWarps = 4;
+  static constexpr int kBlocks = 2;  // on a multiprocessor
   static constexpr int kThreads = kWarps * kWarp;
   static constexpr int kWarpRows = 16 * kRowTiles;
   static constexpr int kRows = kWarps * kWarpRows;
@@ -163,11 +164,9 @@ __device__ __forceinline__ void ForwardBlock(const ForwardParams& params, const 
   constexpr int kHeadDim = Config::kHeadDim;
   constexpr int kKeys = Config::kKeys;
   using Source = TileSource<kHeadDim, Config::kThreads>;
-  const int stride = (params.heads + 2 * params.kv_heads) * kHeadDim;
-  const BFloat16* row = params.qkv + int64_t{block.begin} * stride;
+  const int row_heads = params.heads + 2 * params.kv_heads;
   const int kv_head = head / (params.heads / params.kv_heads);
-  const Source keys(row + (params.heads + kv_head) * kHeadDim, stride);
-  const int value_offset = params.kv_heads * kHeadDim;
+  const Source keys(params.qkv, {row_heads, block.begin, params.heads + kv_head});
   const uint32_t query_tile = SharedAddress(shared);
   const uint32_t key_tile = query_tile + Config::kQueryBytes;
   const uint32_t value_tile = key_tile + Config::kKeyBytes;
@@ -175,7 +174,7 @@ __device__ __forceinline__ void ForwardBlock(const ForwardParams& params, const 
   const int first_query = block.first_row + warp_row;
   const int past_keys = min(block.first_row + Config::kRows, block.length);
 
-  Source(row + head * kHeadDim, stride)
+  Source(params.qkv, {row_heads, block.begin, head})
       .template CopyAsync<Config::kRows>(block.first_row, block.length, query_tile);
   keys.template CopyAsync<kKeys>(0, block.length, key_tile);
   CopyAsyncCommit();
@@ -189,7 +188,7 @@ __device__ __forceinline__ void ForwardBlock(const ForwardParams& params, const 
     Sums<Config::kRowTiles, Config::kTiles> scores;
     CopyAsyncWait<0>();
     __syncthreads();  // the keys are there, and nobody needs the last values any more
-    keys.Moved(value_offset).template CopyAsync<kKeys>(first_key, block.length, value_tile);
+    keys.Moved(params.kv_heads).template CopyAsync<kKeys>(first_key, block.length, value_tile);
     CopyAsyncCommit();
     if (sees) {
       scores.Clear();
@@ -211,8 +210,8 @@ __device__ __forceinline__ void ForwardBlock(const ForwardParams& params, const 
     MultiplyFactors<kHeadDim>(probabilities, value_tile, out);
   }
 
-  const int64_t token = block.begin + first_query;
   const int count = block.length - first_query;
+  const int64_t token = block.begin + first_query;
   softmax.Finish(params.scale, count, params.log_sum_exp + head * params.sequences.tokens + token,
                  out);
   const int64_t out_stride = int64_t{params.heads} * kHeadDim;
@@ -223,10 +222,8 @@ __device__ __forceinline__ void ForwardBlock(const ForwardParams& params, const 
 template <typename Config>
 __device__ __forceinline__ void ForwardPadding(const ForwardParams& params, const RowBlock& block,
                                                int head) {
-  const int64_t stride = int64_t{params.heads} * Config::kHeadDim;
   ZeroRows<Config::kHeadDim, Config::kRows, Config::kThreads>(
-      params.out + int64_t{block.begin} * stride + head * Config::kHeadDim, stride, block.first_row,
-      block.length);
+      params.out, {params.heads, block.begin, head}, block.first_row, block.length);
   float* log_sum_exp = params.log_sum_exp + head * params.sequences.tokens + block.begin;
   for (int i = static_cast<int>(threadIdx.x); i < Config::kRows; i += Config::kThreads) {
     if (block.first_row + i < block.length) log_sum_exp[block.first_row + i] = 0.0f;
@@ -235,10 +232,11 @@ __device__ __forceinline__ void ForwardPadding(const ForwardParams& params, cons
 
 // Floor: 4 * head_dim operations per query head and pair of a query and a key it sees, on the
 // tensor cores; bytes matter only for sequences of a few hundred tokens. The heads of a block of
-// rows start together, so those that share a key/value head find it in the L2 cache; of a sequence
-// the last rows, which see most keys, start first.
+// rows start together, so those that share a key/value head find it in the L2 cache; the last rows
+// of the sequences, which see most keys, start first.
 template <typename Config>
-__global__ void __launch_bounds__(Config::kThreads, 2) ForwardKernel(const ForwardParams params) {
+__global__ void __launch_bounds__(Config::kThreads, Config::kBlocks)
+    ForwardKernel(const ForwardParams params) {
   extern __shared__ __align__(128) uint8_t shared[];
   const int head = static_cast<int>(blockIdx.x) % params.heads;
   const int slots = static_cast<int>(gridDim.x) / params.heads;
@@ -246,7 +244,7 @@ __global__ void __launch_bounds__(Config::kThreads, 2) ForwardKernel(const Forwa
     // Made again in each round: in registers it would be in the way of the round's work.
     const RowBlocks<Config::kRows> blocks(params.sequences);
     if (i >= blocks.count()) return;
-    const RowBlock block = blocks.Find(blocks.count() - 1 - i);
+    const RowBlock block = blocks.Find(blocks.ByPlace(blocks.count() - 1 - i));
     if (block.first_row >= block.length) continue;
     if (block.is_padding) {
       ForwardPadding<Config>(params, block, head);
@@ -275,13 +273,14 @@ void Launch(cudaStream_t stream, const AttentionForwardArgs& args) {
 
 void TiledAttentionForward(cudaStream_t stream, int compute_capability,
                            const AttentionForwardArgs& args) {
-  const bool large = HasLargeSharedMemory(compute_capability);
   if (args.shape.head_dim == 64) {
-    large ? cuda::Launch<cuda::ForwardConfig<64, 2, 64>>(stream, args)
-          : cuda::Launch<cuda::ForwardConfig<64, 1, 64>>(stream, args);
+    using Large = cuda::ForwardConfig<64, 2, 64>;
+    Fits<Large>(compute_capability) ? cuda::Launch<Large>(stream, args)
+                                    : cuda::Launch<cuda::ForwardConfig<64, 1, 64>>(stream, args);
   } else {
-    large ? cuda::Launch<cuda::ForwardConfig<128, 2, 64>>(stream, args)
-          : cuda::Launch<cuda::ForwardConfig<128, 1, 64>>(stream, args);
+    using Large = cuda::ForwardConfig<128, 2, 64>;
+    Fits<Large>(compute_capability) ? cuda::Launch<Large>(stream, args)
+                                    : cuda::Launch<cuda::ForwardConfig<128, 1, 64>>(stream, args);
   }
 }
 

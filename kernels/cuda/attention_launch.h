@@ -13,11 +13,18 @@
 
 namespace hearth {
 
-// Whether a multiprocessor has at least 160 KB of shared memory (A100, H100 and their like) or 100
-// KB, of which a thread block may use 99.
-inline bool HasLargeSharedMemory(int compute_capability) {
-  return compute_capability == 80 || compute_capability == 87 ||
-         (compute_capability >= 90 && compute_capability < 120);
+// Shared memory of a multiprocessor in bytes; the least there is where the chip is not known.
+inline int64_t SharedBytesOf(int compute_capability) {
+  const bool is_a100 = compute_capability == 80 || compute_capability == 87;
+  const bool is_h100 = compute_capability >= 90 && compute_capability < 110;
+  return (is_h100 ? 228 : is_a100 ? 164 : 100) * int64_t{1024};
+}
+
+// Whether as many thread blocks fit on a multiprocessor as the kernel is made for; each costs 1 KB
+// beside its own.
+template <typename Config>
+bool Fits(int compute_capability) {
+  return Config::kBlocks * (Config::kSharedBytes + 1024) <= SharedBytesOf(compute_capability);
 }
 
 inline cuda::SequenceOffsets Sequences(const TensorView& offsets, int64_t tokens) {

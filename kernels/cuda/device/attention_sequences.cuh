@@ -72,25 +72,37 @@ class RowBlocks {
 
   __device__ int64_t count() const { return sequences_.tokens / kRows + used_ + 1; }
 
+  // The `index`-th block in the order of the rows' places in their sequences: sequences of one
+  // length have their first blocks first, then their second ones, and so on. A permutation of
+  // [0, count()). Blocks that take long should start first, or a few of them end a kernel alone.
+  __device__ int64_t ByPlace(int64_t index) const {
+    if (used_ == 0) return index;
+    const auto used = static_cast<uint32_t>(used_);
+    const auto numbers = static_cast<uint32_t>(FirstNumber(used_));
+    const auto i = static_cast<uint32_t>(index);
+    const uint32_t per_sequence = numbers / used;
+    return i < used * per_sequence ? i % used * per_sequence + i / used : i;
+  }
+
   // By a whole warp; number in [0, count()).
   __device__ RowBlock Find(int64_t number) const {
-    const auto first_number = [&](int64_t sequence) {
-      return sequences_.At(sequence) / kRows + sequence;
-    };
     const int64_t sequence =
-        WarpLowerBound(1, used_ + 1, [&](int64_t s) { return first_number(s) > number; }) - 1;
+        WarpLowerBound(1, used_ + 1, [&](int64_t s) { return FirstNumber(s) > number; }) - 1;
     RowBlock block;
     const int64_t begin = sequences_.At(sequence);
     block.begin = static_cast<int>(begin);
     block.is_padding = sequence == used_;
     const int64_t end = block.is_padding ? sequences_.tokens : sequences_.At(sequence + 1);
     block.length = static_cast<int>(end - begin);
-    const int64_t place = max(number - first_number(sequence), int64_t{0});
+    const int64_t place = max(number - FirstNumber(sequence), int64_t{0});
     block.first_row = static_cast<int>(place * kRows);
     return block;
   }
 
  private:
+  __device__ int64_t FirstNumber(int64_t sequence) const {
+    return sequences_.At(sequence) / kRows + sequence;
+  }
   SequenceOffsets sequences_;
   int64_t used_;
 };

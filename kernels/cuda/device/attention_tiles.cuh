@@ -27,21 +27,30 @@ struct TileLayout {
   }
 };
 
-// Rows of one head in global memory, `stride` elements apart, as a thread that copies tiles sees
-// them: `from` is the thread's piece of the first row it copies.
+// One head's rows of a sequence in a tensor [tokens, heads, head_dim].
+struct HeadRows {
+  int heads;
+  int first_token;
+  int head;
+};
+
+// Such rows as a thread that copies tiles sees them: `from` is the thread's piece of the first row
+// it copies, `stride` the elements from row to row.
 template <int kHeadDim, int kThreads>
 struct TileSource {
   using Layout = TileLayout<kHeadDim>;
   static constexpr int kRowsAtOnce = kThreads / Layout::kPieces;
   static_assert(kRowsAtOnce % 8 == 0);
 
-  __device__ __forceinline__ TileSource(const BFloat16* rows, int stride_elements)
-      : from(rows + ThreadRow() * stride_elements + ThreadPiece() * 8), stride(stride_elements) {}
+  __device__ __forceinline__ TileSource(const BFloat16* tensor, const HeadRows& rows)
+      : from(tensor + int64_t{rows.first_token + ThreadRow()} * (rows.heads * kHeadDim) +
+             rows.head * kHeadDim + ThreadPiece() * 8),
+        stride(rows.heads * kHeadDim) {}
 
-  // The same rows of a head `elements` further on.
-  __device__ __forceinline__ TileSource Moved(int elements) const {
+  // The rows of the head that many heads further on.
+  __device__ __forceinline__ TileSource Moved(int heads) const {
     TileSource moved = *this;
-    moved.from += elements;
+    moved.from += heads * kHeadDim;
     return moved;
   }
 
@@ -235,14 +244,17 @@ __device__ __forceinline__ void StoreRows(const Sums<kRowTiles, kHeadDim / 8>& s
   }
 }
 
-// Rows [first, first + kRows) below `count` become zero; by all kThreads threads of the block.
+// Rows [first, first + kRows) of a head below `count` become zero; by all kThreads threads of the
+// block.
 template <int kHeadDim, int kRows, int kThreads>
-__device__ inline void ZeroRows(BFloat16* rows, int64_t stride, int first, int count) {
+__device__ inline void ZeroRows(BFloat16* tensor, const HeadRows& rows, int first, int count) {
   constexpr int kPieces = kHeadDim / 8;
+  const int64_t stride = rows.heads * kHeadDim;
+  BFloat16* const to = tensor + rows.first_token * stride + rows.head * kHeadDim;
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
     const int row = first + i / kPieces;
-    if (row < count) Store(rows + row * stride + i % kPieces * 8, Vec<BFloat16, 8>{});
+    if (row < count) Store(to + row * stride + i % kPieces * 8, Vec<BFloat16, 8>{});
   }
 }
 

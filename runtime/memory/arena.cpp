@@ -1,7 +1,5 @@
 #include "runtime/memory/arena.h"
 
-#include <algorithm>
-
 #include "kernels/core/check.h"
 
 namespace hearth {
@@ -12,7 +10,11 @@ Arena::Arena(Device& device, MemoryKind kind, int64_t bytes, std::string name)
 TensorView Arena::View(int64_t offset, DType dtype, Shape shape) const {
   CHECK(offset >= 0, "a tensor of {} that the plan did not place", name_);
   const TensorView view = buffer_.View(offset, dtype, shape);
-  high_water_ = std::max(high_water_, offset + view.bytes());
+  // The host optimizer's thread looks up views too.
+  const int64_t end = offset + view.bytes();
+  int64_t highest = high_water_.load(std::memory_order_relaxed);
+  while (highest < end && !high_water_.compare_exchange_weak(highest, end)) {
+  }
   return view;
 }
 

@@ -1,6 +1,7 @@
 // One allocation of a tier that a plan has cut into tensors.
 #pragma once
 
+#include <atomic>
 #include <string>
 
 #include "kernels/core/device.h"
@@ -14,7 +15,7 @@ class Arena {
   // `device` must outlive the arena. The content is unspecified.
   Arena(Device& device, MemoryKind kind, int64_t bytes, std::string name);
 
-  // The tensor at a planned offset; CheckError outside the arena.
+  // The tensor at a planned offset; CheckError outside the arena. Any thread.
   TensorView View(int64_t offset, DType dtype, Shape shape) const;
   TensorView Bytes() const;
 
@@ -25,7 +26,7 @@ class Arena {
  private:
   Buffer buffer_;
   const std::string name_;
-  mutable int64_t high_water_ = 0;
+  mutable std::atomic<int64_t> high_water_{0};
 };
 
 }  // namespace hearth

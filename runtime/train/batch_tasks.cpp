@@ -39,26 +39,37 @@ MicroBatch MadeUpMicroBatch(const Plan& plan, const ModelSpec& spec) {
 
 }  // namespace
 
-void Executor::WarmUp(int64_t step) {
+StepResult Executor::RunMadeUp(Phase phase, const Plan& plan, const StepInput& input) {
   StepBatch batch;
   batch.micro_batches.push_back(MadeUpMicroBatch(plan_, spec_));
+  StepInput made_up = input;
+  made_up.batch = &batch;
+  made_up.targets = plan.tokens_per_micro_batch;
+  made_up.hyper = MakeAdamwHyper(0.0f, 0.9f, 0.999f, 1e-8f, 0.0f, 0, 1);
+  const PreparedSchedule prepared = MakePrepared(phase, plan);
+  Start(prepared, made_up);
+  return Finish();
+}
+
+void Executor::WarmUpAlone(int64_t step) {
   Plan plan = plan_;
   plan.micro_batches = 1;
-  // First with gradients as they are in training, for what is chosen by measuring. Then a whole
-  // step with gradients that are not finite: it leaves the optimizer's state as it is, and the
-  // working weights are written again from it.
-  for (Phase phase : {Phase::kGradients, Phase::kTrain}) {
-    const PreparedSchedule prepared = MakePrepared(phase, plan);
-    StepInput input{.batch = &batch,
-                    .step = step,
-                    .targets = plan.tokens_per_micro_batch,
-                    .hyper = MakeAdamwHyper(0.0f, 0.9f, 0.999f, 1e-8f, 0.0f, 0, 1)};
-    if (phase == Phase::kTrain) input.gradient_scale = std::numeric_limits<float>::quiet_NaN();
-    Start(prepared, input);
-    const StepResult result = Finish();
-    CHECK(phase == Phase::kGradients || result.skipped,
-          "the warm-up changed the weights; its gradient norm is {}", result.grad_norm);
-  }
+  // This leaves out all collectives; nobody reads the gradients.
+  plan.world = 1;
+  plan.numeric.reduction_order = ReductionOrder::kMicroThenRank;
+  RunMadeUp(Phase::kGradients, plan, {.step = step});
+}
+
+void Executor::WarmUp(int64_t step) {
+  Plan plan = plan_;
+  plan.micro_batches = 1;
+  // Gradients that are not finite leave the optimizer's state as it is, and the working weights are
+  // written again from it.
+  const StepResult result =
+      RunMadeUp(Phase::kTrain, plan,
+                {.step = step, .gradient_scale = std::numeric_limits<float>::quiet_NaN()});
+  CHECK(result.skipped, "the warm-up changed the weights; its gradient norm is {}",
+        result.grad_norm);
   for (Phase phase : {Phase::kTrain, Phase::kEvaluate}) Prepare(phase);
 }
 

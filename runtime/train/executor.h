@@ -60,9 +60,11 @@ class Executor {
   // Makes the working weights from the master weights, as the update of `step` would have left
   // them.
   void Publish(int64_t step);
-  // Runs every task of training on a micro-batch of made-up tokens and changes nothing but
-  // gradients: whatever a backend prepares at an op's first use is there afterwards. With the
-  // weights of `step`; collective.
+  // Whatever a backend prepares at an op's first use is there afterwards: these run training on a
+  // micro-batch of made-up tokens, with the weights of `step`, and change nothing but gradients.
+  // Forward and backward of this rank alone, with gradients as they are in training.
+  void WarmUpAlone(int64_t step);
+  // A whole step, with gradients that are not finite. Collective.
   void WarmUp(int64_t step);
   // Takes the batch of the next step without one of its own; a step may be under way.
   void Stage(const StepBatch& batch);
@@ -108,6 +110,7 @@ class Executor {
   void Synchronize();
 
   // batch_tasks.cpp
+  StepResult RunMadeUp(Phase phase, const Plan& plan, const StepInput& input);
   void TakeBatch(const StepInput& input);
   void FillHostBatch(const StepBatch& batch, int slot);
   void FillHostMicroBatch(const MicroBatch& batch, int slot, int micro_batch);

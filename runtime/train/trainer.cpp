@@ -134,22 +134,24 @@ void Trainer::WarmUp() {
   if (backend.device().kind() == DeviceType::kCpu) return;  // it prepares nothing
   environment_.heartbeat.Progress(0, RunPhase::kLoading);
   // One rank measures which algorithms are fast, all take its choice, so that all have its bits.
+  // Meanwhile nobody waits for it on a device: measuring may need what such a wait holds up.
+  const int64_t step = first_step_ - 1;
   if (IsRoot()) {
     if (!saved_matmuls_.empty()) backend.LoadMatmulTable(saved_matmuls_);
     backend.MeasureMatmuls(true);
+    executor_->WarmUpAlone(step);
+    backend.MeasureMatmuls(false);
   }
-  executor_->WarmUp(first_step_ - 1);
-  if (IsRoot()) backend.MeasureMatmuls(false);
-  if (plan_.world > 1) {
-    const std::string mine = backend.MatmulTable();
-    const auto bytes = std::as_bytes(std::span(mine));
-    const Bytes chosen = environment_.bootstrap.Broadcast(Bytes(bytes.begin(), bytes.end()), 0);
-    if (!IsRoot()) {
-      backend.LoadMatmulTable({reinterpret_cast<const char*>(chosen.data()), chosen.size()});
-    }
-    environment_.heartbeat.Progress(0, RunPhase::kLoading);
-    executor_->WarmUp(first_step_ - 1);
+  const std::string mine = backend.MatmulTable();
+  const auto bytes = std::as_bytes(std::span(mine));
+  const Bytes chosen = environment_.bootstrap.Broadcast(Bytes(bytes.begin(), bytes.end()), 0);
+  if (!IsRoot()) {
+    backend.LoadMatmulTable({reinterpret_cast<const char*>(chosen.data()), chosen.size()});
+    executor_->WarmUpAlone(step);
   }
+  environment_.heartbeat.Progress(0, RunPhase::kLoading);
+  environment_.bootstrap.Barrier();
+  executor_->WarmUp(step);
   for (const std::string& warning : backend.TakeMatmulWarnings()) {
     if (IsRoot()) LogWarning(warning);
   }

@@ -104,6 +104,18 @@ __global__ void __launch_bounds__(kScaleThreads)
   if (i < count) records[i] = cuda::MakeScaleOnDevice(amax[i * stride], e5m2);
 }
 
+// Without a transposed output the shape does not matter, and one long row, such as a piece of a
+// weight, would fill one row of each tile only.
+QuantizeArgs FillTiles(const QuantizeArgs& args) {
+  const int64_t elements = args.input.elements();
+  if (args.input.shape()[0] != 1 || args.output.transposed || elements % kTile != 0) return args;
+  const Shape square{elements / kTile, kTile};
+  QuantizeArgs filled = args;
+  filled.input = args.input.Reshape(square);
+  filled.output.values = args.output.values.Reshape(square);
+  return filled;
+}
+
 // Floor: 2 bytes per element.
 template <bool kVector>
 __global__ void __launch_bounds__(kTileThreads)
@@ -167,7 +179,8 @@ void CompleteRecord(cudaStream_t stream, const QuantizedOutput& quantized) {
 
 }  // namespace cuda
 
-void CudaBackend::DoQuantize(Stream& stream, const QuantizeArgs& args) {
+void CudaBackend::DoQuantize(Stream& stream, const QuantizeArgs& given) {
+  const QuantizeArgs args = FillTiles(given);
   if (args.input.dtype() == DType::kF32) {
     QuantizeTensor<float>(NativeStream(stream), args, device_.multiprocessors());
   } else {

@@ -18,6 +18,10 @@ std::optional<double> ValueAt(const MetricCurve& curve, int64_t step) {
   return (behind - 1)->value;
 }
 
+bool HasPassed(const MetricCurve& curve, int64_t last_step, int64_t step) {
+  return last_step > step || (!curve.empty() && curve.back().step == step);
+}
+
 void MetricLog::Read() {
   struct stat status {};
   if (stat(path_.c_str(), &status) != 0) return;

@@ -22,6 +22,10 @@ using MetricCurve = std::vector<MetricPoint>;
 // The last point up to `step`; nullopt when there is none.
 std::optional<double> ValueAt(const MetricCurve& curve, int64_t step);
 
+// Whether a log up to `last_step` has all that the step has to say of the metric: its evaluation
+// comes after its training record.
+bool HasPassed(const MetricCurve& curve, int64_t last_step, int64_t step);
+
 class MetricLog {
  public:
   MetricLog(std::filesystem::path log, std::string metric)

@@ -34,7 +34,9 @@ class SweepScreen {
   SweepScreen(const SweepScreen&) = delete;
   SweepScreen& operator=(const SweepScreen&) = delete;
 
+  bool is_terminal() const { return columns_ > 0; }
   void Say(const std::string& line);
+  // On a terminal only.
   void Show(const std::string& line);
 
  private:

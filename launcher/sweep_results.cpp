@@ -32,6 +32,11 @@ StepValue JsonValue(const std::string& text) {
   return text;
 }
 
+// Fewer digits, for people.
+std::string ShortValue(const std::optional<double>& value) {
+  return value ? fmt::format("{:.6g}", *value) : "";
+}
+
 std::string CsvField(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
   std::string quoted = "\"";
@@ -77,7 +82,7 @@ std::vector<Cells> PeopleRows(const ResultTable& table) {
   for (const std::string& name : ShortKeys(table.keys)) heading.push_back(name);
   std::vector<Cells> rows = {heading};
   for (const ResultRow& row : table.rows) {
-    Cells cells = {row.id, ValueText(row.outcome.value), fmt::format("{}", row.outcome.step),
+    Cells cells = {row.id, ShortValue(row.outcome.value), fmt::format("{}", row.outcome.step),
                    StateWords(row.outcome.state)};
     cells.insert(cells.end(), row.values.begin(), row.values.end());
     rows.push_back(std::move(cells));

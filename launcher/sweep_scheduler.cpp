@@ -182,7 +182,7 @@ void SweepScheduler::End(TrackedRun* run, RunEndState state, int exit_code,
   const std::optional<double>& value = run->outcome->value;
   screen_.Say(fmt::format("[{}/{}] {} {} at step {}{}{}", table.rows.size(), runs_.size(),
                           Describe(*run), StateWords(state), run->outcome->step,
-                          value ? fmt::format(": {} {}", table.metric, *value) : "",
+                          value ? fmt::format(": {} {:.6g}", table.metric, *value) : "",
                           message.empty() ? "" : fmt::format(" ({})", message)) +
               TimeLeftText());
 }
@@ -206,6 +206,7 @@ void SweepScheduler::StopEarly(TrackedRun* run) {
     rivals.push_back({.curve = &other.log.curve(), .last_step = other.log.last_step()});
   }
   for (const int64_t step : DecisionSteps(rule, run->judged_step, until)) {
+    if (!HasPassed(run->log.curve(), run->log.last_step(), step)) return;
     run->judged_step = step;
     const std::string reason = ReasonToStop({.rule = rule,
                                              .goal = plan_.config.metric.goal,
@@ -267,7 +268,7 @@ void SweepScheduler::ShowProgress() {
     if (!run.outcome) left += (1 - DoneShare(run)) * run.plan->work;
   }
   time_left_.Update(done, left, NowSeconds());
-  screen_.Show(ProgressLine());
+  if (screen_.is_terminal()) screen_.Show(ProgressLine());
 }
 
 std::string SweepScheduler::TimeLeftText() const {

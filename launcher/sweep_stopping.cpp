@@ -34,18 +34,19 @@ std::string ReasonToStop(const StoppingQuestion& question) {
   if (!own || question.rule.type == StoppingRule::kNone) return "";
   if (question.rule.type == StoppingRule::kThreshold) {
     if (!IsWorse(*own, question.rule.threshold, question.goal)) return "";
-    return fmt::format("{} at step {} is worse than the threshold {}", *own, question.step,
+    return fmt::format("{:.6g} at step {} is worse than the threshold {}", *own, question.step,
                        question.rule.threshold);
   }
   std::vector<double> others;
   for (const Rival& rival : question.rivals) {
     const std::optional<double> theirs = ValueAt(*rival.curve, question.step);
-    if (rival.last_step >= question.step && theirs) others.push_back(*theirs);
+    if (theirs && HasPassed(*rival.curve, rival.last_step, question.step))
+      others.push_back(*theirs);
   }
   if (std::ssize(others) < kLeastOtherRuns) return "";
   const double median = Median(others, question.goal);
   if (!IsWorse(*own, median, question.goal)) return "";
-  return fmt::format("{} at step {} is worse than {}, the median of {} other runs", *own,
+  return fmt::format("{:.6g} at step {} is worse than {:.6g}, the median of {} other runs", *own,
                      question.step, median, others.size());
 }
 

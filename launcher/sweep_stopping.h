@@ -26,13 +26,13 @@ struct Rival {
 struct StoppingQuestion {
   const SweepEarlyTerminate& rule;
   MetricGoal goal = MetricGoal::kMinimize;
-  int64_t step = 0;  // that the run has reached
+  int64_t step = 0;  // that the run has passed
   const MetricCurve& curve;
   const std::vector<Rival>& rivals;
 };
 
 // Why the run is to be given up at that step, "" when it goes on. Compared are the latest values
-// up to the step; the median is that of the rivals that have reached it.
+// up to the step; the median is that of the rivals that have passed it (HasPassed).
 std::string ReasonToStop(const StoppingQuestion& question);
 
 // The steps in (after, until] at which the rule decides.

@@ -8,6 +8,7 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -70,7 +71,11 @@ class KilledSweep {
     EXPECT_TRUE(workplace_.AwaitNothingLeft());
     CheckEnded();
     for (const RunProgress& run : workplace_.Runs()) {
-      if (run.ended) RememberFiles(run.id);
+      if (run.ended) {
+        RememberFiles(run.id);
+      } else if (run.last_step >= step) {
+        interrupted_.insert(run.id);
+      }
     }
   }
 
@@ -80,15 +85,19 @@ class KilledSweep {
       EXPECT_EQ(StateOf(file), state) << file << " was written again";
     }
   }
+  int64_t CountInterrupted() const { return std::ssize(interrupted_); }
   int64_t CountRemembered() const { return std::ssize(ended_files_) / 3; }
 
-  // Every step of the run was made, the log has it once, and the run came to its end once.
+  // Every step of the run was made, the log has it once, and the run came to its end once. Where
+  // it was interrupted late enough it went on from a checkpoint.
   void CheckWhole(const std::string& id) const {
     const std::string folder = "out/" + id;
     std::vector<int64_t> all(static_cast<size_t>(steps_));
     std::iota(all.begin(), all.end(), 1);
     EXPECT_EQ(TrainedSteps(workplace_.Read(folder + "/log.jsonl")), all) << id;
-    EXPECT_EQ(Count(workplace_.Read(folder + "/output.txt"), kRunEnd), 1) << id;
+    const std::string output = workplace_.Read(folder + "/output.txt");
+    EXPECT_EQ(Count(output, kRunEnd), 1) << id;
+    EXPECT_GE(Count(output, "going on from"), static_cast<int64_t>(interrupted_.count(id))) << id;
     EXPECT_TRUE(
         std::filesystem::exists(workplace_.path(folder + "/checkpoint-" + std::to_string(steps_))));
   }
@@ -104,6 +113,7 @@ class KilledSweep {
   int64_t steps_;
   SweepWorkplace workplace_;
   std::map<std::filesystem::path, FileState> ended_files_;
+  std::set<std::string> interrupted_;  // behind their first checkpoint
 };
 
 TEST(SweepTest, EightRunsKilledTwiceAndEditedOnceAreEachDoneOnce) {
@@ -116,6 +126,7 @@ TEST(SweepTest, EightRunsKilledTwiceAndEditedOnceAreEachDoneOnce) {
   killed.RunAndKill(4, 60);
   ASSERT_FALSE(HasFailure()) << workplace.Output();
   EXPECT_GE(killed.CountRemembered(), 4);
+  EXPECT_GE(killed.CountInterrupted(), 1);
 
   const SweepResult end = workplace.Run();
   ASSERT_EQ(end.exit_code, 0) << end.output;

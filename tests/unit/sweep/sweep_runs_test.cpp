@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <random>
 #include <set>
 #include <string>
 
@@ -291,6 +292,42 @@ TEST(SweepRunsTest, NameAndFolderAreNoPartOfTheIdentity) {
             Expand(sweep, named).runs[0].resolved.IdentityText());
   EXPECT_NE(Expand(sweep).runs[0].resolved.IdentityText(),
             Expand(sweep, kBase + "seed: 1\n").runs[0].resolved.IdentityText());
+}
+
+// Whatever stands in the file is read or refused: nothing else is thrown.
+TEST(SweepRunsTest, AMutatedFileIsReadOrRefused) {
+  const std::string text =
+      "base: run.yaml\nmethod: random\nrun_cap: 3\nparameters:\n"
+      "  learning_rate: {distribution: log_uniform, min: 1.0e-4, max: 1.0e-2}\n"
+      "  weight_decay: {values: [0, 0.1]}\n  z_loss: {values: [0, 0.1]}\n"
+      "groups: [[weight_decay, z_loss], [{max_steps: 3}, {max_steps: 4}]]\n"
+      "seeds: [1, 2]\nexclude: [{weight_decay: 0, seed: 2}]\n"
+      "metric: {name: train/loss, goal: maximize}\n"
+      "early_terminate: {type: threshold, threshold: 3.5, min_steps: 20, every: 10}\n"
+      "schedule: {gpus_per_run: auto, max_parallel: 3, on_failure: stop, retries: 4}\n";
+  constexpr std::string_view kSigns = "{}[]:,-# \n\"'0123456789.eabnull";
+  std::mt19937 random(1);
+  int64_t read = 0;
+  for (int i = 0; i < 3000; ++i) {
+    std::string mutated = text;
+    for (int edits = static_cast<int>(random() % 3); edits >= 0; --edits) {
+      const size_t at = random() % mutated.size();
+      if (random() % 3 == 0) {
+        mutated.erase(at, random() % 12);
+      } else if (random() % 2 == 0) {
+        mutated[at] = kSigns[random() % kSigns.size()];
+      } else {
+        mutated.insert(at, mutated.substr(random() % mutated.size(), random() % 20));
+      }
+    }
+    const std::string error = ErrorOf([&] {
+      ExpandSweep(ParseSweep(mutated, "sweep.yaml"), kBase, {});
+      ++read;
+    });
+    EXPECT_THAT(error, testing::AnyOf("no error", HasSubstr("sweep.yaml"), HasSubstr("run.yaml")));
+  }
+  EXPECT_GT(read, 20);
+  EXPECT_LT(read, 2980);
 }
 
 }  // namespace

@@ -57,6 +57,23 @@ TEST(SweepStoppingTest, RunsThatHaveNotComeSoFarDoNotCount) {
   EXPECT_NE(Ask(kMedian, 20, Curve({9, 9}), three), "");
 }
 
+TEST(SweepStoppingTest, AStepIsPassedWithItsEvaluation) {
+  // The training record of step 20 is there, its evaluation is not.
+  EXPECT_FALSE(HasPassed(Curve({5}), 20, 20));
+  EXPECT_TRUE(HasPassed(Curve({5, 4}), 20, 20));
+  EXPECT_TRUE(HasPassed(Curve({5}), 21, 20));
+  EXPECT_FALSE(HasPassed({}, 0, 20));
+  const MetricCurve old = Curve({9});
+  const MetricCurve own = Curve({5, 5});
+  const std::vector<Rival> rivals(3, {.curve = &old, .last_step = 20});
+  EXPECT_EQ(ReasonToStop({.rule = kMedian,
+                          .goal = MetricGoal::kMaximize,
+                          .step = 20,
+                          .curve = own,
+                          .rivals = rivals}),
+            "");
+}
+
 TEST(SweepStoppingTest, TheMedianOfAnEvenNumberIsBetweenTheMiddleTwo) {
   const std::vector<MetricCurve> others = {Curve({1}), Curve({2}), Curve({4}), Curve({100})};
   EXPECT_EQ(Ask(kMedian, 10, Curve({3}), others), "");

@@ -1,7 +1,7 @@
 # hearth-gpu-tests: the sources of the kernel, golden, property and resume tests in one program that
 # runs them on the first GPU (tests/support/gpu_main.cpp). One program, so that it can be carried.
-file(GLOB gpu_test_sources CONFIGURE_DEPENDS kernels/*/*.cpp property/*/*.cpp golden/gradients/*.cpp
-     gpu/*.cpp)
+file(GLOB gpu_test_sources CONFIGURE_DEPENDS kernels/*/*.cpp property/training/*.cpp
+     property/resume/*.cpp golden/gradients/*.cpp)
 add_executable(hearth-gpu-tests support/gpu_main.cpp ${gpu_test_sources})
 target_include_directories(hearth-gpu-tests PRIVATE ${PROJECT_SOURCE_DIR})
 target_compile_options(hearth-gpu-tests PRIVATE -O1)

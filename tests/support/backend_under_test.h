@@ -12,6 +12,13 @@ namespace hearth::test {
 const std::string& BackendUnderTest();
 void SetBackendUnderTest(std::string kind);
 
+// As many ranks of one process as the backend under test can take, up to `wanted`. On a GPU one:
+// ranks that are threads share a context, and there a call of one may wait for what another
+// enqueued.
+int RanksUnderTest(int wanted);
+// Why a test of several ranks is not for the backend under test; empty where it is.
+std::string WhyNotSeveralRanks();
+
 // A backend of that kind.
 std::unique_ptr<KernelBackend> MakeBackendUnderTest(int threads = 1);
 

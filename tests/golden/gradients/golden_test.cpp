@@ -6,6 +6,7 @@
 
 #include "runtime/data/hearth_writer.h"
 #include "tests/golden/gradients/golden_run.h"
+#include "tests/support/backend_under_test.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hearth::test {
@@ -59,6 +60,7 @@ TEST_P(Golden, Fp32InMicroBatches) {
 
 // Two ranks, which share five sequences as two and three.
 TEST_P(Golden, Fp32OnTwoRanks) {
+  if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;
   GoldenRun run = RunOf(name(), kFp32);
   run.ranks = 2;
   run.micro_batch_size = 3;

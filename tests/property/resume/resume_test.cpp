@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "kernels/core/error.h"
+#include "tests/support/backend_under_test.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/training_run.h"
 
@@ -21,7 +22,7 @@ using Keys = std::vector<std::pair<std::string, std::string>>;
 
 // Two files of 124 samples in an order that mixes them; 8 samples in a step.
 TrainingRunOptions Options(const Keys& keys, int ranks) {
-  TrainingRunOptions options{.ranks = ranks, .keys = keys, .steps = 12, .files = 2};
+  TrainingRunOptions options{.ranks = RanksUnderTest(ranks), .keys = keys, .steps = 12, .files = 2};
   options.keys.emplace_back("optimizer", "learning_rate: 0.01");
   return options;
 }
@@ -91,6 +92,7 @@ TEST_P(Resume, HostState) {
 }
 
 TEST_P(Resume, TwoRanksInStages) {
+  if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;
   ExpectResumes(Options(With("parallel", "zero_stage: 0"), 2), {5});
   ExpectResumes(Options(With("parallel", "zero_stage: 1"), 2), {5});
 }
@@ -129,6 +131,7 @@ std::string RefusalOf(const TrainingRunOptions& options) {
 }
 
 TEST(ResumeElsewhere, OtherNumbersOfRanks) {
+  if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;
   TrainingRunOptions options = Options(Fp32(), 4);
   const TemporaryFolder whole_folder;
   options.folder = whole_folder.path();

@@ -153,7 +153,7 @@ __device__ void AddShortRun(const Column<T, Accumulator>& column, int32_t positi
 // run's rows, and leaves a long run to AddLongRunsKernel. Floor: a read of d_out, a read and a
 // write of the touched rows of d_table.
 template <typename T, typename Accumulator>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 3)
     AddShortRunsKernel(const Runs runs, const Gradients gradients) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t tiles = (gradients.columns + kWarp * kCell - 1) / (kWarp * kCell);
@@ -161,10 +161,13 @@ __global__ void __launch_bounds__(kThreads)
        item += int64_t{gridDim.x} * kWarps) {
     const int64_t begin = item / tiles;
     const int64_t tile = item % tiles;
-    const uint32_t key = runs.keys[begin];
-    if (key == runs.padding || (begin > 0 && runs.keys[begin - 1] == key)) continue;
+    // One key per lane from the start on, and the one before: all loads at once.
     const int64_t mine = begin + lane;
-    const bool same = mine < runs.count && runs.keys[mine] == key;
+    const uint32_t my_key = mine < runs.count ? runs.keys[mine] : runs.padding;
+    const uint32_t key_before = begin > 0 ? runs.keys[begin - 1] : runs.padding;
+    const uint32_t key = __shfl_sync(kAllLanes, my_key, 0);
+    if (key == runs.padding || key == key_before) continue;
+    const bool same = my_key == key;
     const unsigned others = ~__ballot_sync(kAllLanes, same);
     const int length = others == 0 ? kShortRun : __ffs(static_cast<int>(others)) - 1;
     const int64_t behind = begin + kShortRun;

@@ -52,8 +52,10 @@ Executor::Executor(KernelBackend& backend, Communicator& communicator, const Pla
   for (const Arena* arena : {&memory_.slab, &memory_.arena}) {
     if (arena->bytes() > 0) backend_.Zero(compute, {.destination = arena->Bytes()});
   }
-  const TensorView host = memory_.host.Bytes();
-  std::memset(host.data(), 0, static_cast<size_t>(host.bytes()));
+  // The copy of a save, which is last, is large and written before it is read.
+  const MemoryLayout& layout = memory_.layout;
+  const int64_t host_bytes = layout.save_copy_bytes > 0 ? layout.save_copy : layout.host_bytes;
+  std::memset(memory_.host.Bytes().data(), 0, static_cast<size_t>(host_bytes));
   compute.Synchronize(options_.step_timeout);
   const std::vector<float> rope = RopeTable(spec_.config, plan_.sequence_len);
   transfer_.Upload(rope.data(), activations_.CosSin());

@@ -114,7 +114,8 @@ void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environm
   const auto data = OpenTrainingData(resolved, model.spec);
   Executor executor(environment.backend, environment.communicator, plan, model.spec,
                     environment.bootstrap.rank(), {.host_threads = environment.host_threads});
-  FillMasterWeights(executor, InitialWeights(model, static_cast<uint64_t>(resolved.config.seed)));
+  FillMasterWeights(executor, InitialWeights(model, static_cast<uint64_t>(resolved.config.seed),
+                                             environment.host_threads));
   executor.Publish(0);
   const StepBatch batch = FirstBatch(environment, plan, *data);
   const int64_t targets = SumOverRanks(environment.bootstrap, batch.target_count);

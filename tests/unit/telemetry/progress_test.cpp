@@ -50,6 +50,14 @@ TEST(ProgressTest, WithoutATerminalEachRecordIsALine) {
             "step 20  eval 3.0000\n");
 }
 
+TEST(ProgressTest, SpeedOfLightIsAPercentage) {
+  Screen screen;
+  StepRecord record = TrainRecord(10);
+  record.Set("train/sol", 0.4321);
+  EXPECT_EQ(Progress({}, screen.file()).Line(record),
+            "step 10  loss 2.5000  grad 1.250  lr 3.00e-04  12.3k tok/s  SOL 43.2%");
+}
+
 TEST(ProgressTest, ATerminalHasOneLineThatIsNotDrawnTooOften) {
   Screen screen;
   Progress progress({.enabled = true, .interactive = true, .columns = 21, .total_steps = 0},

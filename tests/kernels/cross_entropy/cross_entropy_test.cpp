@@ -127,6 +127,8 @@ TEST_P(CrossEntropyTest, EqualsTheFormulas) {
       RunCase({.tokens = 7, .stored = 1, .vocab = 1, .z_loss = z_loss, .dtype = dtype});
       RunCase({.tokens = 23, .stored = 48, .vocab = 37, .z_loss = z_loss, .dtype = dtype});
       RunCase({.tokens = 6, .stored = 9008, .vocab = 9001, .z_loss = z_loss, .dtype = dtype});
+      // A row beyond what a block of threads keeps at hand.
+      RunCase({.tokens = 2, .stored = 152064, .vocab = 151936, .z_loss = z_loss, .dtype = dtype});
     }
   }
 }

@@ -8,6 +8,7 @@
 #include "kernels/backend.h"
 #include "kernels/core/check.h"
 #include "kernels/core/error.h"
+#include "launcher/device_choice.h"
 #include "launcher/program_info.h"
 #include "launcher/run_check.h"
 #include "runtime/config/config_paths.h"
@@ -29,11 +30,8 @@ std::string ReadFileText(const std::string& path, const std::string& failure) {
 }
 
 bool UsesGpu(const ResolvedConfig& resolved, const SweepMachine& machine) {
-  const DeviceKind device = resolved.config.device;
-  if (device == DeviceKind::kCuda && machine.gpus.empty()) {
-    resolved.Fail("device", fmt::format("no GPU can be used ({}); write auto or cpu", WhyNoGpu()));
-  }
-  return device != DeviceKind::kCpu && !machine.gpus.empty();
+  RequireDevice(resolved);
+  return resolved.config.device != DeviceKind::kCpu && !machine.gpus.empty();
 }
 
 // What a sweep has to find in a run's log.

@@ -3,10 +3,21 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
+#include "launcher/sweep_plan.h"
+#include "launcher/sweep_run_folder.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/unit/sweep/sweep_test_support.h"
+
 namespace hearth::test {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsSupersetOf;
+using testing::UnorderedElementsAre;
+using testing::UnorderedElementsAreArray;
 
 constexpr int64_t kGiB = int64_t{1} << 30;
 
@@ -52,6 +63,54 @@ TEST(SweepPackingTest, NoGpuAndNoSlotIsGivenTwice) {
   EXPECT_THAT(c->gpus, ElementsAre("4", "6"));
   EXPECT_TRUE(seats.Take(0));
   EXPECT_FALSE(seats.Take(0));
+}
+
+const SweepMachine kFourGpus{.gpus = {"0", "1", "2", "3"}, .cores = 8, .free_bytes = 0};
+
+RunNeeds Needs(const std::string& run, const std::string& schedule, const SweepMachine& machine) {
+  const SweepConfig sweep = Parse("seeds: [1]\n" + schedule);
+  return NeedsOf(ExpandSweep(sweep, kBase + run, {}).runs[0].resolved, sweep, machine);
+}
+
+TEST(SweepPackingTest, ARunHasOneRankForEachOfItsGpus) {
+  const auto expect = [](const RunNeeds& needs, int64_t ranks, int64_t gpus) {
+    EXPECT_EQ(needs.ranks, ranks);
+    EXPECT_EQ(needs.gpus, gpus);
+  };
+  const std::string two_ranks = "launch: {nproc_per_node: 2}\n";
+  const std::string two_gpus = "schedule: {gpus_per_run: 2}\n";
+  expect(Needs("", "", kFourGpus), 1, 1);
+  expect(Needs("", two_gpus, kFourGpus), 2, 2);
+  expect(Needs(two_ranks, "", kFourGpus), 2, 2);
+  expect(Needs(two_ranks, two_gpus, kFourGpus), 2, 2);
+  expect(Needs(two_ranks + "device: cpu\n", "", kFourGpus), 2, 0);
+  expect(Needs(two_ranks, "", {}), 2, 0);
+  EXPECT_THAT(ErrorOf([&] { Needs(two_ranks, "schedule: {gpus_per_run: 4}\n", kFourGpus); }),
+              HasSubstr("run.yaml:4:26: error: launch.nproc_per_node: 2 ranks, but"));
+  EXPECT_THAT(ErrorOf([&] { Needs("", "schedule: {gpus_per_run: 5}\n", kFourGpus); }),
+              HasSubstr("sweep.yaml:3:26: error: a run needs 5 GPUs and there are 4"));
+}
+
+TEST(SweepPackingTest, ARunsProcessSeesItsGpusAlone) {
+  const TemporaryFolder folder;
+  const SweepConfig sweep = Parse("seeds: [1]\n");
+  PlannedRun run{
+      .resolved = ExpandSweep(sweep, kBase + "checkpoint: {resume: none}\n", {}).runs[0].resolved};
+  run.folder = folder.path();
+  run.needs.ranks = 2;
+  const std::vector<std::string> environment = {"A=b", "CUDA_VISIBLE_DEVICES=0,1,2,3"};
+  ProcessOptions process = TrainProcess(run, {.slot = 0, .gpus = {"2", "3"}}, environment);
+  EXPECT_THAT(process.environment, UnorderedElementsAre("A=b", "CUDA_VISIBLE_DEVICES=2,3"));
+  EXPECT_EQ(process.output, (folder.path() / "output.txt").string());
+  process.arguments.erase(process.arguments.begin());
+  const std::string file = (folder.path() / "run.yaml").string();
+  EXPECT_THAT(process.arguments, ElementsAre("train", file, "-n", "2"));
+  // Once it has a checkpoint it goes on from there, whatever the base says.
+  std::filesystem::create_directory(folder.path() / "checkpoint-5");
+  EXPECT_THAT(TrainProcess(run, {}, environment).arguments,
+              IsSupersetOf({"--set", "checkpoint.resume=auto"}));
+  EXPECT_THAT(TrainProcess(run, {}, environment).environment,
+              UnorderedElementsAreArray(environment));
 }
 
 }  // namespace

@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 
 #include "kernels/core/check.h"
 #include "kernels/core/log.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/folders.h"
 #include "runtime/model/hf_config.h"
+#include "runtime/model/json_reader.h"
 
 namespace hearth {
 
@@ -40,11 +40,7 @@ class HashedFile {
   HashedFile(const std::filesystem::path& file, const std::vector<SafetensorsEntry>& entries)
       : writer_(file, entries, {}) {
     // The header, as the writer made it.
-    std::ifstream in(file, std::ios::binary);
-    const std::string header(std::istreambuf_iterator<char>(in), {});
-    if (!in || header.empty()) {
-      throw IoError(fmt::format("{}: error: cannot be read back", file.string()));
-    }
+    const std::string header = ReadTextFile(file, kMaxSafetensorsHeader);
     Count(std::as_bytes(std::span(header)));
   }
 

@@ -61,6 +61,8 @@ bool ForEachRecord(const std::filesystem::path& log, const Use& use) {
       clean = false;
     }
   }
+  // Not the end of the file: what could not be read must not be cut off.
+  if (in.bad()) throw IoError(fmt::format("{}: cannot be read", log.string()));
   return clean;
 }
 

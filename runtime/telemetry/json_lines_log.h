@@ -18,11 +18,13 @@ std::optional<StepRecord> ParseJsonLine(const std::string& line);
 
 // Leaves only the whole records of steps up to `step` (-1: none). Records are dropped behind that
 // step, and lines that are no record, such as the torn last line of a killed run. The file is
-// replaced atomically; a file that does not exist stays so. IoError when it cannot be rewritten.
+// replaced atomically; a file that does not exist stays so. IoError when it cannot be read or
+// rewritten; it is then as it was.
 void CutBackTo(const std::filesystem::path& log, int64_t step);
 
 // Calls `use` with every whole record of the file, in order; other lines are passed over. Numbers
-// with a fraction or an exponent become doubles. A file that does not exist has no records.
+// with a fraction or an exponent become doubles. A file that does not exist has no records. IoError
+// when reading fails.
 void ReadJsonLines(const std::filesystem::path& log,
                    const std::function<void(const StepRecord&)>& use);
 

@@ -12,6 +12,8 @@
 #include "launcher/supervisor.h"
 #include "runtime/bench/host_adamw_bench.h"
 #include "runtime/bench/kernels_bench.h"
+#include "runtime/bench/step_bench.h"
+#include "runtime/telemetry/units.h"
 
 namespace hearth {
 
@@ -19,13 +21,17 @@ namespace {
 
 namespace po = boost::program_options;
 
+constexpr int64_t kMostSteps = 1'000'000;
+
 void AddOptions(po::options_description* options) {
   options->add_options()("threads", po::value<int>()->default_value(0),
                          "cpu: that share the work; 0: one per processor")(
       "elements", po::value<int64_t>()->default_value(HostAdamwBenchOptions{}.elements),
       "cpu: parameters to update")(
       "repetitions", po::value<int>()->default_value(HostAdamwBenchOptions{}.repetitions),
-      "of which the median counts");
+      "cpu, kernels: of which the median counts")(
+      "steps", po::value<int64_t>()->default_value(StepBenchOptions{}.steps),
+      "step: to measure, after two to warm up");
 }
 
 void PrintTable(const HostAdamwBenchResult& result) {
@@ -111,11 +117,116 @@ void PrintJson(const KernelsBenchResult& result) {
   fmt::print("\n{}\n", json.dump());
 }
 
+// The segments that run again in the backward, of the first block as of all.
+std::vector<std::string_view> Recomputed(const Plan& plan) {
+  std::vector<std::string_view> names;
+  if (plan.recompute.empty()) return names;
+  for (Segment segment : plan.recompute.front().segments) names.push_back(Name(segment));
+  return names;
+}
+
+int64_t HeadChunks(const Plan& plan) {
+  return DivUp(plan.tokens_per_micro_batch, plan.head_chunk_tokens);
+}
+
+void PrintTable(const StepBenchResult& result) {
+  const Plan& plan = result.plan;
+  const auto row = [](std::string_view name, const std::string& value) {
+    fmt::print("  {:22} {}\n", name, value);
+  };
+  fmt::print("\n");
+  row("device", fmt::format("{} x {}", result.ranks, result.device));
+  row("model", fmt::format("{}, {} parameters", result.model, result.parameters));
+  row("precision", fmt::format("{}, recipe {}, LM head {}, fast accumulation {}",
+                               result.compute_dtype, result.fp8_recipe, result.lm_head,
+                               plan.precision.fast_accumulation ? "on" : "off"));
+  row("tokens a step",
+      fmt::format("{} sequences x {}, {} micro-batches of {} per rank", plan.global_batch_size,
+                  plan.sequence_len, plan.micro_batches, plan.numeric.micro_batch_size));
+  row("head", fmt::format("slabs of {} tokens, {} per micro-batch", plan.numeric.head_slab_tokens,
+                          HeadChunks(plan)));
+  row("recomputed", fmt::format("[{}]", fmt::join(Recomputed(plan), ", ")));
+  row("ZeRO stage", fmt::format("{}", plan.zero_stage));
+  row("attention", std::string(result.attention));
+  row("deterministic", result.deterministic ? "yes" : "no");
+  row("device memory",
+      fmt::format("{} planned, {} used", FormatBytes(result.memory.device_predicted),
+                  FormatBytes(result.memory.device_measured)));
+  row("pinned host memory",
+      fmt::format("{} planned, {} used", FormatBytes(result.memory.host_predicted),
+                  FormatBytes(result.memory.host_measured)));
+  row("ready after", FormatDuration(result.seconds_to_start));
+  row("step time",
+      fmt::format("{:.2f} ms median of {}, {:.2f} to {:.2f}", result.median_seconds * 1e3,
+                  result.step_seconds.size(), result.min_seconds * 1e3, result.max_seconds * 1e3));
+  row("speed", fmt::format("{:.0f} tokens/s", result.tokens_per_second));
+  if (result.efficiency) {
+    row("of the speed of light", fmt::format("{:.1f} %, MFU {:.1f} %", 100 * result.efficiency->sol,
+                                             100 * result.efficiency->mfu));
+  }
+  row("loss of the last step", fmt::format("{:.4f}", result.loss));
+}
+
+void PrintJson(const StepBenchResult& result) {
+  const Plan& plan = result.plan;
+  std::vector<double> milliseconds;
+  for (double seconds : result.step_seconds) milliseconds.push_back(seconds * 1e3);
+  nlohmann::ordered_json json = {{"bench", "step"},
+                                 {"device", result.device},
+                                 {"ranks", result.ranks},
+                                 {"model", result.model},
+                                 {"parameters", result.parameters},
+                                 {"compute_dtype", result.compute_dtype},
+                                 {"fp8_recipe", result.fp8_recipe},
+                                 {"fp8_fast_accumulation", plan.precision.fast_accumulation},
+                                 {"lm_head", result.lm_head},
+                                 {"sequence_len", plan.sequence_len},
+                                 {"global_batch_size", plan.global_batch_size},
+                                 {"micro_batch_size", plan.numeric.micro_batch_size},
+                                 {"micro_batches", plan.micro_batches},
+                                 {"head_slab_tokens", plan.numeric.head_slab_tokens},
+                                 {"head_chunks", HeadChunks(plan)},
+                                 {"recompute", Recomputed(plan)},
+                                 {"zero_stage", plan.zero_stage},
+                                 {"attention", result.attention},
+                                 {"deterministic", result.deterministic},
+                                 {"steps", result.step_seconds.size()},
+                                 {"step_ms", milliseconds},
+                                 {"step_ms_median", result.median_seconds * 1e3},
+                                 {"step_ms_min", result.min_seconds * 1e3},
+                                 {"step_ms_max", result.max_seconds * 1e3},
+                                 {"tokens_per_second", result.tokens_per_second},
+                                 {"sol", nullptr},
+                                 {"mfu", nullptr},
+                                 {"loss", result.loss},
+                                 {"device_bytes_predicted", result.memory.device_predicted},
+                                 {"device_bytes_measured", result.memory.device_measured},
+                                 {"device_bytes_used", nullptr},
+                                 {"host_bytes_predicted", result.memory.host_predicted},
+                                 {"host_bytes_measured", result.memory.host_measured},
+                                 {"seconds_to_start", result.seconds_to_start}};
+  if (result.efficiency) {
+    json["sol"] = result.efficiency->sol;
+    json["mfu"] = result.efficiency->mfu;
+  }
+  if (result.memory.device_used) json["device_bytes_used"] = *result.memory.device_used;
+  fmt::print("\n{}\n", json.dump());
+}
+
 [[noreturn]] void FailUsage(const std::string& message) {
   throw ConfigError(fmt::format("command line: error: {}", message));
 }
 
+void RefuseOptions(const Invocation& invocation, std::initializer_list<const char*> options,
+                   std::string_view owner) {
+  for (const char* option : options) {
+    if (invocation.options[option].defaulted()) continue;
+    FailUsage(fmt::format("--{} belongs to hearth bench {}", option, owner));
+  }
+}
+
 int BenchCpu(const Invocation& invocation) {
+  RefuseOptions(invocation, {"steps"}, "step");
   if (!invocation.second.empty() || !invocation.overrides.empty()) {
     FailUsage("hearth bench cpu takes no run and none of its keys");
   }
@@ -133,25 +244,45 @@ int BenchCpu(const Invocation& invocation) {
   return kExitDone;
 }
 
-int BenchKernels(const Invocation& invocation) {
+// The run's data is not read: a file without any will do.
+ResolvedConfig LoadRunWithoutData(const Invocation& invocation) {
   if (invocation.second.empty()) {
-    FailUsage("RUN.yaml is missing; usage: hearth bench kernels RUN.yaml [options]");
+    FailUsage(fmt::format("RUN.yaml is missing; usage: hearth bench {} RUN.yaml [options]",
+                          invocation.file));
   }
-  for (const char* option : {"threads", "elements"}) {
-    if (!invocation.options[option].defaulted()) {
-      FailUsage(fmt::format("--{} belongs to hearth bench cpu", option));
-    }
-  }
-  KernelsBenchOptions options;
-  options.timer.repetitions = invocation.Get<int>("repetitions");
-  if (options.timer.repetitions < 1) FailUsage("--repetitions is a count");
-  // The run's data is not read: a file without any will do.
   std::vector<Override> overrides = {
       {.path = "data.datasets", .value = "[{path: none}]", .given = "data.datasets"}};
   overrides.insert(overrides.end(), invocation.overrides.begin(), invocation.overrides.end());
-  const ResolvedConfig resolved = LoadRun(invocation.second, overrides);
+  return LoadRun(invocation.second, overrides);
+}
+
+int BenchKernels(const Invocation& invocation) {
+  RefuseOptions(invocation, {"threads", "elements"}, "cpu");
+  RefuseOptions(invocation, {"steps"}, "step");
+  KernelsBenchOptions options;
+  options.timer.repetitions = invocation.Get<int>("repetitions");
+  if (options.timer.repetitions < 1) FailUsage("--repetitions is a count");
+  const ResolvedConfig resolved = LoadRunWithoutData(invocation);
   const SingleRank rank(resolved.config.device);
   const KernelsBenchResult result = BenchKernels(resolved, rank.environment(), options);
+  PrintTable(result);
+  PrintJson(result);
+  return kExitDone;
+}
+
+int BenchStep(const Invocation& invocation) {
+  RefuseOptions(invocation, {"threads", "elements"}, "cpu");
+  RefuseOptions(invocation, {"repetitions"}, "cpu or kernels");
+  const StepBenchOptions options{.steps = invocation.Get<int64_t>("steps")};
+  if (options.steps < 1 || options.steps > kMostSteps) {
+    FailUsage(fmt::format("--steps is a count of at most {}", kMostSteps));
+  }
+  const ResolvedConfig resolved = LoadRunWithoutData(invocation);
+  const SingleRank rank(resolved.config.device);
+  RunEnvironment environment = rank.environment();
+  environment.progress.enabled = environment.bootstrap.rank() == 0;
+  const StepBenchResult result = BenchStep(resolved, environment, options);
+  if (environment.bootstrap.rank() != 0) return kExitDone;
   PrintTable(result);
   PrintJson(result);
   return kExitDone;
@@ -160,27 +291,33 @@ int BenchKernels(const Invocation& invocation) {
 int Run(const Invocation& invocation) {
   if (invocation.file == "cpu") return BenchCpu(invocation);
   if (invocation.file == "kernels") return BenchKernels(invocation);
+  if (invocation.file == "step") return BenchStep(invocation);
   FailUsage(
-      fmt::format("no bench '{}' in this version; write hearth bench cpu or hearth bench "
-                  "kernels RUN.yaml",
+      fmt::format("no bench '{}' in this version; write hearth bench cpu, hearth bench "
+                  "kernels RUN.yaml or hearth bench step RUN.yaml",
                   invocation.file));
 }
 
 }  // namespace
 
 Command MakeBenchCommand() {
-  return {.name = "bench",
-          .file = "cpu|kernels",
-          .second = "RUN.yaml",
-          .summary = "measure the host optimizer, or each op of a run's step, against the machine",
-          .details =
-              "cpu: the host optimizer against this machine's memory bandwidth.\n"
-              "kernels: every op of a training step of RUN.yaml at its real size, on the run's\n"
-              "device, against the least time that its operations and bytes could take.\n"
-              "A table for people, then one line of JSON.",
-          .takes_run_keys = true,
-          .add_options = AddOptions,
-          .run = Run};
+  return {
+      .name = "bench",
+      .file = "cpu|kernels|step",
+      .second = "RUN.yaml",
+      .summary = "measure the host optimizer, each op of a run's step, or whole steps",
+      .details =
+          "cpu: the host optimizer against this machine's memory bandwidth.\n"
+          "kernels: every op of a training step of RUN.yaml at its real size, on the run's\n"
+          "device, against the least time that its operations and bytes could take.\n"
+          "step: whole steps of RUN.yaml, as hearth train makes them, on random tokens; nothing\n"
+          "is evaluated or saved, and the run's data, length, schedule of the learning rate,\n"
+          "evaluation, checkpoints and logs do not matter. Several ranks: mpirun -n N hearth\n"
+          "bench step RUN.yaml.\n"
+          "A table for people, then one line of JSON.",
+      .takes_run_keys = true,
+      .add_options = AddOptions,
+      .run = Run};
 }
 
 }  // namespace hearth

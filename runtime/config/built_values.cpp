@@ -25,7 +25,6 @@ struct PartlyBuilt {
 constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"training.clip_mode", {"exact"}, false},
     PartlyBuilt{"precision.fp8_recipe", {"tensorwise_current"}, false},
-    PartlyBuilt{"precision.fp8_fast_accumulation", {"false"}, false},
     PartlyBuilt{"precision.fp8_lm_head", {"false"}, false},
     PartlyBuilt{"parallel.zero_stage", {"0", "1"}},
     PartlyBuilt{"memory.plan", {"auto", "manual"}},
@@ -43,7 +42,6 @@ constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"comm.backend", {"auto", "mpi"}, false},
     PartlyBuilt{"comm.interface", {"auto"}, false},
     PartlyBuilt{"logging.trace_steps", {"[]"}, false},
-    PartlyBuilt{"launch.hostfile", {"null"}, false},
 };
 
 constexpr PartlyBuilt kWithoutCuda{"device", {"auto", "cpu"}};

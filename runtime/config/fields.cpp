@@ -176,7 +176,7 @@ void AddPrecision(std::vector<Field>& table) {
   rows.Add("fp8_format", &PrecisionSection::fp8_format, EnumCodec<Fp8Format>{},
            "hybrid: output gradients in E5M2");
   rows.Add("fp8_fast_accumulation", &PrecisionSection::fp8_fast_accumulation, BooleanCodec{},
-           "faster, less exact sums in forward matmuls");
+           "forward matmuls in FP8: faster, less exact sums on a GPU; exact on the CPU");
   rows.Add("fp8_lm_head", &PrecisionSection::fp8_lm_head, BooleanCodec{},
            "the head's matmul in FP8 too");
   rows.Add("grad_dtype", &PrecisionSection::grad_dtype, EnumCodec<FloatDtype>{},

@@ -61,7 +61,8 @@ void Linear(const LayerContext& context, const TensorView& input, const TensorVi
                                         .bias = bias,
                                         .addend = addend,
                                         .out = out,
-                                        .workspace = context.workspace});
+                                        .workspace = context.workspace,
+                                        .fast_accumulation = context.precision.fast_accumulation});
 }
 
 // The operands of one linear's backward.

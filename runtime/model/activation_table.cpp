@@ -200,6 +200,7 @@ Precision MakePrecision(const PrecisionSection& section) {
   precision.gradient = fp32 || section.grad_dtype == FloatDtype::kFp32 ? DType::kF32 : DType::kBF16;
   precision.output_gradient =
       section.fp8_format == Fp8Format::kHybrid ? DType::kF8E5M2 : DType::kF8E4M3;
+  precision.fast_accumulation = precision.fp8 && section.fp8_fast_accumulation;
   return precision;
 }
 

@@ -20,6 +20,7 @@ struct Precision {
   DType storage = DType::kBF16;            // activations and working weights: f32 | bf16
   DType gradient = DType::kBF16;           // weight gradients: f32 | bf16
   DType output_gradient = DType::kF8E4M3;  // FP8 type of the gradients that enter dgrad and wgrad
+  bool fast_accumulation = false;          // FP8 forward matmuls; exact where a device has no other
 
   bool operator==(const Precision&) const = default;
 };

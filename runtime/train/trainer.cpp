@@ -50,12 +50,17 @@ void RequireSameData(const Checkpoint& checkpoint, const TokenDataset& data, Boo
 
 }  // namespace
 
-Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environment)
+Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environment,
+                 std::optional<TrainingRehearsal> rehearsal)
     : environment_(environment),
+      rehearsal_(std::move(rehearsal)),
       model_(SetUpModel(resolved, environment.installed_configs)),
-      checkpoint_(FindCheckpoint(
-          resolved, environment.bootstrap,
-          [&environment] { environment.heartbeat.Progress(0, RunPhase::kLoading); })),
+      checkpoint_(rehearsal_
+                      ? nullptr
+                      : FindCheckpoint(resolved, environment.bootstrap,
+                                       [&environment] {
+                                         environment.heartbeat.Progress(0, RunPhase::kLoading);
+                                       })),
       resolved_(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved),
       config_hash_(ConfigHash(resolved)),
       plan_(MakePlan(resolved_, model_.spec, environment.bootstrap.world())),
@@ -68,9 +73,9 @@ Trainer::~Trainer() = default;
 void Trainer::Prepare() {
   environment_.heartbeat.Progress(0, RunPhase::kLoading);
   if (checkpoint_) RequireFittingCheckpoint(*checkpoint_, resolved_, model_.spec, plan_);
-  data_ = OpenTrainingData(resolved_, model_.spec);
+  data_ = rehearsal_ ? rehearsal_->data : OpenTrainingData(resolved_, model_.spec);
   if (checkpoint_) RequireSameData(*checkpoint_, *data_, environment_.bootstrap);
-  eval_data_ = OpenEvaluationData(resolved_, model_.spec);
+  if (!rehearsal_) eval_data_ = OpenEvaluationData(resolved_, model_.spec);
   total_steps_ = TotalSteps(resolved_, plan_, *data_);
   executor_ = std::make_unique<Executor>(
       environment_.backend, environment_.communicator, plan_, model_.spec,
@@ -87,10 +92,10 @@ void Trainer::Prepare() {
     }
   });
   StartLoader();
-  StartSaver();
+  if (!rehearsal_) StartSaver();
   environment_.bootstrap.Barrier();
   if (IsRoot()) {
-    WriteRunFiles();
+    if (!rehearsal_) WriteRunFiles();
     OpenLogger();
     if (environment_.progress.enabled) {
       fmt::print("{}", DescribeStart(model_.spec, plan_, DescribeDevices(), total_steps_));
@@ -102,8 +107,7 @@ void Trainer::Prepare() {
 
 void Trainer::FillState() {
   if (!checkpoint_) {
-    FillMasterWeights(*executor_,
-                      InitialWeights(model_, static_cast<uint64_t>(resolved_.config.seed)));
+    FillMasterWeights(*executor_, WatchedWeights());
     executor_->Publish(0);
     return;
   }
@@ -195,9 +199,9 @@ Trainer::StepHeader Trainer::Agree() {
   StepHeader mine{.targets = staged_targets_ ? *staged_targets_ : loader_->WaitNextTargetCount()};
   mine.stop = environment_.stop_requested && environment_.stop_requested() ? 1 : 0;
   const double minutes = resolved_.config.checkpoint.save_interval_minutes;
-  mine.written = saver_->is_active() && saver_->is_written() ? 1 : 0;
+  mine.written = saver_ && saver_->is_active() && saver_->is_written() ? 1 : 0;
   // One clock decides for all.
-  mine.save = IsRoot() && minutes > 0 && SecondsSince(last_save_) >= minutes * 60 ? 1 : 0;
+  mine.save = saver_ && IsRoot() && minutes > 0 && SecondsSince(last_save_) >= minutes * 60 ? 1 : 0;
   Bytes bytes(sizeof(mine));
   std::memcpy(bytes.data(), &mine, sizeof(mine));
   StepHeader all{.written = 1};
@@ -270,6 +274,7 @@ void Trainer::Step(int64_t step, const StepHeader& header) {
   summary_.last_loss = loss;
   if (IsRoot() && (IsLogged(step) || result.skipped)) LogStep(step, result, loss, seconds);
   if (result.skipped) HandleNonFinite(step, loss, result.grad_norm);
+  if (rehearsal_) rehearsal_->on_step(step, loss);
 }
 
 void Trainer::HandleNonFinite(int64_t step, double loss, float grad_norm) {
@@ -330,6 +335,7 @@ void Trainer::Evaluate(int64_t step) {
 }
 
 bool Trainer::SaveIsDue(int64_t step) const {
+  if (!saver_) return false;
   const int64_t every = resolved_.config.checkpoint.save_steps;
   return step == total_steps_ || (every > 0 && step % every == 0);
 }
@@ -365,7 +371,7 @@ void Trainer::Save(int64_t step) {
 }
 
 void Trainer::FinishSave() {
-  if (!saver_->is_active()) return;
+  if (!saver_ || !saver_->is_active()) return;
   environment_.heartbeat.Progress(saving_step_, RunPhase::kSaving,
                                   environment_.communicator.enqueued());
   // What the log says up to this step has to outlive whatever the checkpoint outlives.
@@ -386,8 +392,8 @@ void Trainer::RequireSaved(int64_t step) {
 }
 
 void Trainer::Finish(int64_t step) {
-  RequireSaved(step);
-  if (summary_.end == RunEnd::kFinished &&
+  if (saver_) RequireSaved(step);
+  if (!rehearsal_ && summary_.end == RunEnd::kFinished &&
       resolved_.config.checkpoint.export_hf == ExportHf::kEnd) {
     environment_.heartbeat.Progress(step, RunPhase::kExporting,
                                     environment_.communicator.enqueued());
@@ -398,8 +404,9 @@ void Trainer::Finish(int64_t step) {
     summary_.tokens_per_second = static_cast<double>(stepped_tokens_) / stepping_seconds_;
   }
   if (!logger_) return;
-  logger_->WriteLossSvg();
+  if (!rehearsal_) logger_->WriteLossSvg();
   logger_->EndProgressLine();
+  if (rehearsal_) return;
   logger_->Flush();
   if (environment_.progress.enabled) fmt::print("{}", DescribeEnd(executor_->memory(), MakeEnd()));
 }

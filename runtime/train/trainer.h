@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -29,10 +30,19 @@ struct RunSummary {
   double tokens_per_second = 0;  // over the steps of this process
 };
 
+// A run that only computes, for measuring: it goes on from nothing, evaluates nothing, and leaves
+// no folder, file or checkpoint behind.
+struct TrainingRehearsal {
+  std::shared_ptr<const TokenDataset> data;  // instead of the configuration's
+  // Called when the devices have finished a step; the loss is the mean over its targets.
+  std::function<void(int64_t step, double loss)> on_step;
+};
+
 // One run on one rank. Every rank makes the same calls.
 class Trainer {
  public:
-  Trainer(const ResolvedConfig& resolved, const RunEnvironment& environment);
+  Trainer(const ResolvedConfig& resolved, const RunEnvironment& environment,
+          std::optional<TrainingRehearsal> rehearsal = std::nullopt);
   ~Trainer();
 
   // From the start, or the newest checkpoint, to the end of the run.
@@ -54,6 +64,8 @@ class Trainer {
   bool IsRoot() const { return environment_.bootstrap.rank() == 0; }
   void Prepare();
   void FillState();
+  // Initial weights, telling the watchers how far they are.
+  WeightReader WatchedWeights() const;
   // Everything a backend prepares at first use, and the choice of matmul algorithms.
   void WarmUp();
   void StartLoader();
@@ -88,6 +100,7 @@ class Trainer {
   EndOfRun MakeEnd() const;
 
   const RunEnvironment& environment_;
+  const std::optional<TrainingRehearsal> rehearsal_;
   const ModelSetup model_;
   std::unique_ptr<Checkpoint> checkpoint_;  // to go on from; gone when it is loaded
   const ResolvedConfig resolved_;           // with what the checkpoint decides

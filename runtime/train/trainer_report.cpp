@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <limits>
 #include <sstream>
@@ -62,6 +63,37 @@ void Trainer::WriteRunFiles() const {
   WriteText(folder / "plan.yaml", plan);
 }
 
+WeightReader Trainer::WatchedWeights() const {
+  constexpr double kSecondsBetweenLines = 5;
+  const std::vector<ParameterSpec>& parameters = model_.spec.parameters;
+  std::vector<int64_t> begins;
+  int64_t all = 0;
+  for (const ParameterSpec& parameter : parameters) {
+    begins.push_back(all);
+    all += parameter.elements();
+  }
+  using Clock = std::chrono::steady_clock;
+  const auto seconds_since = [](Clock::time_point time) {
+    return std::chrono::duration<double>(Clock::now() - time).count();
+  };
+  return [this, seconds_since, begins, all, start = Clock::now(), shown = Clock::now(),
+          read = InitialWeights(model_, static_cast<uint64_t>(resolved_.config.seed),
+                                environment_.host_threads)](size_t parameter, int64_t begin,
+                                                            std::span<float> out) mutable {
+    environment_.heartbeat.Progress(0, RunPhase::kLoading);
+    read(parameter, begin, out);
+    if (!IsRoot() || !environment_.progress.enabled) return;
+    if (seconds_since(shown) < kSecondsBetweenLines) return;
+    shown = Clock::now();
+    const double done =
+        static_cast<double>(begins[parameter] + begin + static_cast<int64_t>(out.size())) /
+        static_cast<double>(all);
+    fmt::print("weights {:.0f} %, {} left\n", 100 * done,
+               FormatDuration(seconds_since(start) * (1 - done) / done));
+    std::fflush(stdout);
+  };
+}
+
 std::string Trainer::DescribeDevices() const {
   const Device& device = environment_.backend.device();
   const std::optional<DeviceHealth> health = device.Health();
@@ -78,8 +110,8 @@ std::optional<Efficiency> Trainer::EfficiencyAt(double tokens_per_second) const 
 void Trainer::OpenLogger() {
   const LoggingSection& logging = resolved_.config.logging;
   const auto reports = [&](ReportTarget target) {
-    return std::find(logging.report_to.begin(), logging.report_to.end(), target) !=
-           logging.report_to.end();
+    return !rehearsal_ && std::find(logging.report_to.begin(), logging.report_to.end(), target) !=
+                              logging.report_to.end();
   };
   ProgressOptions progress = environment_.progress;
   progress.total_steps = total_steps_;

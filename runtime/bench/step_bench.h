@@ -1,0 +1,57 @@
+// The time of whole training steps, through the Trainer itself ("hearth bench step").
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/train/run_setup.h"
+#include "runtime/train/speed_of_light.h"
+
+namespace hearth {
+
+struct StepBenchOptions {
+  int64_t steps = 6;  // that are measured
+  int64_t warmup_steps = 2;
+};
+
+// Of rank 0, in bytes. Predicted by the plan; measured: what its device has handed out.
+struct StepBenchMemory {
+  int64_t device_predicted = 0;
+  int64_t device_measured = 0;
+  int64_t host_predicted = 0;
+  int64_t host_measured = 0;
+  std::optional<int64_t> device_used;  // by all that uses the device, where it says
+};
+
+struct StepBenchResult {
+  std::string device;
+  int ranks = 1;
+  std::string model;
+  int64_t parameters = 0;
+  Plan plan;
+  std::string_view compute_dtype;
+  std::string_view fp8_recipe;  // "none" without FP8
+  std::string_view lm_head;     // the type of the head's matmuls
+  std::string_view attention;   // which implementation
+  bool deterministic = true;
+  StepBenchMemory memory;
+  double loss = 0;                   // of the last step, per target; finite
+  double seconds_to_start = 0;       // before the first step
+  std::vector<double> step_seconds;  // of the measured steps, in order
+  // Of the measured steps.
+  double median_seconds = 0;
+  double min_seconds = 0;
+  double max_seconds = 0;
+  double tokens_per_second = 0;          // over all ranks, at the median
+  std::optional<Efficiency> efficiency;  // at that speed, where the device's peak is known
+};
+
+// Trains warmup_steps + steps on uniformly random tokens and keeps nothing. A step's time goes from
+// the end of the step before to its own end on the device. `resolved`'s data, length, learning rate
+// schedule, evaluation, checkpoints and logs are not used. Every rank makes the same call; rank 0's
+// result counts. DeviceError when a loss is not finite.
+StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& environment,
+                          const StepBenchOptions& options);
+
+}  // namespace hearth

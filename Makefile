@@ -56,7 +56,9 @@ portable:
 	$(call compile,cuda-portable,hearth hearth-gpu-tests)
 	@cmake/stage.sh build/cuda-portable
 
+# libFuzzer comes with clang.
 test-long:
+	@cmake/setup.sh clang libclang-rt-dev
 	$(call compile,cpu,all)
 	@tests/run_tests.sh cpu long
 

@@ -106,7 +106,10 @@ uint32_t Checksum(std::string_view text) {
   return hash;
 }
 
-[[noreturn]] void Fail(int64_t line, const std::string& what) {
+// One line of text whatever the table contains.
+[[noreturn]] void Fail(int64_t line, std::string what) {
+  std::replace_if(
+      what.begin(), what.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; }, '?');
   throw IoError(Format("matmul table, line {}: {}", line, what));
 }
 

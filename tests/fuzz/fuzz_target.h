@@ -1,0 +1,98 @@
+// Fuzz targets: each feeds arbitrary bytes to one reader of files that others may have written.
+// Only the documented refusals may come out; a target aborts on anything else.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace hearth::test {
+
+struct FuzzTarget {
+  const char* name;
+  // libFuzzer's signature. Returns 0, or does not return.
+  int (*run)(const uint8_t* data, size_t size);
+  // Valid inputs, and inputs that reach into corners; the same in every call.
+  std::vector<std::string> (*seeds)();
+  // Words worth inserting.
+  std::vector<std::string> (*dictionary)();
+};
+
+// All targets, in the order in which they run.
+const std::vector<FuzzTarget>& FuzzTargets();
+
+// The target of that name, or null.
+const FuzzTarget* FindFuzzTarget(std::string_view name);
+
+// What the targets are made of.
+
+inline std::string_view AsText(const uint8_t* data, size_t size) {
+  return {reinterpret_cast<const char*>(data), size};
+}
+
+// Ends the process with the text: the target found a mistake.
+[[noreturn]] void FailFuzz(const std::string& what);
+
+inline void Require(bool condition, std::string_view what) {
+  if (!condition) FailFuzz(std::string(what));
+}
+
+// Runs the reader. A refusal is ConfigError (BudgetError too) or IoError with a message of one line
+// without control characters; any other exception ends the process.
+int RunReader(const std::function<void()>& reader);
+
+// Runs what must succeed because the reader accepted the input.
+void RunAccepted(std::string_view what, const std::function<void()>& action);
+
+// A file in memory that is opened by path, as any other.
+class MemoryFile {
+ public:
+  MemoryFile();
+  ~MemoryFile();
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
+
+  void Write(std::string_view bytes);
+  const std::string& path() const { return path_; }
+
+ private:
+  int descriptor_;
+  std::string path_;
+};
+
+// A folder, in memory where the system has such, removed with the object.
+class FuzzFolder {
+ public:
+  FuzzFolder();
+  ~FuzzFolder();
+  FuzzFolder(const FuzzFolder&) = delete;
+  FuzzFolder& operator=(const FuzzFolder&) = delete;
+
+  std::string Path(std::string_view name) const { return path_ + "/" + std::string(name); }
+  // Replaces the content of the file.
+  void Write(std::string_view name, std::string_view bytes) const;
+  std::string Read(std::string_view name) const;
+
+ private:
+  std::string path_;
+};
+
+// The text of a file of the source tree, for seeds.
+std::string SourceFile(std::string_view path);
+
+// All files of a folder of the source tree, by name.
+std::vector<std::string> SourceFiles(std::string_view folder);
+
+// The bytes of a value as files hold them.
+template <typename T>
+void Put(std::string& bytes, T value) {
+  bytes.append(reinterpret_cast<const char*>(&value), sizeof(T));
+}
+
+// Words of JSON and YAML, and numbers at the edge of their types.
+std::vector<std::string> StructureWords();
+
+}  // namespace hearth::test

@@ -1,0 +1,110 @@
+// Files of lines: the log that a run goes on with, JSON lines to prepare, and hostfiles.
+#include <limits>
+
+#include "launcher/hostfile.h"
+#include "runtime/data/jsonl_reader.h"
+#include "runtime/telemetry/json_lines_log.h"
+#include "tests/fuzz/targets.h"
+
+namespace hearth::test {
+
+namespace {
+
+constexpr int64_t kCutStep = 5;
+
+std::vector<std::string> Records(const std::string& log, int64_t last_step) {
+  std::vector<std::string> records;
+  ReadJsonLines(log, [&](const StepRecord& record) {
+    if (record.step <= last_step) records.push_back(ToJson(record));
+  });
+  return records;
+}
+
+}  // namespace
+
+int FuzzLog(const uint8_t* data, size_t size) {
+  static const FuzzFolder folder;
+  return RunReader([&] {
+    const std::string log = folder.Path("log.jsonl");
+    folder.Write("log.jsonl", AsText(data, size));
+    const auto all = Records(log, std::numeric_limits<int64_t>::max());
+    const auto kept = Records(log, kCutStep);
+    CutBackTo(log, kCutStep);
+    Require(Records(log, std::numeric_limits<int64_t>::max()) == kept,
+            "cutting back loses records or keeps later ones");
+    const std::string cut = folder.Read("log.jsonl");
+    CutBackTo(log, kCutStep);
+    Require(folder.Read("log.jsonl") == cut, "cutting back twice changes the log");
+    std::string again;
+    for (const std::string& record : all) again += record + "\n";
+    folder.Write("log.jsonl", again);
+    Require(Records(log, std::numeric_limits<int64_t>::max()) == all,
+            "a record changes when it is read back");
+  });
+}
+
+std::vector<std::string> LogSeeds() {
+  return {
+      "{\"step\":0,\"eval/loss\":4.5}\n{\"step\":1,\"train/loss\":4.25,\"mem/peak\":123}\n"
+      "{\"step\":5,\"train/loss\":\"NaN\",\"fp8/amax/x\":\"-Infinity\"}\n"
+      "{\"step\":6,\"note\":\"text\",\"train/loss\":1e-05}\n{\"step\":7,\"tra",
+      "{\"step\":3,\"a\":-0.0,\"a\":1,\"b\":9223372036854775807}\n\n[]\n{\"step\":\"x\"}\nnull\n"};
+}
+
+std::vector<std::string> LogWords() {
+  std::vector<std::string> words = StructureWords();
+  for (const char* word : {"{\"step\":", "\"NaN\"", "\"Infinity\"", "\"-Infinity\"",
+                           "\"a\":", "\"train/loss\":", "{\"step\":4}\n", "\n{\"step\":5}"}) {
+    words.emplace_back(word);
+  }
+  return words;
+}
+
+int FuzzPrepareJsonl(const uint8_t* data, size_t size) {
+  return RunReader([&] {
+    const std::string_view text = AsText(data, size);
+    JsonlReader reader("input.jsonl", text, "text");
+    size_t bytes = 0;
+    while (const auto document = reader.Next()) {
+      bytes += document->size();
+      Require(bytes <= size, "more text than the input has");
+    }
+    Require(reader.bytes_read() == static_cast<int64_t>(size), "bytes that were not read");
+  });
+}
+
+std::vector<std::string> PrepareJsonlSeeds() {
+  return {
+      "{\"text\": \"one\"}\n\n{\"id\": 1, \"text\": \"two\\u00e4\\n\", \"m\": {\"text\": [1]}}\r\n"
+      "  {\"a\": [null, true, -1.5e3], \"text\": \"\"}",
+      "{\"text\": \"\\ud83d\\ude00 \xF0\x9F\x98\x80\"}\n{\"text\": 1}\n"};
+}
+
+std::vector<std::string> PrepareJsonlWords() {
+  std::vector<std::string> words = StructureWords();
+  for (const char* word : {"\"text\": ", "{\"text\": \"a\"}\n", "\\n", "\\u00", "\\udc00"}) {
+    words.emplace_back(word);
+  }
+  return words;
+}
+
+int FuzzHostfile(const uint8_t* data, size_t size) {
+  return RunReader([&] {
+    const auto hosts = ParseHostfile(AsText(data, size), "hosts");
+    RunAccepted("the same hosts written again are refused", [&] {
+      const std::string text = FormatHostfile(hosts);
+      Require(FormatHostfile(ParseHostfile(text, "hosts")) == text, "hosts change when read back");
+      Require(TotalSlots(hosts) >= std::ssize(hosts), "a host without slots");
+    });
+  });
+}
+
+std::vector<std::string> HostfileSeeds() {
+  return {"# cluster\nnode-1 slots=8\nnode-2\tslots=4 # four\r\n\n10.0.0.1\nfe80::1 slots=1024\n"};
+}
+
+std::vector<std::string> HostfileWords() {
+  return {" slots=", "\n", "#", " ", "\t", "-", "localhost", "slots=0", "slots=1025", "slots=+1"};
+}
+
+}  // namespace hearth::test

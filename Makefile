@@ -5,7 +5,7 @@ PYTHON ?= python3
 CUDA ?= auto
 JOBS := $(shell nproc)
 
-.PHONY: build quickstart test test-asan test-tsan test-long test-gpu portable bench-cpu goldens install clean
+.PHONY: build quickstart test test-asan test-tsan test-long test-gpu portable bench-cpu bench-gpu goldens install clean
 .DEFAULT_GOAL := build
 
 # CUDA is compiled where there are a toolkit and a working GPU, for that GPU; CUDA=on: for all that
@@ -62,9 +62,13 @@ test-long:
 	$(call compile,cpu,all)
 	@tests/run_tests.sh cpu long
 
-# These two need torch and transformers in the Python environment that PYTHON names.
+# These need torch, and all but bench-gpu transformers, in the Python environment that PYTHON names.
 bench-cpu: build
 	@$(PYTHON) tests/bench/bench_cpu.py --hearth build/hearth
+
+# make bench-gpu BENCH="--size 7b --precision fp8 bf16"
+bench-gpu: build
+	@$(PYTHON) tests/bench/bench_gpu.py --hearth build/hearth $(BENCH)
 
 goldens:
 	@$(PYTHON) tests/golden/make_goldens.py

@@ -312,8 +312,8 @@ Command MakeBenchCommand() {
           "device, against the least time that its operations and bytes could take.\n"
           "step: whole steps of RUN.yaml, as hearth train makes them, on random tokens; nothing\n"
           "is evaluated or saved, and the run's data, length, schedule of the learning rate,\n"
-          "evaluation, checkpoints and logs do not matter. Several ranks: mpirun -n N hearth\n"
-          "bench step RUN.yaml.\n"
+          "evaluation, checkpoints and logs do not matter; a loss that is not finite ends it.\n"
+          "Several ranks: mpirun -n N hearth bench step RUN.yaml.\n"
           "A table for people, then one line of JSON.",
       .takes_run_keys = true,
       .add_options = AddOptions,

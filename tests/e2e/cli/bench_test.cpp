@@ -1,7 +1,12 @@
-// `hearth bench kernels` from outside; its figures are not judged here.
+// `hearth bench kernels` and `bench step` from outside; their figures are not judged here.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "tests/e2e/cli/program.h"
@@ -13,6 +18,23 @@ std::string LastLine(const std::string& text) {
   const size_t end = text.find_last_not_of('\n') + 1;
   return text.substr(0, end).substr(text.rfind('\n', end - 1) + 1);
 }
+
+// Where the program puts temporary files, while it lives.
+class TemporaryFolderVariable {
+ public:
+  explicit TemporaryFolderVariable(const std::filesystem::path& folder) {
+    if (const char* value = getenv("TMPDIR")) before_ = value;
+    setenv("TMPDIR", folder.c_str(), 1);
+  }
+  ~TemporaryFolderVariable() {
+    before_ ? setenv("TMPDIR", before_->c_str(), 1) : unsetenv("TMPDIR");
+  }
+  TemporaryFolderVariable(const TemporaryFolderVariable&) = delete;
+  TemporaryFolderVariable& operator=(const TemporaryFolderVariable&) = delete;
+
+ private:
+  std::optional<std::string> before_;
+};
 
 TEST(BenchTest, KernelsPrintsATableAndALineOfJson) {
   const Workplace workplace;
@@ -37,6 +59,100 @@ TEST(BenchTest, KernelsPrintsATableAndALineOfJson) {
   }
 }
 
+// Data that is not there does not matter, and nothing is left anywhere.
+TEST(BenchTest, StepMakesWholeStepsAndKeepsNothing) {
+  const Workplace workplace;
+  workplace.Write("run.yaml",
+                  fmt::format("model: {{name_or_path: {}/configs/models/tiny.yaml}}\n"
+                              "data: {{eval_datasets: [{{path: absent}}], sequence_len: 32}}\n"
+                              "training: {{max_steps: 40, global_batch_size: 6, "
+                              "micro_batch_size: 2}}\n"
+                              "lr_scheduler: {{lr_scheduler_type: wsd, warmup_ratio: 0.1, "
+                              "decay_steps: 20}}\n"
+                              "memory: {{recompute: [swiglu], head_slab_tokens: 16, "
+                              "lm_head_chunks: 4}}\n"
+                              "parallel: {{zero_stage: 0}}\n",
+                              HEARTH_SOURCE_DIR));
+  const std::filesystem::path temporary = workplace.folder() / "tmp";
+  std::filesystem::create_directory(temporary);
+  const std::vector<std::string> before = workplace.Content();
+  const TemporaryFolderVariable variable(temporary);
+  const ProgramResult result =
+      workplace.Run({"bench", "step", "run.yaml", "--steps", "3", "--device", "cpu"});
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  EXPECT_EQ(workplace.Content(), before);
+  EXPECT_TRUE(std::filesystem::is_empty(temporary));
+
+  const auto json = nlohmann::json::parse(LastLine(result.output));
+  const nlohmann::json expected = {{"bench", "step"},
+                                   {"ranks", 1},
+                                   {"parameters", 194032},
+                                   {"compute_dtype", "fp8"},
+                                   {"fp8_recipe", "tensorwise_current"},
+                                   {"fp8_fast_accumulation", false},
+                                   {"lm_head", "bf16"},
+                                   {"sequence_len", 32},
+                                   {"global_batch_size", 6},
+                                   {"micro_batch_size", 2},
+                                   {"micro_batches", 3},
+                                   {"head_slab_tokens", 16},
+                                   {"head_chunks", 4},
+                                   {"recompute", {"swiglu"}},
+                                   {"zero_stage", 0},
+                                   {"attention", "reference"},
+                                   {"deterministic", true},
+                                   {"steps", 3},
+                                   {"sol", nullptr},
+                                   {"mfu", nullptr}};
+  for (const auto& [key, value] : expected.items()) EXPECT_EQ(json.at(key), value) << key;
+  EXPECT_EQ(json.at("device").get<std::string>().substr(0, 3), "CPU");
+  auto times = json.at("step_ms").get<std::vector<double>>();
+  std::sort(times.begin(), times.end());
+  ASSERT_EQ(times.size(), 3u);
+  EXPECT_GT(times[0], 0);
+  EXPECT_EQ(json.at("step_ms_min"), times[0]);
+  EXPECT_EQ(json.at("step_ms_median"), times[1]);
+  EXPECT_EQ(json.at("step_ms_max"), times[2]);
+  const double speed = 6 * 32 / times[1] * 1e3;
+  EXPECT_FALSE(!(std::abs(json.at("tokens_per_second").get<double>() - speed) <= 1e-9 * speed));
+  EXPECT_GT(json.at("device_bytes_predicted").get<int64_t>(), 0);
+  EXPECT_EQ(json.at("device_bytes_measured"), json.at("device_bytes_predicted"));
+  // Nothing can be learnt: random tokens of 256 kinds, and weights that have hardly moved.
+  const double loss = json.at("loss");
+  EXPECT_FALSE(!(std::abs(loss - std::log(256.0)) <= 0.5)) << loss;
+  // For people: the steps with the time left, then the table.
+  EXPECT_NE(result.output.find("step 3/5"), std::string::npos);
+  EXPECT_NE(result.output.find("ETA"), std::string::npos);
+  EXPECT_NE(result.output.find("tokens/s"), std::string::npos);
+}
+
+TEST(BenchTest, TheBenchRunsThatComeWithHearthAreComplete) {
+  const Workplace workplace;
+  int runs = 0;
+  for (const auto& file : std::filesystem::directory_iterator(
+           std::filesystem::path(HEARTH_SOURCE_DIR "/configs/runs/bench"))) {
+    SCOPED_TRACE(file.path());
+    const ProgramResult result =
+        workplace.Run({"bench", "step", file.path(), "--steps", "1", "--device", "cpu",
+                       "--name-or-path", "configs/models/tiny.yaml", "--sequence-len", "16",
+                       "--micro-batch-size", "1", "--global-batch-size", "2"});
+    EXPECT_EQ(result.exit_code, 0) << result.errors;
+    ++runs;
+  }
+  EXPECT_GE(runs, 6);
+}
+
+TEST(BenchTest, StepFailsWhereTheLossIsNotFinite) {
+  const Workplace workplace;
+  WriteTinyRun(workplace, 3);
+  const ProgramResult result = workplace.Run({"bench", "step", "run.yaml", "--steps", "12",
+                                              "--device", "cpu", "--learning-rate", "1000",
+                                              "--weight-decay", "1000", "--on-nonfinite", "skip"});
+  EXPECT_EQ(result.exit_code, 1) << result.output;
+  EXPECT_NE(result.errors.find("not finite"), std::string::npos) << result.errors;
+  EXPECT_EQ(result.output.find("\"bench\""), std::string::npos);
+}
+
 TEST(BenchTest, RefusesWhatDoesNotBelongTogether) {
   const Workplace workplace;
   WriteTinyRun(workplace, 3);
@@ -50,6 +166,16 @@ TEST(BenchTest, RefusesWhatDoesNotBelongTogether) {
         {{"bench", "kernels", "run.yaml", "more.yaml"}, "'more.yaml' is one argument too many"},
         {{"bench", "kernels", "run.yaml", "--threads", "2"}, "--threads belongs to"},
         {{"bench", "kernels", "run.yaml", "--repetitions", "0"}, "--repetitions is a count"},
+        {{"bench", "kernels", "run.yaml", "--steps", "2"}, "--steps belongs to hearth bench step"},
+        {{"bench", "step"}, "RUN.yaml is missing; usage: hearth bench step"},
+        {{"bench", "step", "absent.yaml"}, "absent.yaml"},
+        {{"bench", "step", "run.yaml", "--steps", "0"}, "--steps is a count"},
+        {{"bench", "step", "run.yaml", "--elements", "2"},
+         "--elements belongs to hearth bench cpu"},
+        {{"bench", "step", "run.yaml", "--repetitions", "2"}, "--repetitions belongs to"},
+        {{"bench", "step", "run.yaml", "-n", "2"}, "unknown option -n"},
+        {{"bench", "steps", "run.yaml"}, "no bench 'steps'"},
+        {{"bench", "cpu", "--steps", "2"}, "--steps belongs to hearth bench step"},
         {{"bench", "cpu", "run.yaml"}, "takes no run"},
         {{"bench", "cpu", "--learning-rate", "1"}, "takes no run"},
         {{"validate", "run.yaml", "more.yaml"}, "'more.yaml' is one argument too many"}}) {

@@ -83,6 +83,26 @@ TEST(KernelsBenchTest, CountsTheWorkOfAStep) {
   }
 }
 
+// Of the forward's linears, and of no other matmul.
+TEST(KernelsBenchTest, FastAccumulationIsForForwardFp8Matmuls) {
+  const auto fast_calls = [](const KernelsBenchResult& result) {
+    int64_t calls = 0;
+    for (const KernelsBenchOp& op : result.ops) {
+      if (op.shape.find("fast accumulation") == std::string::npos) continue;
+      EXPECT_NE(op.shape.find("f8_e4m3 -> bf16"), std::string::npos) << op.shape;
+      calls += op.calls;
+    }
+    return calls;
+  };
+  constexpr int64_t kLayers = 3, kMicroBatches = 6, kLinears = 4;
+  const auto with = [](const std::string& dtype) {
+    return Bench("compute_dtype: " + dtype + ", fp8_fast_accumulation: true");
+  };
+  EXPECT_EQ(fast_calls(with("fp8")), kLayers * kMicroBatches * kLinears);
+  EXPECT_EQ(fast_calls(with("bf16")), 0);
+  EXPECT_EQ(fast_calls(Bench("compute_dtype: fp8")), 0);
+}
+
 TEST(KernelsBenchTest, EveryFigureFollowsFromTheOthers) {
   const KernelsBenchResult result = Bench("compute_dtype: fp8");
   EXPECT_FALSE(!(result.copy_gb_per_s > 0));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <fstream>
 #include <system_error>
 #include <utility>
@@ -18,6 +19,7 @@ namespace hearth {
 namespace {
 
 constexpr const char* kOutcomeFile = "outcome.json";
+constexpr double kMaxExitCode = 1000;  // of a process: up to 255, or minus a signal
 
 constexpr std::array<std::pair<RunEndState, std::string_view>, 4> kNames = {
     {{RunEndState::kFinished, "finished"},
@@ -79,9 +81,11 @@ std::optional<RunOutcome> ReadOutcome(const std::filesystem::path& run_folder) {
   const std::optional<StepRecord> record = ParseJsonLine(line);
   for (const auto& [state, name] : kNames) {
     if (!record || Text(*record, "state") != name) continue;
+    const double exit_code = record->Number("exit_code").value_or(0);
+    if (!(std::abs(exit_code) <= kMaxExitCode)) break;
     return RunOutcome{.state = state,
                       .step = record->step,
-                      .exit_code = static_cast<int>(record->Number("exit_code").value_or(0)),
+                      .exit_code = static_cast<int>(exit_code),
                       .message = Text(*record, "message"),
                       .metric = Text(*record, "metric"),
                       .value = record->Number("value")};

@@ -22,13 +22,16 @@ set(fuzz_readers kernels/api/gemm_table runtime/config/built_values runtime/conf
     runtime/data/hearth_format runtime/data/jsonl_reader runtime/data/mapped_file
     runtime/data/megatron_format runtime/data/token_dataset runtime/data/token_file
     runtime/data/token_formats runtime/checkpoint/checkpoint runtime/checkpoint/manifest
-    runtime/telemetry/json_lines_log launcher/hostfile)
+    runtime/telemetry/json_lines_log)
+# Of the launcher, whose library would bring everything else.
+set(fuzz_launcher ${PROJECT_SOURCE_DIR}/launcher/hostfile.cpp
+    ${PROJECT_SOURCE_DIR}/launcher/sweep_log.cpp ${PROJECT_SOURCE_DIR}/launcher/sweep_outcome.cpp)
 list(TRANSFORM fuzz_readers REPLACE "(.+)" "${PROJECT_SOURCE_DIR}/\\1.cpp")
 file(GLOB fuzz_reader_sources CONFIGURE_DEPENDS ${fuzz_readers})
 
 # The library of fmt first: the others hold its functions too, and would be taken instead of ours.
 function(fuzz_program name)
-  add_executable(${name} ${fuzz_sources} ${ARGN})
+  add_executable(${name} ${fuzz_sources} ${fuzz_launcher} ${ARGN})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(${name} PRIVATE HEARTH_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE fmt::fmt runtime_checkpoint runtime_telemetry
@@ -36,13 +39,11 @@ function(fuzz_program name)
 endfunction()
 
 if(CMAKE_CXX_FLAGS MATCHES "fsanitize=fuzzer-no-link")
-  fuzz_program(fuzz_libfuzzer ${CMAKE_CURRENT_LIST_DIR}/libfuzzer_main.cpp
-               ${PROJECT_SOURCE_DIR}/launcher/hostfile.cpp)
+  fuzz_program(fuzz_libfuzzer ${CMAKE_CURRENT_LIST_DIR}/libfuzzer_main.cpp)
   target_link_options(fuzz_libfuzzer PRIVATE -fsanitize=fuzzer)
 elseif(NOT CMAKE_CXX_FLAGS MATCHES "fsanitize=thread")
   if(CMAKE_CXX_FLAGS MATCHES "fsanitize=address")
-    fuzz_program(fuzz_parsers ${CMAKE_CURRENT_LIST_DIR}/driver.cpp
-                 ${PROJECT_SOURCE_DIR}/launcher/hostfile.cpp)
+    fuzz_program(fuzz_parsers ${CMAKE_CURRENT_LIST_DIR}/driver.cpp)
   else()
     fuzz_program(fuzz_parsers ${CMAKE_CURRENT_LIST_DIR}/driver.cpp ${fuzz_reader_sources})
     target_compile_options(fuzz_parsers PRIVATE ${fuzz_flags})

@@ -1,7 +1,10 @@
-// Files of lines: the log that a run goes on with, JSON lines to prepare, and hostfiles.
+// Files of lines: the log that a run goes on with, what a sweep reads of its runs, JSON lines to
+// prepare, and hostfiles.
 #include <limits>
 
 #include "launcher/hostfile.h"
+#include "launcher/sweep_log.h"
+#include "launcher/sweep_outcome.h"
 #include "runtime/data/jsonl_reader.h"
 #include "runtime/telemetry/json_lines_log.h"
 #include "tests/fuzz/targets.h"
@@ -58,6 +61,55 @@ std::vector<std::string> LogWords() {
     words.emplace_back(word);
   }
   return words;
+}
+
+// The log comes in two parts, as a sweep meets it.
+int FuzzMetricLog(const uint8_t* data, size_t size) {
+  static const FuzzFolder folder;
+  return RunReader([&] {
+    const std::string_view text = AsText(data, size);
+    folder.Write("log.jsonl", text);
+    MetricLog whole(folder.Path("log.jsonl"), "train/loss");
+    whole.Read();
+    for (size_t i = 1; i < whole.curve().size(); ++i) {
+      Require(whole.curve()[i - 1].step < whole.curve()[i].step, "steps that do not rise");
+    }
+    if (size % 4 != 0) return;
+    MetricLog growing(folder.Path("log.jsonl"), "train/loss");
+    folder.Write("log.jsonl", text.substr(0, size / 2));
+    growing.Read();
+    folder.Write("log.jsonl", text);
+    growing.Read();
+    Require(growing.curve().size() == whole.curve().size() &&
+                growing.last_step() == whole.last_step() &&
+                growing.is_broken() == whole.is_broken(),
+            "a log that grows reads differently");
+  });
+}
+
+int FuzzSweepOutcome(const uint8_t* data, size_t size) {
+  static const FuzzFolder folder, again;
+  return RunReader([&] {
+    folder.Write("outcome.json", AsText(data, size));
+    const auto outcome = ReadOutcome(folder.Path(""));
+    Require(outcome.has_value(), "an outcome that is there and not found");
+    RunAccepted("the same outcome written again is refused", [&] {
+      WriteOutcome(again.Path(""), *outcome);
+      const auto same = ReadOutcome(again.Path(""));
+      Require(same && same->state == outcome->state && same->step == outcome->step &&
+                  same->exit_code == outcome->exit_code && same->message == outcome->message &&
+                  same->metric == outcome->metric,
+              "an outcome changes when it is read back");
+    });
+  });
+}
+
+std::vector<std::string> SweepOutcomeSeeds() {
+  return {
+      "{\"step\":120,\"state\":\"finished\",\"exit_code\":0,\"message\":\"\",\"metric\":\"eval/"
+      "loss\","
+      "\"value\":2.5}\n",
+      "{\"step\":7,\"state\":\"failed\",\"exit_code\":-9,\"message\":\"killed \\u00e4\"}\n"};
 }
 
 int FuzzPrepareJsonl(const uint8_t* data, size_t size) {

@@ -20,6 +20,8 @@ const std::vector<FuzzTarget>& FuzzTargets() {
       {"checkpoint", FuzzCheckpoint, CheckpointSeeds, ManifestWords},
       {"matmuls", FuzzMatmuls, MatmulsSeeds, MatmulsWords},
       {"log", FuzzLog, LogSeeds, LogWords},
+      {"metric_log", FuzzMetricLog, LogSeeds, LogWords},
+      {"sweep_outcome", FuzzSweepOutcome, SweepOutcomeSeeds, LogWords},
       {"prepare_jsonl", FuzzPrepareJsonl, PrepareJsonlSeeds, PrepareJsonlWords},
       {"hostfile", FuzzHostfile, HostfileSeeds, HostfileWords},
   };

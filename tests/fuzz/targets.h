@@ -65,6 +65,11 @@ int FuzzLog(const uint8_t* data, size_t size);
 std::vector<std::string> LogSeeds();
 std::vector<std::string> LogWords();
 
+int FuzzMetricLog(const uint8_t* data, size_t size);
+
+int FuzzSweepOutcome(const uint8_t* data, size_t size);
+std::vector<std::string> SweepOutcomeSeeds();
+
 int FuzzPrepareJsonl(const uint8_t* data, size_t size);
 std::vector<std::string> PrepareJsonlSeeds();
 std::vector<std::string> PrepareJsonlWords();

@@ -167,10 +167,10 @@ __global__ void __launch_bounds__(kTileThreads, Source::kBlocks)
 
 // Quantises again what did not fit the scale that its pass was given; nothing where it held, so
 // that few blocks, which take tiles in turns, are all a launch needs.
-constexpr int kRepairBlocks = 512;
+constexpr int kRepairBlocks = 256;
 
 template <bool kVector, typename Source>
-__global__ void __launch_bounds__(kTileThreads, Source::kBlocks)
+__global__ void __launch_bounds__(kTileThreads, 2)
     RepairTiles(Source source, int64_t rows, uint32_t tiles, QuantizeTarget target) {
   __shared__ ByteTile tile;
   // {inverse, scale, amax, reserved}: read once, for the last block to finish writes it.

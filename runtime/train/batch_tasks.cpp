@@ -47,6 +47,9 @@ void Executor::WarmUp(int64_t step) {
   // First with gradients as they are in training, for what is chosen by measuring. Then a whole
   // step with gradients that are not finite: it leaves the optimizer's state as it is, and the
   // working weights are written again from it.
+  // FP8 scales are current in the first and verified in the second.
+  const bool amax_known = amax_known_;
+  amax_known_ = true;
   for (Phase phase : {Phase::kGradients, Phase::kTrain}) {
     const PreparedSchedule prepared = MakePrepared(phase, plan);
     StepInput input{.batch = &batch,
@@ -59,6 +62,7 @@ void Executor::WarmUp(int64_t step) {
     CHECK(phase == Phase::kGradients || result.skipped,
           "the warm-up changed the weights; its gradient norm is {}", result.grad_norm);
   }
+  amax_known_ = amax_known;
   for (Phase phase : {Phase::kTrain, Phase::kEvaluate}) Prepare(phase);
 }
 

@@ -93,6 +93,16 @@ void KernelBackend::ScaleFromAmax(Stream& stream, const ScaleFromAmaxArgs& args)
   DoScaleFromAmax(stream, args);
 }
 
+void KernelBackend::CollectAmax(Stream& stream, const CollectAmaxArgs& args) {
+  Validate(args);
+  DoCollectAmax(stream, args);
+}
+
+void KernelBackend::UpdateScales(Stream& stream, const UpdateScalesArgs& args) {
+  Validate(args);
+  DoUpdateScales(stream, args);
+}
+
 void KernelBackend::Adamw(Stream& stream, const AdamwArgs& args) {
   Validate(args);
   DoAdamw(stream, args);

@@ -44,6 +44,8 @@ class KernelBackend {
   void Transpose(Stream& stream, const TransposeArgs& args);
   void Amax(Stream& stream, const AmaxArgs& args);
   void ScaleFromAmax(Stream& stream, const ScaleFromAmaxArgs& args);
+  void CollectAmax(Stream& stream, const CollectAmaxArgs& args);
+  void UpdateScales(Stream& stream, const UpdateScalesArgs& args);
   void Adamw(Stream& stream, const AdamwArgs& args);
   void OrderedSum(Stream& stream, const OrderedSumArgs& args);
   void ColumnSum(Stream& stream, const ColumnSumArgs& args);
@@ -87,6 +89,8 @@ class KernelBackend {
   virtual void DoTranspose(Stream& stream, const TransposeArgs& args) = 0;
   virtual void DoAmax(Stream& stream, const AmaxArgs& args) = 0;
   virtual void DoScaleFromAmax(Stream& stream, const ScaleFromAmaxArgs& args) = 0;
+  virtual void DoCollectAmax(Stream& stream, const CollectAmaxArgs& args) = 0;
+  virtual void DoUpdateScales(Stream& stream, const UpdateScalesArgs& args) = 0;
   virtual void DoAdamw(Stream& stream, const AdamwArgs& args) = 0;
   virtual void DoOrderedSum(Stream& stream, const OrderedSumArgs& args) = 0;
   virtual void DoColumnSum(Stream& stream, const ColumnSumArgs& args) = 0;

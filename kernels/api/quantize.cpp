@@ -84,4 +84,35 @@ void Validate(const ScaleFromAmaxArgs& args) {
   CHECK(IsFloat8(args.format), "scale_from_amax: format {}", Name(args.format));
 }
 
+void Validate(const CollectAmaxArgs& args) {
+  const NamedView records{"collect_amax.records", args.records};
+  const NamedView amax{"collect_amax.amax", args.amax};
+  const NamedView repairs{"collect_amax.repairs", args.repairs};
+  CheckRank(amax, 1);
+  CheckType(amax, DType::kF32);
+  CheckTensor(records, {args.amax.elements(), 4}, DType::kF32);
+  CheckTensor(repairs, {1}, DType::kI64);
+  CheckDisjoint(amax, {records, repairs});
+  CheckDisjoint(repairs, {records});
+}
+
+void Validate(const UpdateScalesArgs& args) {
+  const NamedView amax{"update_scales.amax", args.amax};
+  const NamedView control{"update_scales.control", args.control};
+  const NamedView history{"update_scales.history", args.history};
+  const NamedView scales{"update_scales.scales", args.scales};
+  CheckRank(amax, 1);
+  CheckType(amax, DType::kF32);
+  CheckTensor(control, {2}, DType::kI32);
+  CheckTensor(history, {args.amax.elements()}, DType::kF32);
+  CheckTensor(scales, {args.amax.elements(), 4}, DType::kF32);
+  CheckDisjoint(history, {amax, control, scales});
+  CheckDisjoint(scales, {amax, control});
+  CHECK(!args.formats.empty() && args.formats.size() <= 32, "update_scales: {} formats",
+        args.formats.size());
+  for (const DType format : args.formats) {
+    CHECK(IsFloat8(format), "update_scales: format {}", Name(format));
+  }
+}
+
 }  // namespace hearth

@@ -1,8 +1,10 @@
 #include "kernels/api/quantize.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
+#include "kernels/api/adamw.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/quantize_rows.h"
 #include "kernels/cpu/row_access.h"
@@ -80,6 +82,31 @@ void CpuBackend::DoScaleFromAmax(Stream& stream, const ScaleFromAmaxArgs& args) 
     auto* records = static_cast<ScaleRecord*>(args.scales.data());
     for (int64_t i = 0; i < args.amax.elements(); ++i) {
       records[i] = MakeScale(amax[i], args.format);
+    }
+  });
+}
+
+void CpuBackend::DoCollectAmax(Stream& stream, const CollectAmaxArgs& args) {
+  Enqueue(stream, [args] {
+    const auto* records = static_cast<const ScaleRecord*>(args.records.data());
+    float* amax = args.amax.as<float>();
+    for (int64_t i = 0; i < args.amax.elements(); ++i) {
+      if (std::isfinite(records[i].amax)) amax[i] = std::max(amax[i], records[i].amax);
+      if (records[i].reserved != 0.0f) ++*args.repairs.as<int64_t>();
+    }
+  });
+}
+
+void CpuBackend::DoUpdateScales(Stream& stream, const UpdateScalesArgs& args) {
+  Enqueue(stream, [args] {
+    if (static_cast<const UpdateControl*>(args.control.data())->skip != 0) return;
+    const float* amax = args.amax.as<float>();
+    auto* scales = static_cast<ScaleRecord*>(args.scales.data());
+    for (int64_t i = 0; i < args.amax.elements(); ++i) {
+      const DType format = args.formats[static_cast<size_t>(i) % args.formats.size()];
+      args.history.as<float>()[i] = amax[i];
+      scales[i] = MakePowerScale(amax[i], format == DType::kF8E5M2);
+      scales[i].amax = 0.0f;
     }
   });
 }

@@ -125,15 +125,25 @@ void ProduceQuantized(ThreadPool& pool, const ProducedRows& rows, const RowProdu
   const QuantizedOutput& output = rows.quantized;
   auto* record = static_cast<ScaleRecord*>(output.scale.data());
   const RowProducer* pending = &produce;
-  if (output.mode == ScaleMode::kCurrent) {
+  if (output.mode != ScaleMode::kGiven) {
+    const bool verified = output.mode == ScaleMode::kVerified;
     const int64_t piece = PieceOf(rows);
     std::vector<float> amax(static_cast<size_t>(DivUp(rows.rows, piece)));
     ForEachBlock<T>(pool, rows, pending, [&](int64_t begin, int64_t end, const T* block) {
       amax[static_cast<size_t>(begin / piece)] = AmaxOfRow(block, (end - begin) * rows.columns);
+      if (verified) QuantizeBlock(block, begin, end, rows, record->scale);
     });
     float largest = 0;
     for (float value : amax) largest = MaxAmax(largest, value);
-    *record = MakeScale(largest, FormatOf(output));
+    if (verified) {
+      record->amax = largest;
+      const bool e5m2 = FormatOf(output) == DType::kF8E5M2;
+      if (ScaleHolds(largest, record->scale, e5m2)) return;
+      *record = MakePowerScale(largest, e5m2);
+      record->reserved = 1.0f;
+    } else {
+      *record = MakeScale(largest, FormatOf(output));
+    }
     if (rows.out) pending = nullptr;
   }
   const float scale = record->scale;

@@ -39,6 +39,8 @@ class CudaBackend final : public KernelBackend {
   void DoTranspose(Stream& stream, const TransposeArgs& args) override;
   void DoAmax(Stream& stream, const AmaxArgs& args) override;
   void DoScaleFromAmax(Stream& stream, const ScaleFromAmaxArgs& args) override;
+  void DoCollectAmax(Stream& stream, const CollectAmaxArgs& args) override;
+  void DoUpdateScales(Stream& stream, const UpdateScalesArgs& args) override;
   void DoAdamw(Stream& stream, const AdamwArgs& args) override;
   void DoOrderedSum(Stream& stream, const OrderedSumArgs& args) override;
   void DoColumnSum(Stream& stream, const ColumnSumArgs& args) override;

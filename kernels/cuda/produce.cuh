@@ -117,21 +117,19 @@ __global__ void __launch_bounds__(kTileThreads, Source::kBlocks)
   if (amax != nullptr) AtomicMaxOverBlock(amax, largest);
 }
 
-// Floor: the source's bytes, and one per element and form of the FP8 result (and the result's in
-// storage if it is kept). Tiles are taken from the end: what the pass before this one, which found
-// the amax, read or wrote last is still in the cache.
-template <bool kVector, typename Source>
-__global__ void __launch_bounds__(kTileThreads, Source::kBlocks)
-    QuantizeTiles(Source source, int64_t rows, QuantizeTarget target) {
-  __shared__ ByteTile tile;
-  const TilePlace<Source> place(gridDim.x - 1 - blockIdx.x, source.columns);
-  const float scale = ResolveScale(target);
+// Quantises a tile with the scale. Returns the largest magnitude that the thread met, as bits, if
+// it is asked for.
+template <bool kVector, bool kAmax, typename Source>
+__device__ uint32_t QuantizeTile(const Source& source, const TilePlace<Source>& place, int64_t rows,
+                                 const QuantizeTarget& target, float scale, ByteTile& tile) {
+  uint32_t largest = 0;
   ForEachGroup<kVector>(
       source, place, rows,
       [&](int64_t row, int tile_row, int64_t column, int chunk, int64_t count, const auto& parts) {
         constexpr int kPartChunks = TilePlace<Source>::kColumns / kGroup;
 #pragma unroll
         for (int part = 0; part < Source::kParts; ++part) {
+          if constexpr (kAmax) largest = max(largest, LargestMagnitude(parts[part]));
           const Pack<uint8_t, kGroup> bytes = Quantize(parts[part], scale, target.e5m2);
           if (target.values != nullptr) {
             StoreBytes<kVector>(
@@ -144,13 +142,52 @@ __global__ void __launch_bounds__(kTileThreads, Source::kBlocks)
           }
         }
       });
-  if (target.transposed == nullptr) return;
+  if (target.transposed == nullptr) return largest;
   __syncthreads();
   WriteTransposed<kVector, Source::kParts>(tile, {.to = target.transposed,
                                                   .rows = rows,
                                                   .part_columns = source.columns,
                                                   .row = place.row,
                                                   .column = place.column});
+  return largest;
+}
+
+// Floor: the source's bytes, and one per element and form of the FP8 result (and the result's in
+// storage if it is kept). Tiles are taken from the end: what the pass before this one, which found
+// the amax, read or wrote last is still in the cache. kAmax: also raises the record's amax.
+template <bool kVector, bool kAmax, typename Source>
+__global__ void __launch_bounds__(kTileThreads, Source::kBlocks)
+    QuantizeTiles(Source source, int64_t rows, QuantizeTarget target) {
+  __shared__ ByteTile tile;
+  const TilePlace<Source> place(gridDim.x - 1 - blockIdx.x, source.columns);
+  const float scale = ResolveScale(target);
+  const uint32_t largest = QuantizeTile<kVector, kAmax>(source, place, rows, target, scale, tile);
+  if constexpr (kAmax) AtomicMaxOverBlock(&target.record->amax, largest);
+}
+
+// Quantises again what did not fit the scale that its pass was given; nothing where it held, so
+// that few blocks, which take tiles in turns, are all a launch needs.
+constexpr int kRepairBlocks = 256;
+
+template <bool kVector, typename Source>
+__global__ void __launch_bounds__(kTileThreads, 2)
+    RepairTiles(Source source, int64_t rows, uint32_t tiles, QuantizeTarget target) {
+  __shared__ ByteTile tile;
+  // {inverse, scale, amax, reserved}: read once, for the last block to finish writes it.
+  const float4 found = __ldcg(reinterpret_cast<const float4*>(target.record));
+  if (ScaleHolds(found.z, found.y, target.e5m2)) return;
+  const ScaleRecord own = MakePowerScale(found.z, target.e5m2);
+  for (uint32_t at = blockIdx.x; at < tiles; at += gridDim.x) {
+    const TilePlace<Source> place(at, source.columns);
+    QuantizeTile<kVector, false>(source, place, rows, target, own.scale, tile);
+    __syncthreads();
+  }
+  if (threadIdx.x != 0) return;
+  __threadfence();
+  // Counts the blocks that have read the record, all of which have a tile.
+  auto* finished = reinterpret_cast<unsigned*>(&target.record->reserved);
+  if (atomicAdd(finished, 1u) + 1 < gridDim.x) return;
+  *target.record = {own.inverse, own.scale, own.amax, 1.0f};
 }
 
 // Whether 16-byte accesses reach every group: of the result in FP8 as well, if there is one.
@@ -177,27 +214,68 @@ void LaunchProduce(cudaStream_t stream, const Source& source, int64_t rows, bool
   CheckLaunch("ProduceTiles");
 }
 
-template <typename Source>
-void LaunchQuantize(cudaStream_t stream, const Source& source, int64_t rows, bool vector,
-                    const QuantizedOutput& quantized) {
+template <bool kAmax, typename Source>
+void LaunchQuantizeTiles(cudaStream_t stream, const Source& source, int64_t rows, bool vector,
+                         const QuantizedOutput& quantized) {
   const uint32_t tiles = TileCount(source, rows);
   const QuantizeTarget target(quantized);
   if (vector && TilesAreVector(rows, source.columns, quantized)) {
-    QuantizeTiles<true><<<tiles, kTileThreads, 0, stream>>>(source, rows, target);
+    QuantizeTiles<true, kAmax><<<tiles, kTileThreads, 0, stream>>>(source, rows, target);
   } else {
-    QuantizeTiles<false><<<tiles, kTileThreads, 0, stream>>>(source, rows, target);
+    QuantizeTiles<false, kAmax><<<tiles, kTileThreads, 0, stream>>>(source, rows, target);
   }
   CheckLaunch("QuantizeTiles");
 }
 
-// The FP8 form of a result that is in storage, [rows, columns], and whose amax is in the record if
-// the mode asks for it.
+template <typename Source>
+void LaunchRepair(cudaStream_t stream, const Source& source, int64_t rows, bool vector,
+                  const QuantizedOutput& quantized) {
+  const uint32_t tiles = TileCount(source, rows);
+  const uint32_t blocks = std::min<uint32_t>(tiles, kRepairBlocks);
+  const QuantizeTarget target(quantized);
+  if (vector && TilesAreVector(rows, source.columns, quantized)) {
+    RepairTiles<true><<<blocks, kTileThreads, 0, stream>>>(source, rows, tiles, target);
+  } else {
+    RepairTiles<false><<<blocks, kTileThreads, 0, stream>>>(source, rows, tiles, target);
+  }
+  CheckLaunch("RepairTiles");
+}
+
+// The FP8 form of what the source gives, whose amax is in the record under kCurrent. Under
+// kVerified one pass with the record's scale and the launch that repairs it.
+template <typename Source>
+void LaunchQuantize(cudaStream_t stream, const Source& source, int64_t rows, bool vector,
+                    const QuantizedOutput& quantized) {
+  if (quantized.mode != ScaleMode::kVerified) {
+    return LaunchQuantizeTiles<false>(stream, source, rows, vector, quantized);
+  }
+  LaunchQuantizeTiles<true>(stream, source, rows, vector, quantized);
+  LaunchRepair(stream, source, rows, vector, quantized);
+}
+
+template <typename T>
+StoredSource<T> Stored(const TensorView& stored) {
+  return {.input = stored.as<T>(), .columns = stored.shape()[1]};
+}
+
+template <typename T>
+bool IsVector(const StoredSource<T>& source) {
+  return source.columns % kGroup == 0 && IsAligned(source.input, 16);
+}
+
+// The FP8 form of a result that is in storage, [rows, columns].
 template <typename T>
 void QuantizeStored(cudaStream_t stream, const TensorView& stored,
                     const QuantizedOutput& quantized) {
-  const StoredSource<T> source{.input = stored.as<T>(), .columns = stored.shape()[1]};
-  const bool vector = source.columns % kGroup == 0 && IsAligned(source.input, 16);
-  LaunchQuantize(stream, source, stored.shape()[0], vector, quantized);
+  const StoredSource<T> source = Stored<T>(stored);
+  LaunchQuantize(stream, source, stored.shape()[0], IsVector(source), quantized);
+}
+
+// Repairs the FP8 form of such a result.
+template <typename T>
+void RepairStored(cudaStream_t stream, const TensorView& stored, const QuantizedOutput& quantized) {
+  const StoredSource<T> source = Stored<T>(stored);
+  LaunchRepair(stream, source, stored.shape()[0], IsVector(source), quantized);
 }
 
 // Sets the record to zeros, so that a pass can raise its amax.
@@ -215,6 +293,11 @@ void Produce(cudaStream_t stream, Source source, int64_t rows, bool vector, cons
   if (rows == 0 || source.columns == 0) {
     if (current) CompleteRecord(stream, quantized);
     return;
+  }
+  if (quantized && quantized.mode == ScaleMode::kVerified && out) {
+    // The source may have written over what it read.
+    LaunchQuantizeTiles<true>(stream, source, rows, vector, quantized);
+    return RepairStored<typename Source::Storage>(stream, out, quantized);
   }
   if (quantized && !current) return LaunchQuantize(stream, source, rows, vector, quantized);
   float* amax = current ? &static_cast<ScaleRecord*>(quantized.scale.data())->amax : nullptr;

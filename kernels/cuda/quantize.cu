@@ -1,7 +1,9 @@
 #include "kernels/api/quantize.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "kernels/api/adamw.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/device/byte_tile.cuh"
@@ -116,6 +118,29 @@ QuantizeArgs FillTiles(const QuantizeArgs& args) {
   return filled;
 }
 
+// Of a few hundred records.
+__global__ void __launch_bounds__(kScaleThreads)
+    CollectAmaxes(const ScaleRecord* records, int64_t count, float* amax,
+                  unsigned long long* repairs) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x;
+  if (i >= count) return;
+  const ScaleRecord record = records[i];
+  if (isfinite(record.amax)) amax[i] = fmaxf(amax[i], record.amax);
+  if (record.reserved != 0.0f) atomicAdd(repairs, 1ull);
+}
+
+// The formats of the rows: bit i % period of `e5m2`.
+__global__ void __launch_bounds__(kScaleThreads)
+    UpdateRecords(const float* amax, int64_t count, const UpdateControl* control, uint32_t e5m2,
+                  int period, float* history, ScaleRecord* scales) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kScaleThreads + threadIdx.x;
+  if (i >= count || control->skip != 0) return;
+  ScaleRecord record = MakePowerScale(amax[i], (e5m2 >> (i % period) & 1u) != 0);
+  record.amax = 0.0f;
+  history[i] = amax[i];
+  scales[i] = record;
+}
+
 // Floor: 2 bytes per element.
 template <bool kVector>
 __global__ void __launch_bounds__(kTileThreads)
@@ -227,6 +252,31 @@ void CudaBackend::DoScaleFromAmax(Stream& stream, const ScaleFromAmaxArgs& args)
                                        args.format == DType::kF8E5M2,
                                        static_cast<ScaleRecord*>(args.scales.data()));
   CheckLaunch("MakeScales");
+}
+
+void CudaBackend::DoCollectAmax(Stream& stream, const CollectAmaxArgs& args) {
+  const int64_t count = args.amax.elements();
+  if (count == 0) return;
+  CollectAmaxes<<<cuda::GridSize(DivUp(count, kScaleThreads)), kScaleThreads, 0,
+                  NativeStream(stream)>>>(static_cast<const ScaleRecord*>(args.records.data()),
+                                          count, args.amax.as<float>(),
+                                          static_cast<unsigned long long*>(args.repairs.data()));
+  CheckLaunch("CollectAmaxes");
+}
+
+void CudaBackend::DoUpdateScales(Stream& stream, const UpdateScalesArgs& args) {
+  const int64_t count = args.amax.elements();
+  if (count == 0) return;
+  uint32_t e5m2 = 0;
+  for (size_t i = 0; i < args.formats.size(); ++i) {
+    if (args.formats[i] == DType::kF8E5M2) e5m2 |= 1u << i;
+  }
+  UpdateRecords<<<cuda::GridSize(DivUp(count, kScaleThreads)), kScaleThreads, 0,
+                  NativeStream(stream)>>>(
+      args.amax.as<float>(), count, static_cast<const UpdateControl*>(args.control.data()), e5m2,
+      static_cast<int>(args.formats.size()), args.history.as<float>(),
+      static_cast<ScaleRecord*>(args.scales.data()));
+  CheckLaunch("UpdateRecords");
 }
 
 }  // namespace hearth

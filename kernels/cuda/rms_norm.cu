@@ -167,8 +167,8 @@ __device__ void WriteRowsTransposed(const uint8_t* tile, int tile_rows, int64_t 
 // With a given scale, all in one pass. Floor: x once, one byte per element and form (and the result
 // in storage if it is kept). A block normalises tile_rows rows into shared memory; its teams take
 // rows in turn and load the next one before they reduce the present one. Rows are one segment, rows
-// and columns multiples of 16.
-template <typename T>
+// and columns multiples of 16. kAmax: also raises the record's amax.
+template <bool kAmax, typename T>
 __global__ void __launch_bounds__(kTileRowThreads, 2)
     NormQuantizeRows(NormArgs<T> args, cuda::QuantizeTarget target, int tile_rows) {
   extern __shared__ uint4 norm_tile[];
@@ -186,6 +186,7 @@ __global__ void __launch_bounds__(kTileRowThreads, 2)
     const bool exists = row < args.rows && tile_row < tile_rows;
     cuda::LoadChunks<true>(args.x + row * columns, exists ? columns : 0, lane, lanes, chunks);
   };
+  uint32_t largest = 0;
   Chunk<T> next[kTeamChunks];
   load(static_cast<int>(threadIdx.x) / lanes, next);
   for (int turn = 0; turn * teams < tile_rows; ++turn) {
@@ -207,6 +208,7 @@ __global__ void __launch_bounds__(kTileRowThreads, 2)
           Normalize(x[k], cuda::LoadPack<true, kWide<T>>(args.weight + column, kWide<T>), rstd);
       const int64_t at = row * columns + column;
       if (args.out != nullptr) cuda::StorePack<true>(args.out + at, result, kWide<T>);
+      if constexpr (kAmax) largest = max(largest, cuda::LargestMagnitude(result));
       const auto bytes = cuda::Quantize(result, scale, target.e5m2);
       if (target.values != nullptr) cuda::StoreBytes<true>(target.values + at, bytes, kWide<T>);
       if (target.transposed != nullptr) {
@@ -214,6 +216,7 @@ __global__ void __launch_bounds__(kTileRowThreads, 2)
       }
     }
   }
+  if constexpr (kAmax) cuda::AtomicMaxOverBlock(&target.record->amax, largest);
   if (target.transposed == nullptr) return;
   __syncthreads();
   WriteRowsTransposed(tile, tile_rows, first_row, args.rows, columns, target.transposed);
@@ -255,7 +258,7 @@ void LaunchNormRows(cudaStream_t stream, const NormArgs<T>& args, bool vector) {
 }
 
 // False if a tile of such rows does not fit the chip.
-template <typename T>
+template <bool kAmax, typename T>
 bool LaunchNormQuantizeRows(cudaStream_t stream, const NormArgs<T>& args,
                             const QuantizedOutput& quantized, int ordinal) {
   const SharedMemory memory(ordinal);
@@ -263,18 +266,18 @@ bool LaunchNormQuantizeRows(cudaStream_t stream, const NormArgs<T>& args,
   const int tile_rows = TileRows(columns, memory);
   if (tile_rows == 0) return false;
   // The limit, not what this launch takes: threads of several ranks may set it at once.
-  CheckCuda(cudaFuncSetAttribute(NormQuantizeRows<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 memory.of_one),
-            "asking for the shared memory of NormQuantizeRows");
+  const auto kernel = NormQuantizeRows<kAmax, T>;
   CheckCuda(
-      cudaFuncSetAttribute(NormQuantizeRows<T>, cudaFuncAttributePreferredSharedMemoryCarveout,
-                           static_cast<int>(cudaSharedmemCarveoutMaxShared)),
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, memory.of_one),
       "asking for the shared memory of NormQuantizeRows");
+  CheckCuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                 static_cast<int>(cudaSharedmemCarveoutMaxShared)),
+            "asking for the shared memory of NormQuantizeRows");
   const auto bytes =
       static_cast<size_t>(quantized.transposed ? tile_rows * TileStride(columns) : 0);
   const uint32_t blocks = cuda::GridSize(DivUp(args.rows, tile_rows));
-  NormQuantizeRows<<<blocks, kTileRowThreads, bytes, stream>>>(
-      args, cuda::QuantizeTarget(quantized), tile_rows);
+  kernel<<<blocks, kTileRowThreads, bytes, stream>>>(args, cuda::QuantizeTarget(quantized),
+                                                     tile_rows);
   CheckLaunch("NormQuantizeRows");
   return true;
 }
@@ -304,16 +307,19 @@ void Forward(cudaStream_t stream, const RmsNormForwardArgs& args, int ordinal) {
   const bool aligned = cuda::IsAligned(norm.x, 16) && cuda::IsAligned(norm.weight, 16) &&
                        cuda::IsAligned(norm.out, 16);
   const bool tiles = aligned && norm.columns % kGroup == 0;
+  const NormSource<T> source{
+      .x = norm.x, .weight = norm.weight, .rstd = norm.rstd, .columns = norm.columns};
   if (quantized && !current && tiles && cuda::FitsOneSegment<T>(norm.columns) &&
-      cuda::TilesAreVector(norm.rows, norm.columns, quantized) &&
-      LaunchNormQuantizeRows(stream, norm, quantized, ordinal)) {
-    return;
+      cuda::TilesAreVector(norm.rows, norm.columns, quantized)) {
+    if (quantized.mode == ScaleMode::kGiven) {
+      if (LaunchNormQuantizeRows<false>(stream, norm, quantized, ordinal)) return;
+    } else if (LaunchNormQuantizeRows<true>(stream, norm, quantized, ordinal)) {
+      return cuda::LaunchRepair(stream, source, norm.rows, tiles, quantized);
+    }
   }
   LaunchNormRows(stream, norm, aligned && norm.columns % kWide<T> == 0);
   if (!quantized) return;
   if (args.out) return cuda::QuantizeStored<T>(stream, args.out, quantized);
-  const NormSource<T> source{
-      .x = norm.x, .weight = norm.weight, .rstd = norm.rstd, .columns = norm.columns};
   cuda::LaunchQuantize(stream, source, norm.rows, tiles, quantized);
 }
 

@@ -93,6 +93,12 @@ class MeasuringBackend final : public KernelBackend {
   void DoScaleFromAmax(Stream& stream, const ScaleFromAmaxArgs& args) override {
     Run(stream, args, &KernelBackend::ScaleFromAmax);
   }
+  void DoCollectAmax(Stream& stream, const CollectAmaxArgs& args) override {
+    Run(stream, args, &KernelBackend::CollectAmax);
+  }
+  void DoUpdateScales(Stream& stream, const UpdateScalesArgs& args) override {
+    Run(stream, args, &KernelBackend::UpdateScales);
+  }
   void DoAdamw(Stream& stream, const AdamwArgs& args) override {
     Run(stream, args, &KernelBackend::Adamw);
   }

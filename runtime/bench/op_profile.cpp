@@ -42,7 +42,9 @@ std::string Text(const QuantizedOutput& output) {
   const TensorView& any = output.values ? output.values : output.transposed;
   const char* what = !output.values ? " transposed" : output.transposed ? " + transposed" : "";
   return fmt::format(" -> {}{}, {} scale", Name(any.dtype()), what,
-                     output.mode == ScaleMode::kCurrent ? "current" : "given");
+                     output.mode == ScaleMode::kCurrent    ? "current"
+                     : output.mode == ScaleMode::kVerified ? "verified"
+                                                           : "given");
 }
 
 // The rows that as many tokens can name.
@@ -194,6 +196,20 @@ OpProfile OpProfiler::operator()(const AmaxArgs& args) const {
 OpProfile OpProfiler::operator()(const ScaleFromAmaxArgs& args) const {
   return {
       .op = "scale from amax", .shape = Text(args.amax), .bytes = Bytes({args.amax, args.scales})};
+}
+
+OpProfile OpProfiler::operator()(const CollectAmaxArgs& args) const {
+  return {.op = "collect amax",
+          .shape = Text(args.amax),
+          .bytes = Bytes({args.records}) + 2 * Bytes({args.amax, args.repairs}),
+          .updated = Given({args.amax, args.repairs})};
+}
+
+OpProfile OpProfiler::operator()(const UpdateScalesArgs& args) const {
+  return {.op = "update scales",
+          .shape = Text(args.amax),
+          .bytes = Bytes({args.amax, args.control, args.history, args.scales}),
+          .updated = Given({args.history, args.scales})};
 }
 
 OpProfile OpProfiler::operator()(const AdamwArgs& args) const {

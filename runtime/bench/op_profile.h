@@ -43,6 +43,8 @@ class OpProfiler {
   OpProfile operator()(const TransposeArgs& args) const;
   OpProfile operator()(const AmaxArgs& args) const;
   OpProfile operator()(const ScaleFromAmaxArgs& args) const;
+  OpProfile operator()(const CollectAmaxArgs& args) const;
+  OpProfile operator()(const UpdateScalesArgs& args) const;
   OpProfile operator()(const AdamwArgs& args) const;
   OpProfile operator()(const OrderedSumArgs& args) const;
   OpProfile operator()(const ColumnSumArgs& args) const;

@@ -32,7 +32,7 @@ Json ToJson(const CheckpointInfo& info) {
   for (const ShardHash& shard : info.shards) {
     shards.push_back({{"file", shard.file}, {"bytes", shard.bytes}, {"hash", ToHex(shard.hash)}});
   }
-  return {
+  Json json = {
       {"hearth_version", info.hearth_version},
       {"step", info.step},
       {"skipped_steps", info.skipped_steps},
@@ -50,6 +50,11 @@ Json ToJson(const CheckpointInfo& info) {
       {"config_hash", ToHex(info.config_hash)},
       {"model_folder", info.model_folder},
       {"shards", std::move(shards)}};
+  // As doubles, which print every float exactly.
+  if (!info.fp8_amax.empty()) {
+    json["fp8_amax"] = std::vector<double>(info.fp8_amax.begin(), info.fp8_amax.end());
+  }
+  return json;
 }
 
 Json ToJson(const CheckpointParameter& parameter) {
@@ -133,6 +138,14 @@ CheckpointInfo ParseInfo(const JsonNode& node) {
     info.shards.push_back({.file = shard.Get("file").AsString(),
                            .bytes = shard.Get("bytes").AsInteger(0, kMaxFileBytes),
                            .hash = ParseHash(shard.Get("hash"))});
+  }
+  if (!node.Has("fp8_amax")) return info;
+  for (const JsonNode& amax : node.Get("fp8_amax").AsArray()) {
+    const double value = amax.AsReal();
+    if (!(value >= 0 && value <= static_cast<double>(std::numeric_limits<float>::max()))) {
+      amax.Fail("is no magnitude; the file is damaged");
+    }
+    info.fp8_amax.push_back(static_cast<float>(value));
   }
   return info;
 }

@@ -33,6 +33,7 @@ struct CheckpointInfo {
   Hash128 config_hash;       // of ResolvedConfig::IdentityText with checkpoint.resume: auto
   std::string model_folder;  // absolute; where tokenizer files lie; empty: nowhere
   std::vector<ShardHash> shards;
+  std::vector<float> fp8_amax;  // Executor::AmaxHistory; finite, not negative
 };
 
 struct CheckpointFile {

@@ -158,11 +158,11 @@ void QuantizeGradient(const LayerContext& context, const TensorView& gradient,
                       const TensorView& values, const TensorView& transposed,
                       const TensorView& scale) {
   if (!context.precision.fp8) return;
-  context.backend.Quantize(context.stream, {.input = Matrix(gradient),
-                                            .output = {.values = values,
-                                                       .transposed = transposed,
-                                                       .scale = scale,
-                                                       .mode = ScaleMode::kCurrent}});
+  context.backend.Quantize(
+      context.stream,
+      {.input = Matrix(gradient),
+       .output = {
+           .values = values, .transposed = transposed, .scale = scale, .mode = context.scales}});
 }
 
 void NormBackward(const LayerContext& context, const TensorView& x, const TensorView& weight,
@@ -199,7 +199,7 @@ void FfnBackward(const LayerContext& context, const BlockWeights& weights,
     swiglu.quantized = {.values = views[kDGateUpValues],
                         .transposed = views[kDGateUpTransposed],
                         .scale = d_gate_up_scale,
-                        .mode = ScaleMode::kCurrent};
+                        .mode = context.scales};
   } else {
     swiglu.d_gate_up = views[kGateUp];
   }
@@ -341,8 +341,7 @@ void RunSegment(const LayerContext& context, Segment segment, const BlockWeights
 void BlockForward(const LayerContext& context, const BlockWeights& weights,
                   const SequenceViews& sequences, const BlockViews& views) {
   for (int segment = 0; segment < kSegmentCount; ++segment) {
-    RunSegment(context, static_cast<Segment>(segment), weights, sequences, views,
-               ScaleMode::kCurrent);
+    RunSegment(context, static_cast<Segment>(segment), weights, sequences, views, context.scales);
   }
 }
 

@@ -16,6 +16,8 @@ struct LayerContext {
   const ModelConfig& config;
   const Precision& precision;
   TensorView workspace;  // u8, as large as the largest op of kernels/api/workspace.h needs
+  // How a tensor's FP8 scale is found where it is first quantised: kCurrent or kVerified.
+  ScaleMode scales = ScaleMode::kCurrent;
 };
 
 // A linear's weight [n, k]: in the storage type, or in FP8 with its transposed copy.

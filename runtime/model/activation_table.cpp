@@ -201,7 +201,12 @@ Precision MakePrecision(const PrecisionSection& section) {
   precision.output_gradient =
       section.fp8_format == Fp8Format::kHybrid ? DType::kF8E5M2 : DType::kF8E4M3;
   precision.fast_accumulation = precision.fp8 && section.fp8_fast_accumulation;
+  precision.verified_scales = precision.fp8 && section.fp8_recipe == Fp8Recipe::kTensorwiseVerified;
   return precision;
+}
+
+DType FormatOf(BlockScale scale, const Precision& precision) {
+  return scale < BlockScale::kDOutput ? DType::kF8E4M3 : precision.output_gradient;
 }
 
 std::vector<BlockTensorSpec> BlockTensors(const ModelConfig& config, const Precision& precision,

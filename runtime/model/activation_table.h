@@ -21,6 +21,7 @@ struct Precision {
   DType gradient = DType::kBF16;           // weight gradients: f32 | bf16
   DType output_gradient = DType::kF8E4M3;  // FP8 type of the gradients that enter dgrad and wgrad
   bool fast_accumulation = false;          // FP8 forward matmuls; exact where a device has no other
+  bool verified_scales = false;            // FP8 scales from the step before, verified at each use
 
   bool operator==(const Precision&) const = default;
 };
@@ -94,6 +95,9 @@ enum class BlockScale : uint8_t {
   kDQkv,
 };
 constexpr int kBlockScaleCount = 8;
+
+// The FP8 type of what a scale belongs to.
+DType FormatOf(BlockScale scale, const Precision& precision);
 
 // How long a tensor must live.
 enum class Lifetime : uint8_t {

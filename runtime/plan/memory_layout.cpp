@@ -5,7 +5,6 @@
 
 #include "kernels/api/workspace.h"
 #include "kernels/core/check.h"
-#include "kernels/core/fixed_point.h"
 
 namespace hearth {
 
@@ -172,6 +171,8 @@ class LayoutBuilder {
     // One work slot per tensor, shared by the layers that do not keep it.
     std::vector<int64_t> work(table.size(), -1);
     layout_.block_tensors.assign(layers, std::vector<int64_t>(table.size(), -1));
+    const int64_t records = table[static_cast<size_t>(BlockTensor::kScales)].bytes();
+    layout_.scale_records = arena_.Add("activations", records * static_cast<int64_t>(layers));
     for (size_t t = 0; t < table.size(); ++t) {
       const BlockTensorSpec& tensor = table[t];
       for (size_t layer = 0; layer < layers; ++layer) {
@@ -180,6 +181,8 @@ class LayoutBuilder {
         if (plan_.inference && tensor.lifetime == Lifetime::kBackward) continue;
         if (tensor.lifetime == Lifetime::kBoundary) {
           offset = BoundaryOffset(tensor.tensor, layer);
+        } else if (tensor.tensor == BlockTensor::kScales) {
+          offset = layout_.scale_records + static_cast<int64_t>(layer) * records;
         } else if (Kept(tensor, layer)) {
           offset = arena_.Add("activations", tensor.bytes());
         } else {
@@ -231,7 +234,11 @@ class LayoutBuilder {
   }
 
   void AddWords() {
-    layout_.words.sums = slab_.Add("words", 2 * kFixedPointWords * 8);
+    const int64_t scales = CountVerifiedScales(plan_, spec_);
+    layout_.words.sums = slab_.Add("words", kStepSumWords * 8);
+    layout_.words.step_amax = slab_.Add("words", scales * 4);
+    layout_.words.amax_history = arena_.Add("words", scales * 4);
+    layout_.words.step_scales = arena_.Add("words", scales * kScaleBytes);
     layout_.words.norm = arena_.Add("words", 4);
     layout_.words.control = arena_.Add("words", 8);
     layout_.words.gradient_scale = arena_.Add("words", 4);
@@ -267,6 +274,11 @@ int CountFp8(const ModelSpec& spec, int unit) {
   int count = 0;
   for (const ParameterSpec& parameter : spec.UnitParameters(unit)) count += parameter.fp8 ? 1 : 0;
   return count;
+}
+
+int64_t CountVerifiedScales(const Plan& plan, const ModelSpec& spec) {
+  const bool kept = plan.precision.verified_scales && !plan.inference;
+  return kept ? spec.config.num_layers * kBlockScaleCount : 0;
 }
 
 MemoryLayout MakeMemoryLayout(const Plan& plan, const ModelSpec& spec, int rank) {

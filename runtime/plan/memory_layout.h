@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/core/fixed_point.h"
 #include "runtime/plan/plan.h"
 
 namespace hearth {
@@ -70,18 +71,26 @@ struct HeadLayout {
   int64_t d_normed = 0;
 };
 
+// What a step adds up over micro-batches and ranks: two FixedPointSums, squares then losses, and
+// the number of tensors whose FP8 scale did not hold.
+constexpr int64_t kStepSumWords = 2 * kFixedPointWords + 1;
+
 // Small words.
 struct WordLayout {
-  int64_t sums = 0;            // slab: two FixedPointSums, squares then losses
+  int64_t sums = 0;            // slab: [kStepSumWords] i64
   int64_t norm = 0;            // arena: [1] f32
   int64_t control = 0;         // arena: UpdateControl
   int64_t gradient_scale = 0;  // arena: [1] f32
   int64_t host = 0;            // host: what the end of a step reports (StepWords)
+  // With verified FP8 scales, a row for each scale of each layer:
+  int64_t step_amax = 0;     // slab: [n] f32, of the step under way
+  int64_t amax_history = 0;  // arena: [n] f32, of the last step that was not skipped
+  int64_t step_scales = 0;   // arena: [n, 4] f32, ScaleRecords that follow from the history
 };
 
 // What the device reports at the end of a step, and what the host feeds it at the beginning.
 struct StepWords {
-  int64_t sums[10] = {};
+  int64_t sums[kStepSumWords] = {};
   float norm = 0;
   float clip_factor = 1;
   uint32_t skip = 0;
@@ -107,6 +116,7 @@ struct MemoryLayout {
   // Arena offsets of a block's tensors by layer; -1 where absent. Tensors that are not kept share
   // the work area; boundaries are those of `boundaries`.
   std::vector<std::vector<int64_t>> block_tensors;
+  int64_t scale_records = 0;        // arena: kScales of all layers, one behind the other
   std::vector<int64_t> boundaries;  // arena: the input of layer l, then the last output
   int64_t d_stream = 0;             // arena: the gradient of the residual stream
   int64_t workspace = 0;
@@ -121,6 +131,8 @@ struct MemoryLayout {
 // Bytes a unit's working weights take.
 int64_t DenseElements(const Plan& plan, const UnitSpec& unit);
 int CountFp8(const ModelSpec& spec, int unit);
+// The FP8 scales of all blocks whose history a plan keeps; 0 where it keeps none.
+int64_t CountVerifiedScales(const Plan& plan, const ModelSpec& spec);
 
 MemoryLayout MakeMemoryLayout(const Plan& plan, const ModelSpec& spec, int rank);
 

@@ -167,6 +167,10 @@ std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
   line("zero_stage", plan.zero_stage);
   line("compute", plan.precision.fp8 ? "fp8" : Name(plan.precision.storage));
   if (plan.precision.fp8) line("fp8_fast_accumulation", plan.precision.fast_accumulation);
+  if (plan.precision.fp8) {
+    line("fp8_recipe", EnumName(plan.precision.verified_scales ? Fp8Recipe::kTensorwiseVerified
+                                                               : Fp8Recipe::kTensorwiseCurrent));
+  }
   line("gradients", Name(plan.precision.gradient));
   line("global_batch_size", plan.global_batch_size);
   line("micro_batch_size", plan.numeric.micro_batch_size);

@@ -11,17 +11,17 @@
 namespace hearth {
 
 enum class TaskKind : uint8_t {
-  kBeginStep,         // zero the sums; feed the gradient scale
+  kBeginStep,         // zero the sums and amaxes; feed the gradient scale
   kLoadBatch,         // the step's micro-batches, host to device
   kZeroGradients,     // of a unit
-  kForward,           // the embedding, or a block
+  kForward,           // the embedding (and the blocks' first FP8 scales), or a block
   kHead,              // final norm, logits, loss, and in training their backward
   kRecompute,         // one segment of a block again
-  kBackward,          // a block, or the embedding
+  kBackward,          // a block, or the embedding (and the blocks' amaxes)
   kReduceGradients,   // a unit's partial gradients to their shards
   kSquareSum,         // of a unit's reduced shard
-  kReduceSums,        // squares and losses over the ranks
-  kClip,              // norm, clip factor, skip flag
+  kReduceSums,        // squares, losses and amaxes over the ranks
+  kClip,              // norm, clip factor, skip flag; the FP8 scales of the next step
   kGatherGradients,   // a unit's reduced shards to every rank
   kFetchState,        // a unit's optimizer state, host to device
   kGradientsToHost,   // a unit's reduced gradients, for the host optimizer
@@ -54,8 +54,9 @@ enum class ResourceKind : uint8_t {
   kStaging,      // by slot: device side
   kHostStaging,  // by slot: host side
   kAmax,         // of a unit
-  kSums,
+  kSums,         // the amaxes of the step included
   kControl,
+  kScales,  // FP8 scales from one step to the next
 };
 
 struct Access {

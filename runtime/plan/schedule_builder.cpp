@@ -55,6 +55,10 @@ class ScheduleBuilder {
   bool Training() const {
     return schedule_.phase == Phase::kTrain || schedule_.phase == Phase::kGradients;
   }
+  // Only what trains takes part in the history of scales.
+  bool VerifiesScales() const {
+    return plan_.precision.verified_scales && schedule_.phase == Phase::kTrain;
+  }
   bool RankThenMicro() const {
     return plan_.numeric.reduction_order == ReductionOrder::kRankThenMicro;
   }
@@ -127,10 +131,17 @@ class ScheduleBuilder {
   }
 
   void AddForward(int mb) {
-    Add({.kind = TaskKind::kForward,
-         .unit = spec_.embedding_unit(),
-         .micro_batch = mb,
-         .accesses = {Read(kWeights, 0), Read(kBatch, mb), Write(kBoundary, 0)}});
+    Task embedding{.kind = TaskKind::kForward,
+                   .unit = spec_.embedding_unit(),
+                   .micro_batch = mb,
+                   .accesses = {Read(kWeights, 0), Read(kBatch, mb), Write(kBoundary, 0)}};
+    if (VerifiesScales()) {
+      embedding.accesses.push_back(Read(kScales));
+      for (int layer = 0; layer < Layers(); ++layer) {
+        embedding.accesses.push_back(Write(kActivation, layer));
+      }
+    }
+    Add(std::move(embedding));
     for (int layer = 0; layer < Layers(); ++layer) {
       double flops = 0;
       for (int s = 0; s < kSegmentCount; ++s) flops += Flops(static_cast<Segment>(s));
@@ -194,10 +205,17 @@ class ScheduleBuilder {
       AddReduceGradients(unit, mb);
     }
     const int embedding = spec_.embedding_unit();
-    Add({.kind = TaskKind::kBackward,
-         .unit = embedding,
-         .micro_batch = mb,
-         .accesses = {Read(kBatch, mb), Write(kWork), Write(kGradients, embedding)}});
+    Task task{.kind = TaskKind::kBackward,
+              .unit = embedding,
+              .micro_batch = mb,
+              .accesses = {Read(kBatch, mb), Write(kWork), Write(kGradients, embedding)}};
+    if (VerifiesScales()) {
+      task.accesses.push_back(Write(kSums));
+      for (int layer = 0; layer < Layers(); ++layer) {
+        task.accesses.push_back(Read(kActivation, layer));
+      }
+    }
+    Add(std::move(task));
     AddReduceGradients(embedding, mb);
   }
 
@@ -216,7 +234,8 @@ class ScheduleBuilder {
   void AddReduceSums() {
     Add({.kind = TaskKind::kReduceSums,
          .stream = StreamId::kComm,
-         .bytes = static_cast<int64_t>(sizeof(StepWords::sums)),
+         .bytes = static_cast<int64_t>(sizeof(StepWords::sums)) +
+                  (VerifiesScales() ? CountVerifiedScales(plan_, spec_) * 4 : 0),
          .accesses = {Write(kSums)}});
   }
 
@@ -228,7 +247,9 @@ class ScheduleBuilder {
            .accesses = {Read(kGradients, unit), Write(kSums)}});
     }
     if (Distributed()) AddReduceSums();
-    Add({.kind = TaskKind::kClip, .accesses = {Read(kSums), Write(kControl)}});
+    Task clip{.kind = TaskKind::kClip, .accesses = {Read(kSums), Write(kControl)}};
+    if (VerifiesScales()) clip.accesses.push_back(Write(kScales));
+    Add(std::move(clip));
   }
 
   int64_t StateBytes(int unit, Tier tier) const {

@@ -1,6 +1,7 @@
 // What one step, or one evaluation, has to say: a step number and named values. Names are those of
 // the log ("train/loss", "eval/loss", "mem/device", ...). "train/sol" and "train/mfu" are fractions
-// of one; "gpu/..." is rank 0's device while the step ran.
+// of one; "gpu/..." is rank 0's device while the step ran; "fp8/repairs" counts the tensors of all
+// ranks whose verified scale did not hold.
 #pragma once
 
 #include <cstdint>

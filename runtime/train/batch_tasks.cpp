@@ -65,11 +65,14 @@ void Executor::WarmUp(int64_t step) {
   plan.micro_batches = 1;
   // Gradients that are not finite leave the optimizer's state as it is, and the working weights are
   // written again from it.
+  const bool amax_known = amax_known_;
+  amax_known_ = true;  // FP8 scales are verified here, current in WarmUpAlone
   const StepResult result =
       RunMadeUp(Phase::kTrain, plan,
                 {.step = step, .gradient_scale = std::numeric_limits<float>::quiet_NaN()});
   CHECK(result.skipped, "the warm-up changed the weights; its gradient norm is {}",
         result.grad_norm);
+  amax_known_ = amax_known;
   for (Phase phase : {Phase::kTrain, Phase::kEvaluate}) Prepare(phase);
 }
 

@@ -138,6 +138,8 @@ StepResult Executor::Finish() {
   StepWords words;
   std::memcpy(&words, HostWords().data(), sizeof(words));
   failed_ = false;
+  const bool skipped = phase_ == Phase::kTrain && words.skip != 0;
+  if (KeepsAmaxHistory() && !skipped) amax_known_ = true;
   FixedPointSum losses;
   for (int i = 0; i < 4; ++i) {
     losses.limbs[static_cast<size_t>(i)] = words.sums[kFixedPointWords + i];
@@ -145,7 +147,8 @@ StepResult Executor::Finish() {
   losses.not_representable = words.sums[kFixedPointWords + 4];
   return {.loss_sum = ToDouble(losses),
           .grad_norm = words.norm,
-          .skipped = phase_ == Phase::kTrain && words.skip != 0};
+          .skipped = skipped,
+          .fp8_repairs = words.sums[kStepSumWords - 1]};
 }
 
 void Executor::Synchronize() {
@@ -261,8 +264,9 @@ void Executor::Dispatch(const Task& task, Stream& stream) {
 
 void Executor::BeginStep(Stream& stream) {
   const WordLayout& words = memory_.layout.words;
-  backend_.Zero(
-      stream, {.destination = memory_.slab.View(words.sums, DType::kI64, {2 * kFixedPointWords})});
+  backend_.Zero(stream,
+                {.destination = memory_.slab.View(words.sums, DType::kI64, {kStepSumWords})});
+  if (KeepsAmaxHistory()) backend_.Zero(stream, {.destination = StepAmax()});
   backend_.Copy(stream,
                 {.source = memory_.host.View(
                      words.host + static_cast<int64_t>(offsetof(StepWords, gradient_scale)),
@@ -275,9 +279,9 @@ void Executor::EndStep(Stream& stream) {
   const auto host = [&](size_t offset, DType dtype, int64_t count) {
     return memory_.host.View(words.host + static_cast<int64_t>(offset), dtype, {count});
   };
-  backend_.Copy(
-      stream, {.source = memory_.slab.View(words.sums, DType::kI64, {2 * kFixedPointWords}),
-               .destination = host(offsetof(StepWords, sums), DType::kI64, 2 * kFixedPointWords)});
+  backend_.Copy(stream,
+                {.source = memory_.slab.View(words.sums, DType::kI64, {kStepSumWords}),
+                 .destination = host(offsetof(StepWords, sums), DType::kI64, kStepSumWords)});
   if (phase_ != Phase::kTrain) return;
   backend_.Copy(stream, {.source = memory_.arena.View(words.norm, DType::kF32, {1}),
                          .destination = host(offsetof(StepWords, norm), DType::kF32, 1)});

@@ -35,6 +35,8 @@ struct StepResult {
   double loss_sum = 0;   // over the targets of all ranks; NaN when not representable
   float grad_norm = 0;   // training
   bool skipped = false;  // training: not finite, nothing was updated
+  // With verified FP8 scales: tensors of all ranks and micro-batches that were quantised twice.
+  int64_t fp8_repairs = 0;
 };
 
 struct ExecutorOptions {
@@ -56,6 +58,13 @@ class Executor {
   OptimizerStore& optimizer() { return optimizer_; }
   GradientStore& gradients() { return gradients_; }
   const HostTransfer& transfer() const { return transfer_; }
+  // What verified FP8 scales follow from, by layer and BlockScale: the largest magnitudes of the
+  // last step that was not skipped, of all ranks. Empty without such a step and without such
+  // scales. Blocks; between steps.
+  std::vector<float> AmaxHistory() const;
+  // Goes on with the history of another run, or none. CheckError when it is not as long as this
+  // run's would be, or not finite.
+  void RestoreAmaxHistory(const std::vector<float>& history);
 
   // Makes the working weights from the master weights, as the update of `step` would have left
   // them.
@@ -136,6 +145,18 @@ class Executor {
   void ZeroGradients(const Task& task, Stream& stream);
   std::vector<Lease> LeaseHeadGradients(int micro_batch);
 
+  // scale_tasks.cpp
+  ScaleMode FirstScales() const;
+  bool KeepsAmaxHistory() const;
+  TensorView StepAmax() const;
+  TensorView HistoryView() const;
+  TensorView StepScales() const;
+  TensorView ScaleRecords() const;
+  void BeginScales(Stream& stream);
+  void CollectAmax(int micro_batch, Stream& stream);
+  void ReduceStepAmax(Stream& stream);
+  void UpdateScales(Stream& stream);
+
   // update_tasks.cpp
   int64_t GradientVersion(int micro_batch) const;
   int64_t FullGradientVersion() const;
@@ -195,6 +216,7 @@ class Executor {
   int batch_slot_ = 0;                  // of the step under way, or the last one
   int staged_slot_ = -1;                // of what Stage took; -1: nothing
   bool failed_ = false;                 // also while a step is under way
+  bool amax_known_ = false;             // there is a history to take FP8 scales from
 
   std::unique_ptr<HostOptimizer> host_optimizer_;  // last: its thread uses the rest
 };

@@ -9,7 +9,7 @@
 namespace hearth {
 
 LayerContext Executor::Context(Stream& stream) const {
-  return {backend_, stream, spec_.config, plan_.precision, activations_.Workspace()};
+  return {backend_, stream, spec_.config, plan_.precision, activations_.Workspace(), FirstScales()};
 }
 
 SequenceViews Executor::Sequences(int micro_batch) const {
@@ -80,6 +80,7 @@ void Executor::Forward(const Task& task, Stream& stream) {
         stream, {.tokens = BatchView(task.micro_batch, &BatchLayout::tokens),
                  .table = parameters_.Parameter(task.unit, ParameterRole::kEmbedding).values,
                  .out = activations_.Boundary(0)});
+    BeginScales(stream);
     return;
   }
   const int layer = spec_.units[static_cast<size_t>(task.unit)].layer;
@@ -147,6 +148,7 @@ void Executor::Backward(const Task& task, Stream& stream) {
                  .d_out = activations_.DStream(),
                  .d_table = gradients_.Parameter(task.unit, ParameterRole::kEmbedding),
                  .workspace = activations_.Workspace()});
+    CollectAmax(task.micro_batch, stream);
     return;
   }
   const int layer = spec_.units[static_cast<size_t>(task.unit)].layer;

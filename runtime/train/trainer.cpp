@@ -24,6 +24,14 @@ void RequireFittingCheckpoint(const Checkpoint& checkpoint, const ResolvedConfig
                               const ModelSpec& spec, const Plan& plan) {
   checkpoint.RequireModel(spec);
   RequireStateTypes(resolved, checkpoint);
+  const auto amaxes = std::ssize(checkpoint.manifest().info.fp8_amax);
+  if (amaxes != 0 && amaxes != spec.config.num_layers * kBlockScaleCount) {
+    throw IoError(
+        fmt::format("{}: error: fp8_amax has {} numbers, the model {} FP8 scales; use "
+                    "another checkpoint",
+                    (checkpoint.folder() / kManifestName).string(), amaxes,
+                    spec.config.num_layers * kBlockScaleCount));
+  }
   const int64_t saved = checkpoint.manifest().info.global_batch_size;
   if (saved == plan.global_batch_size) return;
   resolved.Fail("training.gradient_accumulation_steps",
@@ -119,6 +127,7 @@ void Trainer::FillState() {
   saved_matmuls_ = checkpoint_->ReadMatmulTable();
   const CheckpointInfo& info = checkpoint_->manifest().info;
   executor_->Publish(info.step);
+  if (plan_.precision.verified_scales) executor_->RestoreAmaxHistory(info.fp8_amax);
   resumed_ = true;
   first_step_ = info.step + 1;
   skipped_steps_ = info.skipped_steps;
@@ -356,6 +365,7 @@ CheckpointInfo Trainer::MakeInfo(int64_t step) const {
   if (model_.loaded.hf_folder) {
     info.model_folder = std::filesystem::absolute(*model_.loaded.hf_folder).string();
   }
+  info.fp8_amax = executor_->AmaxHistory();
   if (IsRoot()) info.shards = data_->ShardHashes();
   return info;
 }

@@ -141,6 +141,7 @@ void Trainer::LogStep(int64_t step, const StepResult& result, double loss, doubl
              LearningRate(resolved_.config.lr_scheduler, resolved_.config.optimizer.learning_rate,
                           step, total_steps_));
   record.Set("train/tokens_per_second", tokens / seconds);
+  if (plan_.precision.verified_scales) record.Set("fp8/repairs", result.fp8_repairs);
   if (const auto efficiency = EfficiencyAt(tokens / seconds)) {
     record.Set("train/sol", efficiency->sol);
     record.Set("train/mfu", efficiency->mfu);

@@ -75,10 +75,11 @@ void Executor::SquareSum(const Task& task, Stream& stream) {
 }
 
 void Executor::ReduceSums(Stream& stream) {
-  communicator_.AllReduce(
-      stream, {.dtype = DType::kI64,
-               .op = AllReduceOp::kSum,
-               .range = {memory_.layout.words.sums, 2 * kFixedPointWords * int64_t{8}}});
+  communicator_.AllReduce(stream,
+                          {.dtype = DType::kI64,
+                           .op = AllReduceOp::kSum,
+                           .range = {memory_.layout.words.sums, kStepSumWords * int64_t{8}}});
+  ReduceStepAmax(stream);
 }
 
 void Executor::Clip(Stream& stream) {
@@ -95,6 +96,7 @@ void Executor::Clip(Stream& stream) {
                          .destination = memory_.host.View(
                              words.host + static_cast<int64_t>(offsetof(StepWords, clip_factor)),
                              DType::kI32, {2})});
+  UpdateScales(stream);
 }
 
 void Executor::MoveState(const Task& task, Stream& stream) {

@@ -10,6 +10,15 @@
 
 namespace hearth::test {
 
+// 2^floor(log2(largest / (2 * amax))), at most 2^126.
+inline float PowerScaleOracle(double amax, DType format) {
+  if (amax == 0) return 1.0f;
+  const double largest = format == DType::kF8E4M3 ? 448.0 : 57344.0;
+  int power = 126;
+  while (std::ldexp(2 * amax, power) > largest) --power;
+  return static_cast<float>(std::ldexp(1.0, power));
+}
+
 // A QuantizedOutput in guarded, poisoned memory.
 class QuantizedTensors {
  public:
@@ -27,6 +36,13 @@ class QuantizedTensors {
     scale_.Set({1.0 / static_cast<double>(scale), static_cast<double>(scale), 77.0, 78.0});
     return {
         .values = values_, .transposed = transposed_, .scale = scale_, .mode = ScaleMode::kGiven};
+  }
+  QuantizedOutput Verified(float scale) {
+    scale_.Set({1.0 / static_cast<double>(scale), static_cast<double>(scale), 0.0, 0.0});
+    return {.values = values_,
+            .transposed = transposed_,
+            .scale = scale_,
+            .mode = ScaleMode::kVerified};
   }
   void Poison() {
     values_.Poison();
@@ -54,6 +70,30 @@ class QuantizedTensors {
     EXPECT_EQ(record[2], 77.0);
     EXPECT_EQ(record[3], 78.0);
     ExpectBytes(produced, scale);
+  }
+
+  // What becomes of the record Verified(scale) made: kept where nothing is clipped and the largest
+  // element is above a 16th of the format's largest number, else the tensor's own.
+  void ExpectVerified(const std::vector<double>& produced, float scale) const {
+    double amax = 0;
+    for (const double value : produced) amax = std::max(amax, std::abs(value));
+    const double largest = format_ == DType::kF8E4M3 ? 448.0 : 57344.0;
+    const double scaled = amax * static_cast<double>(scale);
+    const float own = PowerScaleOracle(amax, format_);
+    const bool held = amax == 0 || (scaled <= largest && scaled >= largest / 16) || own == scale;
+    const float expected = held ? scale : own;
+    const std::vector<double> record = scale_.Get();
+    EXPECT_EQ(record[1], static_cast<double>(expected)) << "scale";
+    EXPECT_EQ(record[0], 1.0 / static_cast<double>(expected)) << "inverse";
+    EXPECT_EQ(record[2], amax) << "amax";
+    EXPECT_EQ(record[3], held ? 0.0 : 1.0) << "repairs";
+    ExpectBytes(produced, expected);
+  }
+  bool repaired() const { return scale_.Get()[3] != 0; }
+  std::vector<uint8_t> transposed_bytes() const { return transposed_.GetBytes(); }
+  std::vector<float> record() const {
+    const std::vector<double> words = scale_.Get();
+    return {words.begin(), words.end()};
   }
 
  private:

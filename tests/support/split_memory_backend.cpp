@@ -247,6 +247,18 @@ void SplitMemoryBackend::DoScaleFromAmax(Stream& stream, const ScaleFromAmaxArgs
   inner_->ScaleFromAmax(stream, a);
 }
 
+void SplitMemoryBackend::DoCollectAmax(Stream& stream, const CollectAmaxArgs& args) {
+  CollectAmaxArgs a = args;
+  Translate(a.records, a.amax, a.repairs);
+  inner_->CollectAmax(stream, a);
+}
+
+void SplitMemoryBackend::DoUpdateScales(Stream& stream, const UpdateScalesArgs& args) {
+  UpdateScalesArgs a = args;
+  Translate(a.amax, a.control, a.history, a.scales);
+  inner_->UpdateScales(stream, a);
+}
+
 void SplitMemoryBackend::DoAdamw(Stream& stream, const AdamwArgs& args) {
   AdamwArgs a = args;
   Translate(a.master, a.m, a.v, a.gradient, a.control, a.weight);

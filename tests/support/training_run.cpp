@@ -95,6 +95,7 @@ void ReadLog(const std::filesystem::path& folder, TrainingRunResult& result) {
     result.log += line + "\n";
     if (const auto loss = number("train/loss")) result.losses.push_back(*loss);
     if (const auto norm = number("train/grad_norm")) result.grad_norms.push_back(*norm);
+    if (const auto repairs = number("fp8/repairs")) result.fp8_repairs.push_back(*repairs);
     if (const auto loss = number("eval/loss")) result.eval_losses.push_back(*loss);
   }
 }
@@ -122,6 +123,11 @@ double Difference(const std::vector<T>& a, const std::vector<T>& b) {
 }
 
 }  // namespace
+
+TrainingKeys PrecisionKeys(const std::string& precision) {
+  if (precision != "fp8_verified") return {{"precision", "compute_dtype: " + precision}};
+  return {{"precision", "compute_dtype: fp8"}, {"precision", "fp8_recipe: tensorwise_verified"}};
+}
 
 std::string SmallModel() {
   return fmt::format(

@@ -8,13 +8,19 @@
 
 namespace hearth::test {
 
+// Text of keys of run.yaml by section: {"precision", "compute_dtype: bf16"}.
+using TrainingKeys = std::vector<std::pair<std::string, std::string>>;
+
+// What the matrices of training tests go through, and the keys that ask for it.
+inline const std::vector<std::string> kPrecisions = {"fp32", "bf16", "fp8", "fp8_verified"};
+TrainingKeys PrecisionKeys(const std::string& precision);
+
 struct TrainingRunOptions {
   int ranks = 1;
   int threads = 1;      // of each rank's backend
   std::string backend;  // as in InprocWorldOptions
   std::string model;    // text of a shape file; empty: SmallModel()
-  // Text of further keys of run.yaml by section; later lines of the same section follow.
-  std::vector<std::pair<std::string, std::string>> keys;  // {"precision", "compute_dtype: bf16"}
+  TrainingKeys keys;    // further ones; later lines of the same section follow
   int64_t steps = 4;
   int64_t document_length = 0;  // 0: one document; else boundaries about every so many tokens
   double masked_share = 0;      // of the targets
@@ -31,6 +37,7 @@ struct TrainingRunResult {
   std::vector<double> losses;       // by step
   std::vector<double> grad_norms;   // by step
   std::vector<double> eval_losses;  // before the first and after the last step
+  std::vector<double> fp8_repairs;  // by step, with verified scales
   std::vector<float> weights;       // all master weights at the end, parameter by parameter
   std::string log;                  // log.jsonl
   int64_t steps = 0;                // done in all

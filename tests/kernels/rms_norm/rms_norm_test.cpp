@@ -130,6 +130,33 @@ TEST_P(RmsNormTest, QuantizedOutputIsThatOfTheResult) {
   }
 }
 
+TEST_P(RmsNormTest, VerifiedScaleHoldsOrIsRepaired) {
+  for (const DType storage : {DType::kF32, DType::kBF16}) {
+    for (const DType format : {DType::kF8E4M3, DType::kF8E5M2}) {
+      for (const Shape& shape : {Shape{48, 80}, Shape{5, 7}, Shape{33, 1024}, Shape{272, 48}}) {
+        SCOPED_TRACE(Format("{} {} {}", Name(storage), Name(format), shape));
+        const DeviceTensor x = NormalTensor(storage, shape);
+        const DeviceTensor weight = NormalTensor(storage, {shape[1]});
+        const DeviceTensor out(rig_, storage, shape);
+        const DeviceTensor rstd(rig_, DType::kF32, {shape[0]});
+        QuantizedTensors quantized(rig_, shape, format);
+        RmsNormForwardArgs args{.x = x, .weight = weight, .out = out, .rstd = rstd};
+        backend().RmsNormForward(stream(), args);
+        for (const bool keep : {true, false}) {
+          for (const int power : {-9, 0, 9}) {  // the middle one is likely to fit
+            const float scale = std::ldexp(format == DType::kF8E4M3 ? 32.0f : 4096.0f, power);
+            quantized.Poison();
+            args.out = keep ? out.view() : TensorView{};
+            args.quantized = quantized.Verified(scale);
+            backend().RmsNormForward(stream(), args);
+            quantized.ExpectVerified(out.Get(), scale);
+          }
+        }
+      }
+    }
+  }
+}
+
 // The loss sum(d_out * norm(x) * weight) in double.
 double Loss(const std::vector<double>& x, const std::vector<double>& weight,
             const std::vector<double>& d_out, int64_t columns) {

@@ -164,7 +164,37 @@ TEST_P(SwigluTest, QuantizedOutputIsThatOfTheResult) {
         back.quantized = backward.Given(3.25f);
         backend().SwigluBackward(stream(), back);
         backward.ExpectGiven(d_gate_up.Get(), 3.25f);
+        for (const int power : {-6, 0, 6}) {  // one of them fits
+          const float scale =
+              format == DType::kF8E4M3 ? std::ldexp(16.0f, power) : std::ldexp(2048.0f, power);
+          args.quantized = forward.Verified(scale);
+          backend().SwigluForward(stream(), args);
+          forward.ExpectVerified(out.Get(), scale);
+          back.quantized = backward.Verified(scale);
+          backend().SwigluBackward(stream(), back);
+          backward.ExpectVerified(d_gate_up.Get(), scale);
+        }
       }
+    }
+  }
+}
+
+// The repair reads the result, where the result took the place of the input.
+TEST_P(SwigluTest, VerifiedScaleIsRepairedInPlace) {
+  for (const int64_t ffn : {16, 48, 37}) {
+    for (const float scale : {0x1p-8f, 0x1p5f, 0x1p20f}) {
+      const DeviceTensor gate_up = NormalTensor(DType::kBF16, {272, 2 * ffn});
+      const DeviceTensor d_out = NormalTensor(DType::kBF16, {272, ffn});
+      const DeviceTensor expected(rig_, DType::kBF16, {272, 2 * ffn});
+      backend().SwigluBackward(stream(),
+                               {.d_out = d_out, .gate_up = gate_up, .d_gate_up = expected});
+      QuantizedTensors quantized(rig_, {272, 2 * ffn}, DType::kF8E4M3);
+      backend().SwigluBackward(stream(), {.d_out = d_out,
+                                          .gate_up = gate_up,
+                                          .d_gate_up = gate_up,
+                                          .quantized = quantized.Verified(scale)});
+      EXPECT_EQ(gate_up.GetBytes(), expected.GetBytes());
+      quantized.ExpectVerified(expected.Get(), scale);
     }
   }
 }

@@ -18,7 +18,7 @@
 namespace hearth::test {
 namespace {
 
-using Keys = std::vector<std::pair<std::string, std::string>>;
+using Keys = TrainingKeys;
 
 // Two files of 124 samples in an order that mixes them; 8 samples in a step.
 TrainingRunOptions Options(const Keys& keys, int ranks) {
@@ -79,7 +79,7 @@ void ExpectResumes(TrainingRunOptions options, const std::vector<int64_t>& stops
 class Resume : public testing::TestWithParam<std::string> {
  protected:
   Keys With(const std::string& section = "", const std::string& line = "") const {
-    Keys keys = {{"precision", "compute_dtype: " + GetParam()}};
+    Keys keys = PrecisionKeys(GetParam());
     if (!section.empty()) keys.emplace_back(section, line);
     return keys;
   }
@@ -110,7 +110,7 @@ TEST_P(Resume, AcrossTheEndOfAnEpoch) {
   ExpectResumes(options, {15, 1});
 }
 
-INSTANTIATE_TEST_SUITE_P(Precision, Resume, testing::Values("fp32", "bf16", "fp8"),
+INSTANTIATE_TEST_SUITE_P(Precision, Resume, testing::ValuesIn(kPrecisions),
                          [](const auto& test) { return test.param; });
 
 Keys Fp32() {

@@ -24,7 +24,7 @@
 namespace hearth::test {
 namespace {
 
-using Keys = std::vector<std::pair<std::string, std::string>>;
+using Keys = TrainingKeys;
 
 // ---- The device itself: a test that cannot fail would be none ----
 
@@ -104,7 +104,8 @@ class SplitMemoryRun : public testing::TestWithParam<std::string> {
  protected:
   TrainingRunOptions Options(const Keys& keys, int ranks = 1) const {
     TrainingRunOptions options{.ranks = ranks, .backend = "cpu", .keys = keys, .steps = 3};
-    options.keys.emplace_back("precision", "compute_dtype: " + GetParam());
+    const TrainingKeys precision = PrecisionKeys(GetParam());
+    options.keys.insert(options.keys.end(), precision.begin(), precision.end());
     options.keys.emplace_back("optimizer", "learning_rate: 0.01");
     return options;
   }
@@ -218,14 +219,16 @@ TEST_P(SplitMemoryRun, Gradients) {
   options.folder = folder.path();
   options.steps = 1;
   TrainInProcess(options);  // for its inputs
+  std::string precision;
+  for (const auto& [section, line] : PrecisionKeys(GetParam())) precision += "  " + line + "\n";
   const ResolvedConfig resolved = ParseConfig(
       {.text = fmt::format("output_dir: {0}/none\n"
                            "model:\n  name_or_path: {0}/model.yaml\n"
                            "data:\n  datasets: [{{path: {0}/train.hearth}}]\n  sequence_len: 24\n"
                            "training:\n  max_steps: 1\n  global_batch_size: 4\n"
                            "  micro_batch_size: 2\n"
-                           "precision:\n  compute_dtype: {1}\n",
-                           folder.path().string(), GetParam()),
+                           "precision:\n{1}",
+                           folder.path().string(), precision),
        .file_name = "test.yaml"});
   const auto file = [&](bool split) {
     return folder.path() / (split ? "split.safetensors" : "together.safetensors");
@@ -236,7 +239,7 @@ TEST_P(SplitMemoryRun, Gradients) {
   EXPECT_EQ(FileText(file(true)), FileText(file(false)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Precision, SplitMemoryRun, testing::Values("fp32", "bf16", "fp8"),
+INSTANTIATE_TEST_SUITE_P(Precision, SplitMemoryRun, testing::ValuesIn(kPrecisions),
                          [](const auto& test) { return test.param; });
 
 TEST(SplitMemoryGenerate, DrawsTheSameTokens) {

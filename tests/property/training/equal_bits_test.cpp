@@ -8,7 +8,7 @@
 namespace hearth::test {
 namespace {
 
-using Keys = std::vector<std::pair<std::string, std::string>>;
+using Keys = TrainingKeys;
 
 Keys Join(Keys keys, const Keys& more) {
   keys.insert(keys.end(), more.begin(), more.end());
@@ -24,7 +24,7 @@ void ExpectSameBits(const TrainingRunResult& a, const TrainingRunResult& b) {
 
 class EqualBits : public testing::TestWithParam<std::string> {
  protected:
-  Keys Precision() const { return {{"precision", "compute_dtype: " + GetParam()}}; }
+  Keys Precision() const { return PrecisionKeys(GetParam()); }
   TrainingRunResult Train(int ranks, const Keys& keys, int threads = 1) const {
     return TrainInProcess({.ranks = ranks, .threads = threads, .keys = Join(Precision(), keys)});
   }
@@ -85,7 +85,7 @@ TEST_P(EqualBits, ReductionOrdersAgreeWithOneMicroBatch) {
       micro, Train(2, Join(one_micro_batch, {{"parallel", "reduction_order: rank_then_micro"}})));
 }
 
-INSTANTIATE_TEST_SUITE_P(Precision, EqualBits, testing::Values("fp32", "bf16", "fp8"),
+INSTANTIATE_TEST_SUITE_P(Precision, EqualBits, testing::ValuesIn(kPrecisions),
                          [](const auto& test) { return test.param; });
 
 TEST(WithinRounding, RanksAndAccumulationSplits) {

@@ -161,7 +161,6 @@ TEST(ConfigRules, WhatIsNotBuiltIsRefusedByName) {
   const std::vector<Refused> refused = {
       {"training.clip_mode", "per_tensor"},
       {"training.clip_mode", "speculate"},
-      {"precision.fp8_recipe", "tensorwise_verified"},
       {"precision.fp8_lm_head", "true"},
       {"parallel.zero_stage", "2"},
       {"parallel.zero_stage", "3"},

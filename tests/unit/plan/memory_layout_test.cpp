@@ -143,7 +143,12 @@ class CommonSpans {
     Add(arena, layout_.head.d_normed, n * c * Storage(), "head d_normed");
     Add(arena, layout_.cos_sin, 4 * plan_.sequence_len * spec_.config.head_dim, "cos_sin");
     Add(arena, layout_.workspace, layout_.workspace_bytes, "workspace");
-    Add(slab, layout_.words.sums, 80, "sums");
+    Add(slab, layout_.words.sums, 88, "sums");
+    const bool history = plan_.precision.verified_scales && !plan_.inference;
+    const int64_t scales = history ? spec_.config.num_layers * 8 : 0;
+    Add(slab, layout_.words.step_amax, 4 * scales, "step amax");
+    Add(arena, layout_.words.amax_history, 4 * scales, "amax history");
+    Add(arena, layout_.words.step_scales, 16 * scales, "step scales");
     Add(arena, layout_.words.norm, 4, "norm");
     Add(arena, layout_.words.control, 8, "control");
     Add(arena, layout_.words.gradient_scale, 4, "gradient scale");
@@ -204,6 +209,18 @@ TEST(MemoryLayout, NothingLiesOnWhatLivesAtTheSameTime) {
   }
 }
 
+// One copy sets the records of all layers.
+TEST(MemoryLayout, ScaleRecordsOfAllLayersLieTogether) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const Plan plan = PlanOf({.more = "precision: {compute_dtype: fp8}\n"}, spec);
+  const MemoryLayout layout = MakeMemoryLayout(plan, spec, 0);
+  for (int64_t layer = 0; layer < spec.config.num_layers; ++layer) {
+    EXPECT_EQ(
+        layout.block_tensors[static_cast<size_t>(layer)][static_cast<size_t>(BlockTensor::kScales)],
+        layout.scale_records + layer * 128);
+  }
+}
+
 TEST(MemoryLayout, TheTableAddsUpToTheAllocations) {
   const ModelSpec spec = BuildModelSpec(SmallConfig());
   for (const PlanCase& c : PlanCases({1, 3})) {
@@ -230,6 +247,7 @@ TEST(MemoryLayout, TheSlabIsTheSameOnEveryRank) {
       const MemoryLayout other = MakeMemoryLayout(plan, spec, rank);
       EXPECT_EQ(other.slab_bytes, first.slab_bytes) << c.name;
       EXPECT_EQ(other.words.sums, first.words.sums) << c.name;
+      EXPECT_EQ(other.words.step_amax, first.words.step_amax) << c.name;
       for (size_t u = 0; u < spec.units.size(); ++u) {
         EXPECT_EQ(other.units[u].fp8_values, first.units[u].fp8_values) << c.name;
         EXPECT_EQ(other.units[u].dense, first.units[u].dense) << c.name;

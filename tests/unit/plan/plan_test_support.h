@@ -57,7 +57,7 @@ inline std::vector<PlanCase> PlanCases(const std::vector<int>& worlds = {1, 2, 4
       ", offload: {optimizer: host}, optimizer_device: cpu",
   };
   std::vector<PlanCase> cases;
-  for (const char* compute : {"fp8", "bf16", "fp32"}) {
+  for (const char* compute : {"fp8", "fp8, fp8_recipe: tensorwise_verified", "bf16", "fp32"}) {
     for (int stage : {0, 1}) {
       for (const char* order : {"micro_then_rank", "rank_then_micro"}) {
         for (const std::string& placement : placements) {

@@ -39,7 +39,7 @@ mkdir -p "$build/failures"
 RunTarget() {  # TARGET
   local log=$build/failures/$1.log own=$build/tests/fuzz_$1
   ln -sfn fuzz_libfuzzer "$own"
-  # Reading the whole corpus again counts as executions; half of what is asked for is new at least.
+  # The corpus, which is read first, counts too.
   if UBSAN_OPTIONS=print_stacktrace=1 "$own" -runs="$executions" -max_len=16384 -timeout=10 \
     -malloc_limit_mb=64 -rss_limit_mb=4096 -dict="$corpus/$1.dict" -print_final_stats=1 \
     -artifact_prefix="$build/failures/$1-" "$corpus/$1" >"$log" 2>&1; then

@@ -39,7 +39,7 @@ class MeasuringBackend final : public KernelBackend {
  private:
   template <typename Args>
   void Run(Stream& stream, const Args& args, void (KernelBackend::*op)(Stream&, const Args&)) {
-    const auto enqueue = [&] { (inner_.*op)(stream, args); };
+    const auto enqueue = [&inner = inner_, &stream, &args, op] { (inner.*op)(stream, args); };
     if (measuring_) Measure(stream, profiler_(args), enqueue);
     enqueue();
   }

@@ -162,8 +162,8 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
                          .memory = MeasureMemory(trainer, device),
                          .loss = loss,
                          .seconds_to_start = std::chrono::duration<double>(first - start).count()};
-  CHECK(static_cast<int64_t>(ends.size()) == steps,
-        "{} of {} steps have ended", ends.size(), steps);
+  CHECK(static_cast<int64_t>(ends.size()) == steps, "{} of {} steps have ended", ends.size(),
+        steps);
   if (!std::isfinite(loss)) {
     throw DeviceError(fmt::format("the loss of the last step is {}", loss));
   }

@@ -17,6 +17,11 @@ double Seconds(std::chrono::steady_clock::duration duration) {
 
 }  // namespace
 
+std::string DescribeRank(size_t rank, const HeartbeatReading& reading) {
+  const std::string on = reading.host.empty() ? "" : " on " + reading.host;
+  return fmt::format("rank {} (process {}{})", rank, reading.pid, on);
+}
+
 HangWatch::HangWatch(int ranks, const HangLimits& limits, TimePoint now)
     : limits_(limits), last_look_(now), clocks_(static_cast<size_t>(ranks)) {
   Restart(now);
@@ -32,8 +37,11 @@ std::optional<std::string> HangWatch::Look(const std::vector<HeartbeatReading>& 
   last_look_ = now;
   for (size_t rank = 0; rank < clocks_.size(); ++rank) {
     RankClock& clock = clocks_[rank];
-    if (readings[rank].beats != clock.beats) clock.last_beat = now;
-    if (readings[rank].progress != clock.progress) clock.last_progress = now;
+    // Who has just appeared has not been silent before.
+    const bool appeared = readings[rank].state != clock.state;
+    if (appeared || readings[rank].beats != clock.beats) clock.last_beat = now;
+    if (appeared || readings[rank].progress != clock.progress) clock.last_progress = now;
+    clock.state = readings[rank].state;
     clock.beats = readings[rank].beats;
     clock.progress = readings[rank].progress;
   }
@@ -51,9 +59,9 @@ std::optional<std::string> HangWatch::JudgeSilence(const std::vector<HeartbeatRe
     }
     if (reading.state == RankState::kRunning && silent > limits_.silence) {
       return fmt::format(
-          "rank {} (process {}) does not answer for {:.0f} s: it is stopped, or its machine is "
+          "{} does not answer for {:.0f} s: it is stopped, or its machine is "
           "overloaded; last seen at {}",
-          rank, reading.pid, Seconds(silent), DescribePlace(reading));
+          DescribeRank(rank, reading), Seconds(silent), DescribePlace(reading));
     }
   }
   return std::nullopt;
@@ -75,9 +83,9 @@ std::optional<std::string> HangWatch::JudgeProgress(const std::vector<HeartbeatR
     if (!last || place(rank) < place(*last)) last = rank;
   }
   if (!overdue) return std::nullopt;
-  return fmt::format("rank {} (process {}) hangs: no progress for {:.0f} s, last seen at {}", *last,
-                     readings[*last].pid, Seconds(now - clocks_[*last].last_progress),
-                     DescribePlace(readings[*last]));
+  return fmt::format("{} hangs: no progress for {:.0f} s, last seen at {}",
+                     DescribeRank(*last, readings[*last]),
+                     Seconds(now - clocks_[*last].last_progress), DescribePlace(readings[*last]));
 }
 
 }  // namespace hearth

@@ -10,6 +10,9 @@
 
 namespace hearth {
 
+// "rank 3 (process 4711)", or "rank 3 (process 4711 on box-2)" of one on another host.
+std::string DescribeRank(size_t rank, const HeartbeatReading& reading);
+
 struct HangLimits {
   std::chrono::milliseconds silence{6'000};       // without a beat: stopped
   std::chrono::milliseconds progress{105'000};    // without progress, in a short phase
@@ -29,6 +32,7 @@ class HangWatch {
 
  private:
   struct RankClock {
+    RankState state = RankState::kAbsent;
     int64_t beats = -1;
     int64_t progress = -1;
     TimePoint last_beat;

@@ -76,6 +76,9 @@ std::vector<HostEntry> ParseHostfile(std::string_view text, const std::string& f
       fail(words[1], fmt::format("not a number of ranks from 1 to {}; write slots=N", kMaxSlots));
     }
     if (words.size() > 2) fail(words[2], "more than a host and its slots; write HOST slots=N");
+    for (const HostEntry& other : hosts) {
+      if (other.name == host.name) fail(words[0], "named twice; give it one line with all slots");
+    }
     if (hosts.size() == kMaxHosts) fail(words[0], fmt::format("more than {} hosts", kMaxHosts));
     hosts.push_back(std::move(host));
   }

@@ -33,4 +33,11 @@ class JobFolder {
   pid_t guard_ = -1;
 };
 
+// A rank's part in its job's folder. On the launcher's host the folder is there and the launcher's.
+// On another host it is made, or shared with the ranks that have made it: it is taken for
+// abandoned when the last of them has ended, and the guard process of the one that made it removes
+// it as soon as `starter` (0: nobody) has ended too, which is killed if that takes half a minute.
+// Lasts as long as this process. IoError when no folder can be made.
+void ShareJobFolder(const std::filesystem::path& folder, pid_t starter);
+
 }  // namespace hearth

@@ -23,6 +23,44 @@ bool BelongsToOtherJob(const std::string& variable) {
   return false;
 }
 
+// mpirun's options for where the ranks run.
+std::vector<std::string> HostArguments(const MpirunOptions& options) {
+  if (options.hostfile.empty()) {
+    // Its words about a rank that ended are ours to find; the ranks' own pass through. One host,
+    // in a Slurm allocation too: shared memory alone, and control over the loopback device.
+    return {"--quiet", "--mca", "ras", "^slurm",     "--mca", "plm",
+            "^slurm",  "--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include",
+            "lo"};
+  }
+  // Host by host, whatever the sockets. Without a given folder a rank for whom it is missing would
+  // start in its home.
+  std::vector<std::string> arguments = {"--hostfile", options.hostfile, "--map-by",
+                                        "slot",       "--wdir",         options.folder};
+  const auto set_parameter = [&](const char* name, const std::string& value) {
+    arguments.insert(arguments.end(), {"--mca", name, value});
+  };
+  // Else "box-1.example.org" would be asked for as "box-1".
+  set_parameter("orte_keep_fqdn_hostnames", "1");
+  // Nobody can answer a question of ssh: it fails instead.
+  if (!HasVariable(options.environment, "OMPI_MCA_plm_rsh_agent") &&
+      !HasVariable(options.environment, "OMPI_MCA_plm_rsh_args")) {
+    set_parameter("plm_rsh_args", "-o BatchMode=yes -o ConnectTimeout=20");
+  }
+  if (!options.interface.empty()) {
+    set_parameter("btl_tcp_if_include", options.interface);
+    set_parameter("oob_tcp_if_include", options.interface);
+  }
+  // What this host's environment says of libraries and networks holds on all. Open MPI passes its
+  // own OMPI_MCA_ variables on.
+  for (const std::string& variable : options.environment) {
+    const std::string name = variable.substr(0, variable.find('='));
+    if (name == "LD_LIBRARY_PATH" || name.rfind("NCCL_", 0) == 0) {
+      arguments.insert(arguments.end(), {"-x", name});
+    }
+  }
+  return arguments;
+}
+
 }  // namespace
 
 ProcessOptions MpirunProcess(const MpirunOptions& options) {
@@ -41,22 +79,11 @@ ProcessOptions MpirunProcess(const MpirunOptions& options) {
   const auto set_parameter = [&](const std::string& name, const std::string& value) {
     add({"--mca", name, value});
   };
-  // Its words about a rank that ended are ours to find; the ranks' own pass through.
-  add({"--quiet"});
   if (options.as_root) add({"--allow-run-as-root"});
   set_parameter("orte_tmpdir_base", folder);
   set_parameter("btl_vader_backing_directory", folder);
-  if (options.hostfile.empty()) {
-    // One host: shared memory alone, and control over the loopback device.
-    set_parameter("btl", "self,vader");
-    set_parameter("oob_tcp_if_include", "lo");
-  } else {
-    add({"--hostfile", options.hostfile});
-    if (!options.interface.empty()) {
-      set_parameter("btl_tcp_if_include", options.interface);
-      set_parameter("oob_tcp_if_include", options.interface);
-    }
-  }
+  const std::vector<std::string> hosts = HostArguments(options);
+  process.arguments.insert(process.arguments.end(), hosts.begin(), hosts.end());
 
   // All that a rank shall have is named, so that ranks on other hosts have it too.
   for (const LauncherVariable& variable : ToVariables(options.rank_environment)) {

@@ -16,6 +16,7 @@ struct MpirunOptions {
   std::vector<std::string> rank_command;  // program and arguments of a rank
   std::filesystem::path job_folder;       // for session files and shared memory
   std::string hostfile;                   // in mpirun's form; "": this host alone
+  std::string folder = {};                // the ranks' working folder; "": this process's
   std::string interface;                  // network interface between hosts; "": mpirun's choice
   bool as_root = false;
   RankEnvironment rank_environment;      // the launcher's part of it

@@ -37,6 +37,11 @@ Placement PlaceRanks(const Invocation& invocation, const RunConfig& config) {
   Placement placement;
   if (launch.hostfile)
     placement.hosts = ParseHostfile(ReadHostfile(*launch.hostfile), *launch.hostfile);
+  if (launch.nproc_per_node) {
+    for (HostEntry& host : placement.hosts) {
+      host.slots = Narrow<int>(std::min(*launch.nproc_per_node, kMaxRanks + 1));
+    }
+  }
   const int64_t hosts = std::max<int64_t>(1, std::ssize(placement.hosts));
 
   int64_t ranks = 1;
@@ -52,6 +57,12 @@ Placement PlaceRanks(const Invocation& invocation, const RunConfig& config) {
   if (ranks < 1 || ranks > kMaxRanks) {
     throw ConfigError(
         fmt::format("command line: error: {} ranks; give a number from 1 to {}", ranks, kMaxRanks));
+  }
+  if (!placement.hosts.empty() && ranks > TotalSlots(placement.hosts)) {
+    throw ConfigError(
+        fmt::format("{}: error: {} ranks, but slots for {}; raise slots=, or start "
+                    "fewer ranks (-n)",
+                    *launch.hostfile, ranks, TotalSlots(placement.hosts)));
   }
   placement.ranks = Narrow<int>(ranks);
   return placement;

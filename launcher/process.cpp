@@ -61,7 +61,7 @@ std::vector<char*> PointersTo(std::vector<std::string>& strings) {
 
 // The child's part of StartProcess: only async-signal-safe calls. Reports what failed to `errors`.
 [[noreturn]] void BecomeProgram(char* const* arguments, char* const* environment,
-                                const char* output, pid_t parent, int errors) {
+                                const ProcessOptions& options, pid_t parent, int errors) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);  // it ended before the kernel was told
@@ -71,11 +71,12 @@ std::vector<char*> PointersTo(std::vector<std::string>& strings) {
   for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGPIPE}) signal(number, SIG_DFL);
   const int empty = open("/dev/null", O_RDONLY);
   if (empty >= 0) dup2(empty, STDIN_FILENO);
-  if (*output != '\0') {
-    const int file = open(output, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (!options.output.empty()) {
+    const int file = open(options.output.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (file < 0) ReportAndExit(errors);
     for (const int stream : {STDOUT_FILENO, STDERR_FILENO}) dup2(file, stream);
   }
+  if (options.error >= 0) dup2(options.error, STDERR_FILENO);
   execve(arguments[0], arguments, environment);
   ReportAndExit(errors);
 }
@@ -94,8 +95,7 @@ pid_t StartProcess(const ProcessOptions& options) {
   const pid_t self = getpid();
   const pid_t child = fork();
   if (child == 0) {
-    BecomeProgram(argument_pointers.data(), environment_pointers.data(), options.output.c_str(),
-                  self, errors[1]);
+    BecomeProgram(argument_pointers.data(), environment_pointers.data(), options, self, errors[1]);
   }
   const int fork_error = errno;
   close(errors[1]);

@@ -13,6 +13,7 @@ struct ProcessOptions {
   std::vector<std::string> environment;  // "NAME=value", complete
   // The file that standard output and error are appended to; "": this process's own.
   std::string output = {};
+  int error = -1;  // the open file that takes standard error; -1: as `output` says
 };
 
 // Starts the program in a process group of its own, its standard input empty, its signals as by

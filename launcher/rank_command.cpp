@@ -7,6 +7,7 @@
 #include "launcher/device_choice.h"
 #include "launcher/rank_entry.h"
 #include "launcher/run_lock.h"
+#include "launcher/shared_folder.h"
 #include "launcher/supervisor.h"
 #include "runtime/train/trainer.h"
 
@@ -19,6 +20,7 @@ int TrainOnRank(const RankContext& context) {
   std::unique_ptr<RunLock> lock;
   if (context.bootstrap.rank() == 0) lock = std::make_unique<RunLock>(config.output_dir);
   context.bootstrap.Barrier();  // nobody writes before the folder is ours
+  RequireSharedFolder(config.output_dir, context.bootstrap);
 
   const auto backend = MakeRankBackend(
       {.device = config.device, .local_rank = context.local_rank, .threads = context.threads});

@@ -18,6 +18,8 @@
 #include "kernels/core/error.h"
 #include "launcher/core_binding.h"
 #include "launcher/device_choice.h"
+#include "launcher/heartbeat_relay.h"
+#include "launcher/job_folder.h"
 #include "launcher/program_info.h"
 #include "launcher/rank_environment.h"
 #include "launcher/stop_flag.h"
@@ -43,15 +45,34 @@ void DieWithParent(int launcher_pid) {
   if (orphaned) _exit(kExitFailed);
 }
 
-std::unique_ptr<Heartbeat> AttachHeartbeat(const RankEnvironment& environment) {
+// Where ranks report, on whatever host: into the job's folder there, and by a relay home.
+std::unique_ptr<HeartbeatRelay> StartRelay(const RankEnvironment& environment) {
+  if (!environment.relay || environment.job_folder.empty() || !environment.rank) return nullptr;
+  ShareJobFolder(environment.job_folder, getppid());
+  return std::make_unique<HeartbeatRelay>(environment.job_folder, *environment.rank,
+                                          environment.heartbeat);
+}
+
+std::unique_ptr<Heartbeat> AttachHeartbeat(const RankEnvironment& environment,
+                                           const HeartbeatRelay* relay) {
+  if (relay != nullptr) {
+    return std::make_unique<Heartbeat>(relay->page(), 0, environment.heartbeat);
+  }
   const std::filesystem::path page = environment.job_folder / kHeartbeatFile;
   std::error_code error;
-  // Ranks on other hosts than the launcher's have no page.
   if (environment.job_folder.empty() || !environment.rank ||
       !std::filesystem::exists(page, error)) {
     return std::make_unique<Heartbeat>();
   }
   return std::make_unique<Heartbeat>(page, *environment.rank, environment.heartbeat);
+}
+
+void RequireCompany(const RankEnvironment& environment) {
+  if (!environment.started_by_srun || environment.has_pmix) return;
+  throw ConfigError(
+      "command line: error: srun has started the ranks so that they cannot find each other; "
+      "start them with `srun --mpi=pmix` (`srun --mpi=list` shows whether this Slurm has it), or "
+      "run `hearth train` in the allocation");
 }
 
 int BindAndCountThreads(const RankEnvironment& environment) {
@@ -128,15 +149,20 @@ int RunRankProcess(const RankArguments& arguments, const RankBody& body) {
   StopFlag::Install();
   PrepareForGpus();
   const RankEnvironment environment = ReadRankEnvironment();
+  // Slurm waits (KillWait, half a minute) before it kills; mpirun does not even for a second.
+  if (environment.started_by_srun) StopFlag::InstallForTermination();
   DieWithParent(environment.launcher_pid);
   signal(SIGPIPE, SIG_IGN);  // a closed terminal is an error of the logger, not the end of the run
   const int threads = BindAndCountThreads(environment);
 
+  std::unique_ptr<HeartbeatRelay> relay;
   std::unique_ptr<Heartbeat> heartbeat = std::make_unique<Heartbeat>();
   std::unique_ptr<Bootstrap> bootstrap;
   int rank = environment.rank.value_or(0);
   try {
-    heartbeat = AttachHeartbeat(environment);
+    RequireCompany(environment);
+    relay = StartRelay(environment);
+    heartbeat = AttachHeartbeat(environment, relay.get());
     bootstrap = MakeMpiBootstrap(MakeBootstrapOptions(environment));
     rank = bootstrap->rank();
     const ResolvedConfig config = ReadAndShareConfig(arguments, *bootstrap);

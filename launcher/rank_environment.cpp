@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 
@@ -17,6 +19,7 @@ constexpr const char* kInitTimeout = "HEARTH_INIT_TIMEOUT_MS";
 constexpr const char* kCollectiveTimeout = "HEARTH_COLLECTIVE_TIMEOUT_MS";
 constexpr const char* kTerminalColumns = "HEARTH_TERMINAL_COLUMNS";
 constexpr const char* kBindCores = "HEARTH_BIND_CORES";
+constexpr const char* kRelay = "HEARTH_RELAY";
 
 std::optional<int> ReadNumber(std::initializer_list<const char*> names) {
   for (const char* name : names) {
@@ -36,6 +39,37 @@ std::optional<std::chrono::milliseconds> ReadMilliseconds(const char* name) {
   return std::chrono::milliseconds(*number);
 }
 
+// Slurm's "2(x3),1": a number for each node, some repeated. That of node `index`.
+std::optional<int> SlurmTasksOnNode(const char* text, int index) {
+  while (text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    const long tasks = std::strtol(text, &end, 10);
+    if (end == text || tasks < 1 || tasks > INT_MAX) return std::nullopt;
+    long nodes = 1;
+    if (std::strncmp(end, "(x", 2) == 0) {
+      nodes = std::strtol(end + 2, &end, 10);
+      if (*end++ != ')') return std::nullopt;
+    }
+    if (index < nodes) return static_cast<int>(tasks);
+    index -= static_cast<int>(std::min<long>(nodes, INT_MAX));
+    if (*end != ',') return std::nullopt;
+    text = end + 1;
+  }
+  return std::nullopt;
+}
+
+// Where nothing but srun has started this process.
+void ReadSlurm(RankEnvironment* environment) {
+  // The script of a batch job has a SLURM_PROCID too, but is no task of a step.
+  if (!ReadNumber({"SLURM_STEP_NUM_TASKS"}) || environment->rank) return;
+  environment->started_by_srun = true;
+  environment->rank = ReadNumber({"SLURM_PROCID"});
+  environment->place.rank = ReadNumber({"SLURM_LOCALID"}).value_or(0);
+  environment->place.ranks = SlurmTasksOnNode(std::getenv("SLURM_STEP_TASKS_PER_NODE"),
+                                              ReadNumber({"SLURM_NODEID"}).value_or(0))
+                                 .value_or(1);
+}
+
 }  // namespace
 
 RankEnvironment ReadRankEnvironment() {
@@ -47,10 +81,12 @@ RankEnvironment ReadRankEnvironment() {
   environment.collective_timeout = ReadMilliseconds(kCollectiveTimeout);
   environment.terminal_columns = ReadNumber({kTerminalColumns}).value_or(0);
   environment.bind_cores = ReadNumber({kBindCores}).value_or(1) != 0;
-  environment.rank = ReadNumber({"OMPI_COMM_WORLD_RANK", "SLURM_PROCID"});
-  environment.place.rank = ReadNumber({"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"}).value_or(0);
-  environment.place.ranks =
-      ReadNumber({"OMPI_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE"}).value_or(1);
+  environment.relay = ReadNumber({kRelay}).value_or(0) != 0;
+  environment.rank = ReadNumber({"OMPI_COMM_WORLD_RANK"});
+  environment.has_pmix = std::getenv("PMIX_RANK") != nullptr;
+  environment.place.rank = ReadNumber({"OMPI_COMM_WORLD_LOCAL_RANK"}).value_or(0);
+  environment.place.ranks = ReadNumber({"OMPI_COMM_WORLD_LOCAL_SIZE"}).value_or(1);
+  ReadSlurm(&environment);
   if (environment.place.rank >= environment.place.ranks) environment.place = {};
   environment.threads = ReadNumber({"OMP_NUM_THREADS"});
   return environment;
@@ -64,6 +100,7 @@ std::vector<LauncherVariable> ToVariables(const RankEnvironment& environment) {
       {kHeartbeat, count(environment.heartbeat)},
       {kTerminalColumns, fmt::format("{}", environment.terminal_columns)},
       {kBindCores, environment.bind_cores ? "1" : "0"}};
+  if (environment.relay) variables.push_back({kRelay, "1"});
   if (environment.init_timeout) {
     variables.push_back({kInitTimeout, count(*environment.init_timeout)});
   }

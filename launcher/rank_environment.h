@@ -20,9 +20,12 @@ struct RankEnvironment {
   std::optional<std::chrono::milliseconds> collective_timeout;
   int terminal_columns = 0;  // of the terminal the job writes to; 0: it is none
   bool bind_cores = true;
+  bool relay = false;  // ranks are on several hosts: heartbeats go through standard error
   // Set by mpirun or srun.
   std::optional<int> rank;
   LocalPlace place;
+  bool started_by_srun = false;  // itself, not through mpirun
+  bool has_pmix = false;         // by which ranks find each other
   // Set by the user.
   std::optional<int> threads;  // OMP_NUM_THREADS
 };

@@ -14,14 +14,18 @@ static_assert(std::atomic<bool>::is_always_lock_free, "written by a signal handl
 
 void RequestStop(int) { stop_requested = true; }
 
-}  // namespace
-
-void StopFlag::Install() {
+void Handle(int number) {
   struct sigaction action {};
   action.sa_handler = RequestStop;
   action.sa_flags = SA_RESTART;
-  sigaction(SIGUSR1, &action, nullptr);
+  sigaction(number, &action, nullptr);
 }
+
+}  // namespace
+
+void StopFlag::Install() { Handle(SIGUSR1); }
+
+void StopFlag::InstallForTermination() { Handle(SIGTERM); }
 
 bool StopFlag::IsRequested() { return stop_requested; }
 

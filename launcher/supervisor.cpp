@@ -8,13 +8,16 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "launcher/heartbeat_relay.h"
 #include "launcher/job_folder.h"
 #include "launcher/signal_inbox.h"
+#include "launcher/starter_output.h"
 #include "runtime/telemetry/heartbeat_board.h"
 
 namespace hearth {
@@ -28,6 +31,9 @@ constexpr std::chrono::milliseconds kPollInterval{50};
 constexpr std::chrono::milliseconds kReportGrace{150};
 // mpirun's own way to the end, once all ranks have finished or one has died.
 constexpr std::chrono::seconds kStarterGrace{10};
+// For mpirun to end ranks on other hosts, and to say what became of them (measured: 1.4 s).
+constexpr std::chrono::seconds kRemoteGrace{5};
+constexpr std::chrono::seconds kVerdictGrace{3};
 constexpr int kKillTimeoutMs = 10'000;
 
 enum class AttemptEnd { kDone, kFailed, kLost, kInterrupted };
@@ -55,10 +61,17 @@ class Attempt {
         folder_(options.job_base),
         board_(HeartbeatBoard::Create(folder_.path() / kHeartbeatFile, options.ranks)),
         watch_(options.ranks, options.limits, Clock::now()),
-        process_(options.make_start(folder_.path(), start)),
-        starter_(StartProcess(process_)) {}
+        process_(options.make_start(folder_.path(), start)) {
+    if (options.remote_ranks) {
+      output_ = std::make_unique<StarterOutput>(board_, JobToken(folder_.path()));
+      process_.error = output_->write_end();
+    }
+    starter_ = StartProcess(process_);
+    if (output_) output_->CloseWriteEnd();
+  }
 
   ~Attempt() {
+    if (output_) EndRemoteRanks();
     bystanders_.push_back(folder_.guard());
     KillChildren(bystanders_, starter_, kKillTimeoutMs);
   }
@@ -72,6 +85,7 @@ class Attempt {
         return {AttemptEnd::kInterrupted, kExitFailed,
                 "hearth: ended at once; the last checkpoint stands"};
       }
+      if (output_) output_->Drain();
       if (*stop_requests_ > 0) ForwardStop();
       if (auto result = Look()) return *result;
     }
@@ -86,35 +100,65 @@ class Attempt {
     }
   }
 
-  // Ranks that appear later are asked as soon as they do.
+  // mpirun alone can end what runs elsewhere; killed, it would leave that to the daemons there,
+  // which notice only later.
+  void EndRemoteRanks() {
+    output_->Mute();  // what mpirun and ranks say of being ended is no news
+    if (!StarterEnded()) kill(starter_, SIGTERM);
+    const auto until = Clock::now() + kRemoteGrace;
+    while (!StarterEnded() && Clock::now() < until) output_->DrainToEnd(kPollInterval);
+    output_->Drain();
+  }
+
+  bool StarterEnded() {
+    int status = 0;
+    if (!starter_status_ && waitpid(starter_, &status, WNOHANG) == starter_) {
+      starter_status_ = status;
+    }
+    return starter_status_.has_value();
+  }
+
+  // Ranks that appear later are asked as soon as they do; those on other hosts all at once, when
+  // all are there to hear it.
   void ForwardStop() {
+    if (options_.remote_ranks) {
+      const std::vector<HeartbeatReading> readings = ReadAll();
+      const bool all = std::none_of(readings.begin(), readings.end(), [](const auto& reading) {
+        return reading.state == RankState::kAbsent;
+      });
+      if (all && asked_.insert(-1).second) kill(starter_, SIGUSR1);
+      return;
+    }
     for (int rank = 0; rank < options_.ranks; ++rank) {
       const HeartbeatReading reading = ReadHeartbeat(board_, rank);
       if (reading.state != RankState::kRunning || !asked_.insert(rank).second) continue;
       kill(static_cast<pid_t>(reading.pid), SIGUSR1);
     }
-    if (options_.remote_ranks && asked_.insert(-1).second) kill(starter_, SIGUSR1);
   }
 
   std::vector<HeartbeatReading> ReadAll() const {
     std::vector<HeartbeatReading> readings;
     for (int rank = 0; rank < options_.ranks; ++rank) {
       readings.push_back(ReadHeartbeat(board_, rank));
+      if (output_) readings.back().host = output_->host(rank);
     }
     return readings;
   }
 
   // How the job has ended; nullopt as long as it runs.
   std::optional<AttemptResult> Look() {
-    int status = 0;
-    const bool starter_ended = waitpid(starter_, &status, WNOHANG) == starter_;
+    const bool starter_ended = StarterEnded();
+    if (starter_ended && output_) output_->DrainToEnd(kRemoteGrace);
     const std::vector<HeartbeatReading> readings = ReadAll();
     if (auto failed = FindFailed(readings)) return failed;
     if (auto dead = FindDead(readings))
       return AttemptResult{AttemptEnd::kLost, kExitRankLost, *dead};
-    if (starter_ended) return JudgeStarter(status, readings);
+    if (starter_ended) return JudgeStarter(*starter_status_, readings);
     if (auto hung = watch_.Look(readings, Clock::now())) {
-      return AttemptResult{AttemptEnd::kLost, kExitRankLost, "hearth: " + *hung};
+      const std::string message = "hearth: " + *hung;
+      // A dead rank is silent too, and mpirun takes its time to say that it is dead.
+      return AttemptResult{AttemptEnd::kLost, kExitRankLost,
+                           output_ ? AwaitVerdict().value_or(message) : message};
     }
     return FindAllFinished(readings);
   }
@@ -137,11 +181,23 @@ class Attempt {
     const auto code = static_cast<int>(reading.exit_code);
     if (code != kExitRankLost) return AttemptResult{AttemptEnd::kFailed, code, reading.message};
     // Who lost its peers is not the one to blame where a peer is dead.
-    const auto dead = FindDead(all);
+    const auto dead = output_ ? AwaitVerdict() : FindDead(all);
     return AttemptResult{AttemptEnd::kLost, code, dead.value_or(reading.message)};
   }
 
+  // What mpirun says of a rank that its peers have missed before it did.
+  std::optional<std::string> AwaitVerdict() {
+    const auto until = Clock::now() + kVerdictGrace;
+    while (!output_->verdict() && !StarterEnded() && Clock::now() < until) {
+      output_->DrainToEnd(kPollInterval);
+    }
+    output_->DrainToEnd(kPollInterval);
+    if (!output_->verdict()) return std::nullopt;
+    return output_->verdict()->message;
+  }
+
   std::optional<std::string> FindDead(const std::vector<HeartbeatReading>& readings) const {
+    if (options_.remote_ranks) return std::nullopt;  // their pids mean nothing here
     for (int rank = 0; rank < options_.ranks; ++rank) {
       const HeartbeatReading& reading = readings[static_cast<size_t>(rank)];
       if (reading.state != RankState::kRunning || IsRunning(static_cast<pid_t>(reading.pid)))
@@ -149,9 +205,9 @@ class Attempt {
       // It may have ended well between the two looks.
       if (ReadHeartbeat(board_, rank).state != RankState::kRunning) continue;
       return fmt::format(
-          "hearth: rank {} (process {}) died: it was killed or has crashed (out of memory? see "
-          "dmesg); last seen at {}",
-          rank, reading.pid, DescribePlace(reading));
+          "hearth: {} died: it was killed or has crashed (out of memory? see dmesg); last seen at "
+          "{}",
+          DescribeRank(static_cast<size_t>(rank), reading), DescribePlace(reading));
     }
     return std::nullopt;
   }
@@ -165,13 +221,18 @@ class Attempt {
     }
     const int code = WEXITSTATUS(status);
     if (code == 0) return {};
-    // What mpirun says of ranks on other hosts: their exit code, or 128 and a signal.
+    if (output_ && output_->verdict()) {
+      const StarterVerdict& verdict = *output_->verdict();
+      if (verdict.started) return {AttemptEnd::kLost, kExitRankLost, verdict.message};
+      return {AttemptEnd::kFailed, kExitFailed, verdict.message};
+    }
+    // What mpirun passes on from a rank: its exit code, or 128 and a signal.
     if (code == kExitRankLost || code > 128) {
       return {AttemptEnd::kLost, kExitRankLost,
               fmt::format("hearth: a rank was lost (mpirun's exit code {})", code)};
     }
     const auto absent = [](const HeartbeatReading& r) { return r.state == RankState::kAbsent; };
-    if (!options_.remote_ranks && std::all_of(readings.begin(), readings.end(), absent)) {
+    if (std::all_of(readings.begin(), readings.end(), absent)) {
       return {
           AttemptEnd::kFailed, code,
           fmt::format("hearth: no rank was started (exit code {}); this command, without --quiet, "
@@ -185,9 +246,9 @@ class Attempt {
   // mpirun may itself be stopped or stuck when its ranks are through.
   std::optional<AttemptResult> FindAllFinished(const std::vector<HeartbeatReading>& readings) {
     const bool finished =
-        std::all_of(readings.begin(), readings.end(), [](const HeartbeatReading& reading) {
+        std::all_of(readings.begin(), readings.end(), [&](const HeartbeatReading& reading) {
           return reading.state == RankState::kFinished &&
-                 !IsRunning(static_cast<pid_t>(reading.pid));
+                 (options_.remote_ranks || !IsRunning(static_cast<pid_t>(reading.pid)));
         });
     if (!finished) return std::nullopt;
     if (!finished_since_) finished_since_ = Clock::now();
@@ -202,9 +263,11 @@ class Attempt {
   JobFolder folder_;
   HeartbeatBoard board_;
   HangWatch watch_;
-  const ProcessOptions process_;
-  pid_t starter_;
-  std::set<int> asked_;  // ranks that have been asked to stop; -1: the starter
+  ProcessOptions process_;
+  std::unique_ptr<StarterOutput> output_;  // null: all ranks are on this host
+  pid_t starter_ = -1;
+  std::optional<int> starter_status_;  // once it has ended
+  std::set<int> asked_;                // ranks that have been asked to stop; -1: the starter
   std::optional<Clock::time_point> finished_since_;
 };
 

@@ -23,8 +23,8 @@ struct SupervisorOptions {
   int ranks = 1;
   HangLimits limits;
   int64_t max_restarts = 0;
-  // Some ranks are on other hosts, where neither their pids nor their heartbeats are seen: a
-  // request to stop then goes through the starting process.
+  // Ranks are on other hosts, where neither their pids nor their pages are seen: they report
+  // through the starting process's standard error, and a request to stop goes through it too.
   bool remote_ranks = false;
   // The process that starts the ranks. `job_folder` is theirs alone and holds the heartbeat page,
   // in the file kHeartbeatFile; start: 0 for the first, then one more for each restart.

@@ -68,6 +68,7 @@ ProcessOptions MakeStart(const Invocation& invocation, const RunConfig& config,
                         .rank_command = RankCommand(invocation, config, start),
                         .job_folder = job_folder,
                         .hostfile = "",
+                        .folder = std::filesystem::current_path(),
                         .interface = config.comm.interface.value_or(""),
                         .as_root = geteuid() == 0,
                         .rank_environment = {},
@@ -75,14 +76,16 @@ ProcessOptions MakeStart(const Invocation& invocation, const RunConfig& config,
   if (options.mpirun.empty()) {
     throw IoError("mpirun is not in PATH; install Open MPI (Debian: openmpi-bin)");
   }
-  if (!placement.hosts.empty()) {
+  const bool remote = !AreLocal(placement.hosts);
+  if (remote) {
     const std::filesystem::path hostfile = job_folder / "hosts";
     std::ofstream(hostfile) << FormatHostfile(placement.hosts);
     options.hostfile = hostfile.string();
   }
   RankEnvironment& environment = options.rank_environment;
   environment.job_folder = job_folder;
-  environment.launcher_pid = getpid();
+  environment.launcher_pid = remote ? 0 : getpid();  // nobody's elsewhere
+  environment.relay = remote;
   environment.heartbeat = ToMilliseconds(config.resilience.heartbeat_s / 4);
   environment.init_timeout = ToMilliseconds(config.comm.init_timeout_s);
   environment.collective_timeout = ToMilliseconds(config.comm.collective_timeout_s);

@@ -76,6 +76,7 @@ struct HeartbeatReading {
   int64_t exit_code = 0;
   int64_t ended_ns = 0;
   std::string message;
+  std::string host;  // where the rank runs; "": where this page is. Not on the page.
 };
 
 HeartbeatReading ReadHeartbeat(const HeartbeatBoard& board, int rank);

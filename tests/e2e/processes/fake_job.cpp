@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <sstream>
 #include <thread>
@@ -120,6 +121,8 @@ std::vector<std::string> RoleArguments(const char* name, const FakeRole& role) {
           std::to_string(role.start)};
 }
 
+bool IsOnTwoHosts(const FakeRole& role) { return std::filesystem::exists(role.folder / "hosts"); }
+
 int Launch(const FakeRole& role) {
   const auto make_start = [&](const std::filesystem::path& job_folder, int64_t start) {
     FakeRole rank_role = role;
@@ -133,6 +136,13 @@ int Launch(const FakeRole& role) {
     options.environment = Environment();
     options.rank_environment.job_folder = job_folder;
     options.rank_environment.launcher_pid = getpid();
+    if (IsOnTwoHosts(role)) {
+      const std::filesystem::path hosts = role.folder / "hosts";
+      options.hostfile = hosts.string();
+      options.folder = role.folder;
+      options.rank_environment.relay = true;
+      options.rank_environment.launcher_pid = 0;
+    }
     options.rank_environment.heartbeat = milliseconds(100);
     options.rank_environment.collective_timeout = kCollectiveTimeout;
     options.rank_environment.bind_cores = false;
@@ -144,7 +154,7 @@ int Launch(const FakeRole& role) {
                                .long_phase = kPatience,
                                .start = kPatience},
                     .max_restarts = role.max_restarts,
-                    .remote_ranks = false,
+                    .remote_ranks = IsOnTwoHosts(role),
                     .make_start = make_start,
                     .job_base = role.folder / "jobs"});
 }
@@ -164,12 +174,38 @@ int RunFakeRole(const std::vector<std::string>& arguments) {
                         [&](const RankContext& context) { return Work(role, context); });
 }
 
+namespace {
+
+// The rank's file has its pid on its host.
+pid_t FindRank(const std::filesystem::path& folder, int rank) {
+  const std::string number = fmt::format("OMPI_COMM_WORLD_RANK={}", rank);
+  const std::string role = fmt::format("rank{}{}", '\0', folder.string());
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (ReadText(entry.path() / "cmdline").find(role) == std::string::npos) continue;
+    const std::string environment = '\0' + ReadText(entry.path() / "environ");
+    if (environment.find('\0' + number + '\0') != std::string::npos) return std::stoi(name);
+  }
+  ADD_FAILURE() << "no rank " << rank << " runs";
+  return std::numeric_limits<pid_t>::max();
+}
+
+}  // namespace
+
 FakeJob::FakeJob(const FakeOptions& options) : options_(options) {
   std::string name = testing::TempDir() + "hearth-job-test-XXXXXX";
   folder_ = mkdtemp(name.data());
   std::filesystem::create_directory(folder_ / "jobs");
   std::ofstream(folder_ / "run.yaml") << "model: {name_or_path: configs/models/tiny.yaml}\n"
                                          "data: {datasets: [{path: nothing.hearth}]}\n";
+  if (!options.on_two_hosts) return;
+  hosts_ = std::make_unique<FakeHosts>(folder_, std::vector<std::string>{"fakeone", "faketwo"});
+  for (const char* host : {"fakeone", "faketwo"}) {
+    std::ofstream(folder_ / "hosts", std::ios::app)
+        << host << " slots=" << options.ranks / 2 << "\n";
+  }
 }
 
 FakeJob::~FakeJob() {
@@ -178,6 +214,7 @@ FakeJob::~FakeJob() {
     waitpid(launcher_, nullptr, 0);
   }
   AwaitNothingLeft();
+  hosts_.reset();
   std::filesystem::remove_all(folder_);
 }
 
@@ -199,6 +236,7 @@ void FakeJob::Start() {
     dup2(file, STDOUT_FILENO);
     dup2(file, STDERR_FILENO);
     setpgid(0, 0);
+    if (hosts_) setenv("OMPI_MCA_plm_rsh_agent", hosts_->agent().c_str(), 1);
     execv(pointers[0], pointers.data());
     _exit(127);
   }
@@ -226,6 +264,7 @@ int FakeJob::AwaitEnd() {
 }
 
 pid_t FakeJob::rank(int rank, int start) const {
+  if (hosts_) return FindRank(folder_, rank);
   return std::stoi(ReadText(RankFile(folder_, rank, start)));
 }
 
@@ -254,8 +293,10 @@ bool FakeJob::AwaitNothingLeft() const {
     }
     return count;
   };
-  return Eventually(
-      [&] { return processes() == 0 && std::filesystem::is_empty(folder_ / "jobs"); });
+  return Eventually([&] {
+    return processes() == 0 && std::filesystem::is_empty(folder_ / "jobs") &&
+           (!hosts_ || hosts_->AreClean());
+  });
 }
 
 }  // namespace hearth::test

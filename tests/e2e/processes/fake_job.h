@@ -6,8 +6,11 @@
 
 #include <chrono>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "tests/e2e/processes/fake_hosts.h"
 
 namespace hearth::test {
 
@@ -29,6 +32,7 @@ struct FakeOptions {
   FakeWork work = FakeWork::kSteps;
   int ranks = 2;
   int max_restarts = 0;
+  bool on_two_hosts = false;  // half of the ranks each
 };
 
 // A job under test, in a folder of its own. The destructor kills what is left.
@@ -49,6 +53,7 @@ class FakeJob {
   int AwaitEnd();
 
   pid_t launcher() const { return launcher_; }
+  // Its pid here, also on another host. Of a job on two hosts: of the start that runs now.
   pid_t rank(int rank, int start = 0) const;
   pid_t mpirun(int start = 0) const;
 
@@ -63,6 +68,7 @@ class FakeJob {
   FakeOptions options_;
   std::filesystem::path folder_;
   pid_t launcher_ = -1;
+  std::unique_ptr<FakeHosts> hosts_;
 };
 
 }  // namespace hearth::test

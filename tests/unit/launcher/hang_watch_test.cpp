@@ -62,6 +62,13 @@ TEST_F(HangWatchTest, ASilentRankIsNamed) {
             "overloaded; last seen at step 12, stepping");
 }
 
+TEST_F(HangWatchTest, ARankElsewhereIsNamedWithItsHost) {
+  readings_[1].host = "box-2";
+  const auto complaint = Pass(seconds(4), {true, false}, {true, false});
+  ASSERT_TRUE(complaint.has_value());
+  EXPECT_EQ(complaint->substr(0, 34), "rank 1 (process 77 on box-2) does ");
+}
+
 TEST_F(HangWatchTest, WithoutProgressTheOneBehindIsNamed) {
   readings_[0].step = readings_[1].step = 5;
   readings_[0].collectives = 1579;
@@ -88,6 +95,15 @@ TEST_F(HangWatchTest, ARankThatNeverAppearsIsNamed) {
   EXPECT_EQ(Pass(milliseconds(19'900), {true, false}, {true, false}), std::nullopt);
   EXPECT_EQ(Pass(milliseconds(300), {true, false}, {true, false}),
             "rank 1 did not start within 20 s");
+}
+
+// Its first beat may be seen later than its first sign.
+TEST_F(HangWatchTest, TheClocksOfARankBeginWhenItAppears) {
+  readings_[1].state = RankState::kAbsent;
+  EXPECT_EQ(Pass(seconds(15), {true, false}, {true, false}), std::nullopt);
+  readings_[1].state = RankState::kRunning;
+  EXPECT_EQ(Pass(milliseconds(2900), {true, false}, {true, false}), std::nullopt);
+  EXPECT_NE(Pass(milliseconds(300), {true, false}, {true, false}), std::nullopt);
 }
 
 TEST_F(HangWatchTest, AMachineThatSleptIsNoHang) {

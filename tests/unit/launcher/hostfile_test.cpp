@@ -42,6 +42,8 @@ TEST(HostfileTest, NamesThePlaceOfWhatItRefuses) {
   }
   EXPECT_EQ(ErrorOf("a slots=1 b\n"),
             "hosts:1:11: error: more than a host and its slots; write HOST slots=N");
+  EXPECT_EQ(ErrorOf("a\nb slots=2\na slots=3\n"),
+            "hosts:3:1: error: named twice; give it one line with all slots");
   EXPECT_EQ(ErrorOf("# nobody\n"), "hosts: error: no hosts; write one HOST slots=N a line");
 }
 

@@ -76,6 +76,49 @@ TEST_F(JobFolderTest, GoesWithItsObject) {
   EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);  // the guards are gone too
 }
 
+// A process that shares the folder and waits to be killed. Returns when it does.
+pid_t StartSharer(const std::filesystem::path& folder) {
+  int ready[2];
+  EXPECT_EQ(pipe(ready), 0);
+  const pid_t sharer = fork();
+  if (sharer == 0) {
+    ShareJobFolder(folder, 0);
+    if (write(ready[1], "r", 1) < 0) _exit(1);
+    while (true) pause();
+  }
+  close(ready[1]);
+  char byte = 0;
+  EXPECT_EQ(read(ready[0], &byte, 1), 1);
+  close(ready[0]);
+  return sharer;
+}
+
+void Kill(pid_t child) {
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+}
+
+// On a host where the launcher is not.
+TEST_F(JobFolderTest, LivesAsLongAsARankOfAnotherHostsJob) {
+  const std::filesystem::path folder = base_ / ("hearth-job-" + std::to_string(getuid()) + "-abc");
+  const pid_t first = StartSharer(folder);
+  const pid_t second = StartSharer(folder);
+  std::ofstream(folder / "segment") << "shared memory";
+  Kill(first);
+  { const JobFolder other(base_); }  // would remove what is abandoned
+  EXPECT_TRUE(std::filesystem::exists(folder / "segment"));
+  Kill(second);
+  EXPECT_TRUE(Eventually([&] { return IsEmpty(); }));
+}
+
+TEST_F(JobFolderTest, ARankBesideTheLauncherLeavesTheFolderToIt) {
+  const JobFolder folder(base_);
+  const pid_t rank = StartSharer(folder.path());
+  Kill(rank);
+  const JobFolder other(base_);
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "owner"));
+}
+
 TEST_F(JobFolderTest, GoesWhenItsOwnerIsKilled) {
   pid_t guard = 0;
   const pid_t owner = StartOwner(&guard);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace hearth {
@@ -51,10 +52,13 @@ TEST(MpirunTest, RootAndHostsAreToldToMpirun) {
   MpirunOptions options = Options();
   options.as_root = true;
   options.hostfile = "/dev/shm/job/hosts";
+  options.folder = "/home/me";
   options.interface = "eth1";
   const ProcessOptions process = MpirunProcess(options);
   EXPECT_THAT(process.arguments, Contains("--allow-run-as-root"));
   EXPECT_TRUE(HasSequence(process.arguments, {"--hostfile", "/dev/shm/job/hosts"}));
+  EXPECT_TRUE(HasSequence(process.arguments, {"--wdir", "/home/me"}));
+  EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "orte_keep_fqdn_hostnames", "1"}));
   EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "btl_tcp_if_include", "eth1"}));
   EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "oob_tcp_if_include", "eth1"}));
   EXPECT_FALSE(HasSequence(process.arguments, {"--mca", "btl", "self,vader"}));
@@ -78,6 +82,76 @@ TEST(MpirunTest, TheEnvironmentIsThatOfANewJob) {
   EXPECT_TRUE(HasSequence(chosen.arguments, {"-x", "OMP_NUM_THREADS"}));
 }
 
+TEST(MpirunTest, OtherHostsGetTheLibrariesAndNetworksOfThisOne) {
+  MpirunOptions options = Options();
+  options.environment = {"PATH=/bin", "LD_LIBRARY_PATH=/opt/lib", "NCCL_IB_HCA=mlx5_0", "SECRET=1"};
+  EXPECT_FALSE(HasSequence(MpirunProcess(options).arguments, {"-x", "LD_LIBRARY_PATH"}));
+  options.hostfile = "/dev/shm/job/hosts";
+  const ProcessOptions process = MpirunProcess(options);
+  EXPECT_TRUE(HasSequence(process.arguments, {"-x", "LD_LIBRARY_PATH"}));
+  EXPECT_TRUE(HasSequence(process.arguments, {"-x", "NCCL_IB_HCA"}));
+  EXPECT_THAT(process.arguments, Not(Contains("SECRET")));
+}
+
+TEST(MpirunTest, AnAgentInPlaceOfSshGetsNoOptionsOfSsh) {
+  MpirunOptions options = Options();
+  options.hostfile = "/dev/shm/job/hosts";
+  EXPECT_THAT(MpirunProcess(options).arguments, Contains("plm_rsh_args"));
+  options.environment.push_back("OMPI_MCA_plm_rsh_agent=/opt/agent");
+  const ProcessOptions process = MpirunProcess(options);
+  EXPECT_THAT(process.arguments, Not(Contains("plm_rsh_args")));
+  EXPECT_THAT(process.environment, Contains("OMPI_MCA_plm_rsh_agent=/opt/agent"));
+}
+
+// Sets variables as long as it lives.
+class Variables {
+ public:
+  using Values = std::vector<std::pair<std::string, std::string>>;
+
+  explicit Variables(Values values) : values_(std::move(values)) {
+    for (const auto& [name, value] : values_) setenv(name.c_str(), value.c_str(), 1);
+  }
+  ~Variables() {
+    for (const auto& [name, value] : values_) unsetenv(name.c_str());
+  }
+
+ private:
+  const Values values_;
+};
+
+TEST(RankEnvironmentTest, KnowsItsPlaceUnderSrun) {
+  const Variables step({{"SLURM_STEP_NUM_TASKS", "7"},
+                        {"SLURM_STEP_TASKS_PER_NODE", "2(x3),1"},
+                        {"SLURM_NODEID", "2"},
+                        {"SLURM_PROCID", "5"},
+                        {"SLURM_LOCALID", "1"}});
+  RankEnvironment read = ReadRankEnvironment();
+  EXPECT_TRUE(read.started_by_srun);
+  EXPECT_FALSE(read.has_pmix);
+  EXPECT_EQ(read.rank, 5);
+  EXPECT_EQ(read.place.rank, 1);
+  EXPECT_EQ(read.place.ranks, 2);
+  {
+    const Variables last({{"SLURM_NODEID", "3"}, {"SLURM_LOCALID", "0"}, {"PMIX_RANK", "6"}});
+    read = ReadRankEnvironment();
+    EXPECT_TRUE(read.has_pmix);
+    EXPECT_EQ(read.place.ranks, 1);
+  }
+  // mpirun's own rank, whose daemon srun has started.
+  const Variables mpirun(Variables::Values{{"OMPI_COMM_WORLD_RANK", "3"}});
+  read = ReadRankEnvironment();
+  EXPECT_FALSE(read.started_by_srun);
+  EXPECT_EQ(read.rank, 3);
+}
+
+// The script of a batch job is no rank, though Slurm numbers it.
+TEST(RankEnvironmentTest, ABatchScriptIsNoTask) {
+  const Variables batch({{"SLURM_NTASKS", "2"}, {"SLURM_PROCID", "0"}, {"SLURM_LOCALID", "0"}});
+  const RankEnvironment read = ReadRankEnvironment();
+  EXPECT_FALSE(read.started_by_srun);
+  EXPECT_EQ(read.rank, std::nullopt);
+}
+
 TEST(RankEnvironmentTest, ReadsWhatTheLauncherSays) {
   RankEnvironment written;
   written.job_folder = "/dev/shm/x";
@@ -86,6 +160,7 @@ TEST(RankEnvironmentTest, ReadsWhatTheLauncherSays) {
   written.init_timeout = std::chrono::milliseconds(9000);
   written.terminal_columns = 132;
   written.bind_cores = false;
+  written.relay = true;
   for (const LauncherVariable& variable : ToVariables(written)) {
     setenv(variable.name.c_str(), variable.value.c_str(), 1);
   }
@@ -99,6 +174,7 @@ TEST(RankEnvironmentTest, ReadsWhatTheLauncherSays) {
   EXPECT_EQ(read.collective_timeout, std::nullopt);
   EXPECT_EQ(read.terminal_columns, 132);
   EXPECT_FALSE(read.bind_cores);
+  EXPECT_TRUE(read.relay);
   EXPECT_EQ(read.rank, 3);
   EXPECT_EQ(read.threads, std::nullopt);
   for (const LauncherVariable& variable : ToVariables(written)) unsetenv(variable.name.c_str());

@@ -41,7 +41,6 @@ constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"comm.backend", {"auto", "mpi"}, false},
     PartlyBuilt{"comm.interface", {"auto"}, false},
     PartlyBuilt{"logging.trace_steps", {"[]"}, false},
-    PartlyBuilt{"launch.hostfile", {"null"}, false},
 };
 
 constexpr PartlyBuilt kWithoutCuda{"device", {"auto", "cpu"}};

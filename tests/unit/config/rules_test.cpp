@@ -183,7 +183,6 @@ TEST(ConfigRules, WhatIsNotBuiltIsRefusedByName) {
       {"comm.backend", "copy_engine"},
       {"comm.interface", "eth0"},
       {"logging.trace_steps", "[5]"},
-      {"launch.hostfile", "hosts.txt"},
   };
   for (const Refused& each : refused) {
     const std::string typed = MoreError("", {"--set", each.path + "=" + each.value});
@@ -235,7 +234,7 @@ TEST(ConfigRules, EveryPartlyBuiltRowNamesARealFieldAndItsDefault) {
     EXPECT_NE(std::find(built.begin(), built.end(), field.print(RunConfig{})), built.end())
         << field.path;
   }
-  EXPECT_EQ(rows, 20);  // all rows were found by a field, `device` included
+  EXPECT_EQ(rows, 19);  // all rows were found by a field, `device` included
 }
 
 TEST(ConfigRules, HelpOffersWhatIsBuiltOnly) {
@@ -246,7 +245,7 @@ TEST(ConfigRules, HelpOffersWhatIsBuiltOnly) {
   EXPECT_THAT(help, HasSubstr("      0 | 1; default 1\n"));
   EXPECT_THAT(help, HasSubstr("      a shape file or a folder; required\n"));
   for (const char* word : {"ssd", "nccl", "copy_engine", "vertical", "speculate", "per_tensor",
-                           "cuda", "hostfile", "trace-steps", "attention-chunks"}) {
+                           "cuda", "trace-steps", "attention-chunks"}) {
     EXPECT_THAT(help, Not(HasSubstr(word)));
   }
   EXPECT_THAT(OptionsHelp({.cuda = true}), HasSubstr("auto | cpu | cuda"));

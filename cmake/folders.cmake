@@ -45,6 +45,8 @@ hearth_library(runtime_model runtime/model runtime_config kernels_core fmt::fmt-
                nlohmann_json::nlohmann_json ${YAML_CPP_LIBRARY})
 hearth_library(runtime_memory runtime/memory runtime_telemetry kernels_core
                fmt::fmt-header-only)
+hearth_library(runtime_text runtime/text runtime_model kernels_core fmt::fmt-header-only
+               ${XXHASH_LIBRARY} ${PCRE2_LIBRARY})
 hearth_library(runtime_data runtime/data runtime_config kernels_core fmt::fmt-header-only
                nlohmann_json::nlohmann_json ${XXHASH_LIBRARY})
 hearth_library(runtime_layers runtime/layers runtime_model runtime_config kernels_api kernels_core
@@ -71,7 +73,7 @@ if(launcher_sources)
   target_include_directories(hearth_launcher PUBLIC ${PROJECT_SOURCE_DIR})
   target_link_libraries(hearth_launcher PUBLIC hearth_build_info Boost::program_options
                         fmt::fmt-header-only)
-  foreach(library runtime_bench runtime_train runtime_data runtime_config kernels_backend comm_all)
+  foreach(library runtime_bench runtime_train runtime_data runtime_text runtime_config kernels_backend comm_all)
     if(TARGET ${library})
       target_link_libraries(hearth_launcher PUBLIC ${library})
     endif()

@@ -19,6 +19,7 @@ runtime/config: kernels/core fmt/* yaml-cpp/*
 runtime/telemetry: kernels/core fmt/* nlohmann/*
 runtime/model: runtime/config kernels/core fmt/* yaml-cpp/* nlohmann/*
 runtime/memory: runtime/telemetry kernels/core fmt/*
+runtime/text: runtime/model/json_reader.h kernels/core fmt/* xxh* pcre2.h
 runtime/data: runtime/config kernels/core fmt/* nlohmann/* xxh*
 runtime/layers: runtime/model runtime/config kernels/core kernels/api fmt/*
 runtime/plan: runtime/config runtime/model kernels/core kernels/api/workspace.h fmt/* yaml-cpp/*
@@ -29,7 +30,7 @@ runtime/train: runtime kernels/core kernels/api comm/api fmt/* nlohmann/*
 runtime/bench: runtime kernels/core kernels/api kernels/host comm/api fmt/* nlohmann/*
 launcher: runtime kernels/core kernels/backend.h comm/communicators.h build_info.h fmt/* boost/* nlohmann/*
 tests: kernels comm runtime launcher build_info.h *'
-others='^(cuda|cublas|cudnn|cub/|nccl|nvml|mpi|oneapi/|dnnl|hwy/|omp\\.h|fmt/|yaml-cpp/|nlohmann/|boost/|xxh|spdlog/|g(test|mock)/)'
+others='^(cuda|cublas|cudnn|cub/|nccl|nvml|mpi|oneapi/|dnnl|hwy/|omp\\.h|fmt/|yaml-cpp/|nlohmann/|boost/|xxh|pcre2|spdlog/|g(test|mock)/)'
 cd "${1:?root folder}" && find . \( -name .git -o -path ./build \) -prune -o \
   \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print | sed 's#^\./##' | LC_ALL=C sort |
   xargs -r grep -HnE '^[ \t]*#[ \t]*(include|if|ifdef|ifndef|elif)' | awk -v table="$table" -v others="$others" '

@@ -4,9 +4,10 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
+#include <iterator>
 #include <regex>
 #include <string>
 
@@ -25,6 +26,13 @@ void Report(const char* what, Clock::time_point since) {
 
 bool Contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
+}
+
+// Open MPI's own complaint about a connection that broke may stand between our lines.
+int64_t OwnLines(const std::string& output) {
+  static const std::regex start("(^|\n)hearth: ");
+  return std::distance(std::sregex_iterator(output.begin(), output.end(), start),
+                       std::sregex_iterator());
 }
 
 class HostsTest : public testing::Test {
@@ -67,7 +75,7 @@ TEST_F(HostsTest, AKilledRankIsNamedWithItsHostAndTheJobStartedAgain) {
       output, std::regex("rank 1 \\(process [0-9]+ on faketwo\\) died: killed by signal 9")))
       << output;
   EXPECT_TRUE(Contains(output, "(1 of 1 restarts)")) << output;
-  EXPECT_EQ(std::count(output.begin(), output.end(), '\n'), 2) << output;
+  EXPECT_EQ(OwnLines(output), 2) << output;
   EXPECT_TRUE(job.AwaitNothingLeft());
 }
 

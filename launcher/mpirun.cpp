@@ -27,9 +27,10 @@ bool BelongsToOtherJob(const std::string& variable) {
 std::vector<std::string> HostArguments(const MpirunOptions& options) {
   if (options.hostfile.empty()) {
     // Its words about a rank that ended are ours to find; the ranks' own pass through. One host,
-    // in a Slurm allocation too: shared memory alone, and control over the loopback device.
-    return {"--quiet", "--mca", "ras", "^slurm",     "--mca", "plm",
-            "^slurm",  "--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include",
+    // in a Slurm allocation or without ssh too: shared memory alone, and control over the loopback
+    // device.
+    return {"--quiet",  "--mca", "ras", "^slurm",     "--mca", "plm",
+            "isolated", "--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include",
             "lo"};
   }
   // Host by host, whatever the sockets. Without a given folder a rank for whom it is missing would

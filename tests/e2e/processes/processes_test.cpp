@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,16 @@ TEST(ProcessesTest, AJobThatIsDoneLeavesNothing) {
   EXPECT_EQ(job.AwaitEnd(), kExitDone);
   EXPECT_EQ(job.Output(), "");
   EXPECT_TRUE(job.AwaitNothingLeft());
+}
+
+// Open MPI looks for ssh on one host as well, and gives up where there is none.
+TEST(ProcessesTest, OneHostNeedsNoSsh) {
+  setenv("OMPI_MCA_plm_rsh_agent", "/nowhere/ssh", 1);
+  FakeJob job({.work = FakeWork::kFewSteps});
+  job.Start();
+  EXPECT_EQ(job.AwaitEnd(), kExitDone);
+  EXPECT_EQ(job.Output(), "");
+  unsetenv("OMPI_MCA_plm_rsh_agent");
 }
 
 TEST(ProcessesTest, APoliteStopSavesAndSucceeds) {

@@ -202,7 +202,7 @@ TEST(ResumeState, SynchronousAndAsynchronousSavesAreEqual) {
       }
     }
   }
-  EXPECT_EQ(states[0].size(), 8u);
+  EXPECT_EQ(states[0].size(), 4u * RanksUnderTest(2));
   EXPECT_EQ(states[0], states[1]);
 }
 

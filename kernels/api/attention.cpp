@@ -24,10 +24,26 @@ int64_t CheckInputs(const AttentionShape& shape, const TensorView& qkv, const Te
   CheckType({"attention.sequence_offsets", offsets}, DType::kI32);
   CHECK(offsets.elements() >= 2, "attention: {} sequence offsets for no sequence",
         offsets.elements());
+  const int64_t capacity = offsets.elements() - 1;
+  CHECK(shape.sequence_len == 0 ||
+            (shape.sequence_len > 0 && capacity <= tokens / shape.sequence_len),
+        "attention: {} sequences of {} in {} tokens", capacity, shape.sequence_len, tokens);
   return tokens;
 }
 
 }  // namespace
+
+std::string_view Name(AttentionProvider provider) {
+  switch (provider) {
+    case AttentionProvider::kAuto:
+      return "auto";
+    case AttentionProvider::kOwn:
+      return "own";
+    case AttentionProvider::kCudnn:
+      return "cudnn";
+  }
+  return "";
+}
 
 void Validate(const AttentionForwardArgs& args) {
   const int64_t tokens = CheckInputs(args.shape, args.qkv, args.sequence_offsets);
@@ -35,8 +51,11 @@ void Validate(const AttentionForwardArgs& args) {
   const NamedView log_sum_exp{"attention.log_sum_exp", args.log_sum_exp};
   CheckTensor(out, {tokens, args.shape.heads, args.shape.head_dim}, args.qkv.dtype());
   CheckTensor(log_sum_exp, {args.shape.heads, tokens}, DType::kF32);
-  CheckDisjoint(out, {{"attention.qkv", args.qkv}, log_sum_exp});
-  CheckDisjoint(log_sum_exp, {{"attention.qkv", args.qkv}});
+  const NamedView workspace{"attention.workspace", args.workspace};
+  CheckWorkspace(workspace, 0);
+  CheckDisjoint(out, {{"attention.qkv", args.qkv}, log_sum_exp, workspace});
+  CheckDisjoint(log_sum_exp, {{"attention.qkv", args.qkv}, workspace});
+  CheckDisjoint(workspace, {{"attention.qkv", args.qkv}});
 }
 
 void Validate(const AttentionBackwardArgs& args) {

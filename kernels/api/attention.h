@@ -1,6 +1,9 @@
 // Causal multi-head attention with grouped key/value heads over packed sequences.
 #pragma once
 
+#include <cstdint>
+#include <string_view>
+
 #include "kernels/core/tensor_view.h"
 
 namespace hearth {
@@ -14,7 +17,15 @@ struct AttentionShape {
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
   float softmax_scale = 1.0f;  // 1 / sqrt(head_dim)
+  // 0: sequences of any length. Otherwise all have this one: sequence s begins at s * sequence_len,
+  // and those that are missing are missing at the end. What breaks this has no meaning on a GPU.
+  int64_t sequence_len = 0;
 };
+
+// Whose code computes: all mean the same, but their last bits differ. kAuto leaves it to the
+// backend; the others are an order (DeviceError where it cannot be obeyed).
+enum class AttentionProvider : uint8_t { kAuto, kOwn, kCudnn };
+std::string_view Name(AttentionProvider provider);  // "auto", "own", "cudnn"
 
 struct AttentionForwardArgs {
   AttentionShape shape;
@@ -23,6 +34,8 @@ struct AttentionForwardArgs {
                                 // repeats the number of real tokens
   TensorView out;               // [tokens, heads, head_dim] as qkv
   TensorView log_sum_exp;       // [heads, tokens] f32, of the scaled scores; 0 for padding
+  TensorView workspace;  // u8, optional; as backward's, which lets backward use the same code
+  AttentionProvider provider = AttentionProvider::kAuto;
 };
 
 struct AttentionBackwardArgs {
@@ -33,7 +46,8 @@ struct AttentionBackwardArgs {
   TensorView log_sum_exp;       // forward's result
   TensorView d_out;             // [tokens, heads, head_dim]
   TensorView d_qkv;             // [tokens, heads + 2*kv_heads, head_dim], overwritten
-  TensorView workspace;         // u8, AttentionBackwardWorkspaceBytes
+  TensorView workspace;         // u8, AttentionBackwardWorkspaceBytes; more may make it faster
+  AttentionProvider provider = AttentionProvider::kAuto;
 };
 
 void Validate(const AttentionForwardArgs& args);

@@ -1,37 +1,22 @@
 #include "kernels/api/gemm_table.h"
 
-#include <algorithm>
-#include <charconv>
 #include <set>
+#include <utility>
 
+#include "kernels/api/attention_table.h"
+#include "kernels/api/table_line.h"
 #include "kernels/core/check.h"
 
 namespace hearth {
 
 namespace {
 
+constexpr std::string_view kTableName = "matmul table";
 constexpr std::string_view kLineStart = "matmul/1";
-constexpr std::string_view kCheckName = "check=";
 constexpr std::string_view kNoType = "none";
 
-std::string Hex(uint64_t value, int digits) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text(static_cast<size_t>(digits), '0');
-  for (auto digit = text.rbegin(); digit != text.rend(); ++digit, value >>= 4) {
-    *digit = kDigits[value & 15];
-  }
-  return text;
-}
-
-// The whole of `text` as a number; digits and lower case alone.
-bool ReadNumber(std::string_view text, int base, auto& value) {
-  if (text.find_first_not_of("0123456789abcdef") != std::string_view::npos) return false;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
-std::string Print(int64_t value) { return std::to_string(value); }
-bool Read(std::string_view text, int64_t& value) { return ReadNumber(text, 10, value); }
+std::string Print(int64_t value) { return PrintNumber(value); }
+bool Read(std::string_view text, int64_t& value) { return ReadNumber(text, value); }
 
 std::string Print(bool value) { return value ? "1" : "0"; }
 bool Read(std::string_view text, bool& value) {
@@ -62,17 +47,17 @@ bool Read(std::string_view text, std::string& value) {
   return !text.empty();
 }
 
-constexpr size_t kWordDigits = 16;
+constexpr int64_t kWordDigits = 16;
 
 std::string Print(const GemmAlgorithm& value) {
   std::string text;
-  for (uint64_t word : value) text += Hex(word, kWordDigits);
+  for (uint64_t word : value) text += PrintHex(word, kWordDigits);
   return text;
 }
 bool Read(std::string_view text, GemmAlgorithm& value) {
-  if (text.size() != value.size() * kWordDigits) return false;
+  if (std::ssize(text) != std::ssize(value) * kWordDigits) return false;
   for (size_t i = 0; i < value.size(); ++i) {
-    if (!ReadNumber(text.substr(i * kWordDigits, kWordDigits), 16, value[i])) return false;
+    if (!ReadHex(text.substr(i * kWordDigits, kWordDigits), value[i])) return false;
   }
   return true;
 }
@@ -99,48 +84,13 @@ void ForEachEntryField(auto& entry, const auto& visit) {
   visit("algorithm", entry.algorithm);
 }
 
-// FNV-1a: finds damage, not malice.
-uint32_t Checksum(std::string_view text) {
-  uint32_t hash = 2166136261u;
-  for (char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 16777619u;
-  return hash;
-}
-
-// One line of text whatever the table contains.
-[[noreturn]] void Fail(int64_t line, std::string what) {
-  std::replace_if(
-      what.begin(), what.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; }, '?');
-  throw IoError(Format("matmul table, line {}: {}", line, what));
-}
-
-// Cuts `text` at the first `separator`; all of it where there is none.
-std::string_view TakeUntil(char separator, std::string_view& text) {
-  const size_t end = std::min(text.find(separator), text.size());
-  const std::string_view taken = text.substr(0, end);
-  text.remove_prefix(std::min(end + 1, text.size()));
-  return taken;
-}
-
-GemmTableEntry ParseLine(std::string_view line, int64_t number) {
-  const size_t check = line.rfind(kCheckName);
-  uint32_t checksum = 0;
-  if (check == std::string_view::npos ||
-      line.size() != check + kCheckName.size() + kWordDigits / 2 ||
-      !ReadNumber(line.substr(check + kCheckName.size()), 16, checksum) ||
-      checksum != Checksum(line.substr(0, check))) {
-    Fail(number, "damaged: its checksum is absent or another");
-  }
-  line = line.substr(0, check);
-  if (TakeUntil(' ', line) != kLineStart) Fail(number, Format("does not begin {}", kLineStart));
+GemmTableEntry ParseLine(std::string_view text, int64_t number) {
+  TableLine line(kTableName, kLineStart, text, number);
   GemmTableEntry entry;
   ForEachEntryField(entry, [&](std::string_view name, auto& field) {
-    const std::string_view word = TakeUntil(' ', line);
-    if (!word.starts_with(name) || word.substr(name.size(), 1) != "=" ||
-        !Read(word.substr(name.size() + 1), field)) {
-      Fail(number, Format("'{}' where {}= was expected", word, name));
-    }
+    line.Take(name, [&](std::string_view word) { return Read(word, field); });
   });
-  if (!line.empty()) Fail(number, Format("'{}' is too much", line));
+  line.End();
   return entry;
 }
 
@@ -163,8 +113,7 @@ std::string PrintGemmTable(std::span<const GemmTableEntry> entries) {
     ForEachEntryField(entry, [&](std::string_view name, const auto& field) {
       line += Format(" {}={}", name, Print(field));
     });
-    line += ' ';
-    text += Format("{}{}{}\n", line, kCheckName, Hex(Checksum(line), kWordDigits / 2));
+    text += SealTableLine(std::move(line));
   }
   return text;
 }
@@ -172,14 +121,14 @@ std::string PrintGemmTable(std::span<const GemmTableEntry> entries) {
 std::vector<GemmTableEntry> ParseGemmTable(std::string_view text) {
   std::vector<GemmTableEntry> entries;
   std::set<GemmKey> keys;
-  for (int64_t number = 1; !text.empty(); ++number) {
-    const std::string_view line = TakeUntil('\n', text);
-    if (line.empty()) continue;
+  ForEachTableLine(text, [&](std::string_view line, int64_t number) {
+    if (IsAttentionTableLine(line)) return;
     entries.push_back(ParseLine(line, number));
     if (!keys.insert(entries.back().key).second) {
-      Fail(number, Format("{} for the second time", Describe(entries.back().key)));
+      FailTableLine(kTableName, number,
+                    Format("{} for the second time", Describe(entries.back().key)));
     }
-  }
+  });
   return entries;
 }
 

@@ -47,8 +47,9 @@ std::string Describe(const GemmKey& key);
 
 // One line an entry, each with a checksum.
 std::string PrintGemmTable(std::span<const GemmTableEntry> entries);
-// Reads it back; empty lines are passed over. IoError "matmul table, line N: what" for anything
-// else that PrintGemmTable does not write, and for a key that comes twice.
+// Reads it back; empty lines and those of kernels/api/attention_table.h are passed over. IoError
+// "matmul table, line N: what" for anything else that PrintGemmTable does not write, and for a key
+// that comes twice.
 std::vector<GemmTableEntry> ParseGemmTable(std::string_view text);
 
 // One candidate's measurement.

@@ -1,5 +1,6 @@
 #include "kernels/api/kernel_backend.h"
 
+#include "kernels/api/attention_table.h"
 #include "kernels/api/gemm_table.h"
 
 namespace hearth {
@@ -9,9 +10,18 @@ void KernelBackend::MeasureMatmuls(bool /*on*/) {}
 std::string KernelBackend::MatmulTable() const { return {}; }
 
 // Damage is found wherever the text goes.
-void KernelBackend::LoadMatmulTable(std::string_view text) { ParseGemmTable(text); }
+void KernelBackend::LoadMatmulTable(std::string_view text) {
+  ParseGemmTable(text);
+  ParseAttentionTable(text);
+}
 
 std::vector<std::string> KernelBackend::TakeMatmulWarnings() { return {}; }
+
+std::string KernelBackend::WhyNoAttention(AttentionProvider provider) {
+  return provider == AttentionProvider::kCudnn ? "cuDNN runs on GPUs only" : "";
+}
+
+AttentionReport KernelBackend::Attention() const { return {.provider = "reference", .reason = ""}; }
 
 void KernelBackend::Gemm(Stream& stream, const GemmArgs& args) {
   Validate(args);

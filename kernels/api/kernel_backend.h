@@ -20,6 +20,12 @@
 
 namespace hearth {
 
+// For people and reports.
+struct AttentionReport {
+  std::string provider;  // "reference", "own", "cudnn-91900"; several with '+'
+  std::string reason;    // why that one; empty where there is no choice
+};
+
 // Every op checks its arguments once (CheckError), then enqueues its work on `stream` and returns.
 // The views' memory must stay valid until that work has finished; results may be read by later work
 // of the same stream, or after waiting for it. Results do not depend on the number of threads.
@@ -55,15 +61,16 @@ class KernelBackend {
   void Zero(Stream& stream, const ZeroArgs& args);
   void Cast(Stream& stream, const CastArgs& args);
 
-  // Which of a library's algorithms computes which matmul decides its last bits, so the choice is
-  // data: measured once on one rank, given to the others, kept with plan and checkpoints
-  // (kernels/api/gemm_table.h). A backend with nothing to choose has an empty table.
+  // Which of a library's algorithms computes which matmul, and whose code computes which attention,
+  // decides last bits, so the choice is data: measured once on one rank, given to the others, kept
+  // with plan and checkpoints (kernels/api/gemm_table.h, attention_table.h). A backend with nothing
+  // to choose has an empty table.
   //
-  // While on, a matmul of a new kind blocks the host and times the library's candidates; where
-  // there is no memory to spare they work on the op's own operands, and an accumulated `out` is
+  // While on, a matmul or attention of a new kind blocks the host and times the candidates; where
+  // there is no memory to spare matmuls work on the op's own operands, and an accumulated `out` is
   // unspecified afterwards. For a warm-up whose results nobody reads, before Device::Seal.
   virtual void MeasureMatmuls(bool on);
-  // One line for each kind of matmul met so far; equal tables give equal bits.
+  // One line for each kind of matmul or attention met so far; equal tables give equal bits.
   virtual std::string MatmulTable() const;
   // Adds the entries of such a text; they win over those that are there. Entries of another library
   // or device are passed over with a warning. IoError, naming the line, when the text is damaged.
@@ -71,6 +78,11 @@ class KernelBackend {
   // What people should know about the choice since the last call: at most one line about entries
   // that were missing or of no use, in the backend's life.
   virtual std::vector<std::string> TakeMatmulWarnings();
+
+  // Why attention of this provider cannot be had here; empty where it may.
+  virtual std::string WhyNoAttention(AttentionProvider provider);
+  // Whose attention has run so far.
+  virtual AttentionReport Attention() const;
 
  private:
   virtual void DoGemm(Stream& stream, const GemmArgs& args) = 0;

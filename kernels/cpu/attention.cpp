@@ -113,6 +113,26 @@ void Scores(Fp32Matrix q, Fp32Matrix k, int64_t begin, int64_t count, int64_t he
          .alpha = scale});
 }
 
+void RequireOwn(AttentionProvider provider) {
+  if (provider == AttentionProvider::kCudnn) {
+    throw DeviceError("cuDNN was asked for attention, and runs on GPUs only");
+  }
+}
+
+// What the shape promises of the lengths; a GPU would believe it.
+void CheckLengths(const AttentionShape& shape, const TensorView& offsets) {
+  if (shape.sequence_len == 0) return;
+  const int32_t* offset = offsets.as<int32_t>();
+  const int64_t real = offset[offsets.elements() - 1];
+  CHECK(real % shape.sequence_len == 0, "attention: {} tokens in sequences of {}", real,
+        shape.sequence_len);
+  for (int64_t s = 0; s < offsets.elements(); ++s) {
+    CHECK(offset[s] == std::min(s * shape.sequence_len, real),
+          "attention: sequence {} of {} tokens each begins at {}", s, shape.sequence_len,
+          offset[s]);
+  }
+}
+
 // The padding behind the last sequence.
 void ZeroPadding(const TensorView& offsets, const TensorView& tensor) {
   const int64_t real = offsets.as<int32_t>()[offsets.elements() - 1];
@@ -297,7 +317,9 @@ void BackwardTask::Block(const Operands& operands, int64_t begin, int64_t count,
 }  // namespace
 
 void CpuBackend::DoAttentionForward(Stream& stream, const AttentionForwardArgs& args) {
+  RequireOwn(args.provider);
   Enqueue(stream, [this, args] {
+    CheckLengths(args.shape, args.sequence_offsets);
     const int64_t tokens = args.qkv.shape()[0];
     ForEachSequenceAndHead(device_.pool(), args.sequence_offsets, args.shape.kv_heads, tokens,
                            ForwardTask(args));
@@ -311,7 +333,9 @@ void CpuBackend::DoAttentionForward(Stream& stream, const AttentionForwardArgs& 
 }
 
 void CpuBackend::DoAttentionBackward(Stream& stream, const AttentionBackwardArgs& args) {
+  RequireOwn(args.provider);
   Enqueue(stream, [this, args] {
+    CheckLengths(args.shape, args.sequence_offsets);
     ForEachSequenceAndHead(device_.pool(), args.sequence_offsets, args.shape.kv_heads,
                            args.qkv.shape()[0], BackwardTask(args));
     ZeroPadding(args.sequence_offsets, args.d_qkv);

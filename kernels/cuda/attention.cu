@@ -1,10 +1,8 @@
-// Attention on a GPU: which kernels take a call.
+// Which calls the tiled kernels take, and their backward pass.
 #include "kernels/api/attention.h"
 
 #include "kernels/cuda/attention_backward.cuh"
 #include "kernels/cuda/attention_kernels.h"
-#include "kernels/cuda/cuda_backend.h"
-#include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/device/vector.cuh"
 
 namespace hearth {
@@ -48,24 +46,6 @@ void TiledAttentionBackward(cudaStream_t stream, int compute_capability,
       .scale = shape.softmax_scale};
   TiledBackwardOfQueries(stream, compute_capability, shape.head_dim, params);
   TiledBackwardOfKeys(stream, compute_capability, shape.head_dim, params);
-}
-
-void CudaBackend::DoAttentionForward(Stream& stream, const AttentionForwardArgs& args) {
-  if (args.qkv.shape()[0] == 0) return;
-  if (IsTiled(args)) {
-    TiledAttentionForward(NativeStream(stream), device_.compute_capability(), args);
-  } else {
-    PlainAttentionForward(NativeStream(stream), args);
-  }
-}
-
-void CudaBackend::DoAttentionBackward(Stream& stream, const AttentionBackwardArgs& args) {
-  if (args.qkv.shape()[0] == 0) return;
-  if (IsTiled(args)) {
-    TiledAttentionBackward(NativeStream(stream), device_.compute_capability(), args);
-  } else {
-    PlainAttentionBackward(NativeStream(stream), args);
-  }
 }
 
 }  // namespace hearth

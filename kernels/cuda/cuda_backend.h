@@ -9,7 +9,8 @@
 
 namespace hearth {
 
-class CudaGemm;  // the table of measured matmul algorithms and the library's handle
+class CudaAttention;  // whose code computes attention
+class CudaGemm;       // the table of measured matmul algorithms and the library's handle
 
 class CudaBackend final : public KernelBackend {
  public:
@@ -21,6 +22,8 @@ class CudaBackend final : public KernelBackend {
   std::string MatmulTable() const override;
   void LoadMatmulTable(std::string_view text) override;
   std::vector<std::string> TakeMatmulWarnings() override;
+  std::string WhyNoAttention(AttentionProvider provider) override;
+  AttentionReport Attention() const override;
 
  private:
   void DoGemm(Stream& stream, const GemmArgs& args) override;
@@ -52,6 +55,7 @@ class CudaBackend final : public KernelBackend {
 
   CudaDevice device_;
   std::unique_ptr<CudaGemm> gemm_;
+  std::unique_ptr<CudaAttention> attention_;
 };
 
 }  // namespace hearth

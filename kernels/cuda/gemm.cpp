@@ -281,12 +281,4 @@ std::vector<std::string> CudaGemm::TakeWarnings() {
 
 void CudaBackend::DoGemm(Stream& stream, const GemmArgs& args) { gemm_->Run(stream, args); }
 
-void CudaBackend::MeasureMatmuls(bool on) { gemm_->Measure(on); }
-
-std::string CudaBackend::MatmulTable() const { return gemm_->Table(); }
-
-void CudaBackend::LoadMatmulTable(std::string_view text) { gemm_->Load(text); }
-
-std::vector<std::string> CudaBackend::TakeMatmulWarnings() { return gemm_->TakeWarnings(); }
-
 }  // namespace hearth

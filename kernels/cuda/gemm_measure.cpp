@@ -1,12 +1,11 @@
 #include "kernels/cuda/gemm_measure.h"
 
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 #include "kernels/core/check.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/gemm_kernels.h"
+#include "kernels/cuda/measure.h"
 
 namespace hearth {
 
@@ -18,59 +17,8 @@ constexpr int kRounds = 7;
 // A turn of a short matmul is several runs, since an event's own time is about a microsecond.
 constexpr double kTurnMicroseconds = 200;
 constexpr int kMostRunsOfATurn = 20;
-constexpr std::chrono::seconds kTimeout{120};
 constexpr int64_t kAlignment = 256;
 constexpr int64_t kScaleBytes = 16;
-
-class TimingEvent {
- public:
-  TimingEvent() { CheckCuda(cudaEventCreate(&event_), "creating an event"); }
-  ~TimingEvent() { cudaEventDestroy(event_); }
-  TimingEvent(const TimingEvent&) = delete;
-  TimingEvent& operator=(const TimingEvent&) = delete;
-
-  void Record(cudaStream_t stream) { CheckCuda(cudaEventRecord(event_, stream), "an event"); }
-  void Wait() const {
-    const auto end = std::chrono::steady_clock::now() + kTimeout;
-    while (true) {
-      const cudaError_t status = cudaEventQuery(event_);
-      if (status == cudaSuccess) return;
-      if (status != cudaErrorNotReady) CheckCuda(status, "measuring matmuls");
-      if (std::chrono::steady_clock::now() > end) {
-        throw DeviceError(
-            Format("measuring matmuls: the GPU did not finish within {} s", kTimeout.count()));
-      }
-      std::this_thread::yield();
-    }
-  }
-  double MicrosecondsSince(const TimingEvent& begin) const {
-    float milliseconds = 0;
-    CheckCuda(cudaEventElapsedTime(&milliseconds, begin.event_, event_), "timing a matmul");
-    return 1e3 * static_cast<double>(milliseconds);
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
-// Device memory outside the run's: none when the GPU has no room.
-class Scratch {
- public:
-  explicit Scratch(int64_t bytes) {
-    if (cudaMalloc(&data_, static_cast<size_t>(bytes)) == cudaSuccess) return;
-    data_ = nullptr;
-    cudaGetLastError();  // an answer, not an error of what follows
-  }
-  ~Scratch() { cudaFree(data_); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
-  explicit operator bool() const { return data_ != nullptr; }
-  void* At(int64_t offset) const { return static_cast<std::byte*>(data_) + offset; }
-
- private:
-  void* data_ = nullptr;
-};
 
 // Where the operands lie in the scratch memory.
 struct ScratchLayout {

@@ -57,6 +57,37 @@ void ForEachQuery(const AttentionCase& c, const Function& function) {
   }
 }
 
+template <typename Function>
+void ForEachHeadOfAToken(const AttentionCase& c, const Function& function) {
+  for (int64_t token = 0; token < c.tokens; ++token) {
+    for (int64_t head = 0; head < c.shape.heads; ++head) function(token, head);
+  }
+}
+
+// The gradients of keys or values by query head [tokens, heads, head_dim], for what rounding these
+// parts of a group's sum costs.
+class HeadParts {
+ public:
+  explicit HeadParts(const AttentionCase& c)
+      : case_(c), sums_(static_cast<size_t>(c.tokens * c.shape.heads * c.shape.head_dim)) {}
+
+  void Add(int64_t to, double factor, const double* row) {
+    for (int64_t e = 0; e < case_.shape.head_dim; ++e) {
+      sums_[static_cast<size_t>(to + e)] += factor * row[e];
+    }
+  }
+  void AddRounding(int64_t from, int64_t to, std::vector<double>& bound) const {
+    for (int64_t e = 0; e < case_.shape.head_dim; ++e) {
+      bound[static_cast<size_t>(to + e)] +=
+          case_.part_roundoff * std::abs(sums_[static_cast<size_t>(from + e)]);
+    }
+  }
+
+ private:
+  const AttentionCase& case_;
+  std::vector<double> sums_;
+};
+
 }  // namespace
 
 AttentionForwardOracle::AttentionForwardOracle(const AttentionCase& c,
@@ -110,6 +141,8 @@ Bounded AttentionBackwardOracle(const AttentionCase& c, const AttentionBackwardI
   const double scale = static_cast<double>(c.shape.softmax_scale);
   Bounded result(c.tokens * c.qkv_heads() * d);
   std::vector<double> magnitude(result.value.size());
+  HeadParts keys(c);
+  HeadParts values(c);
   const auto add = [&](int64_t to, double factor, double factor_error, const double* row) {
     for (int64_t e = 0; e < d; ++e) {
       const auto where = static_cast<size_t>(to + e);
@@ -143,7 +176,13 @@ Bounded AttentionBackwardOracle(const AttentionCase& c, const AttentionBackwardI
       add(at.Q(i, head), d_s, d_s_error, k);
       add(at.K(j, head), d_s, d_s_error, q);
       add(at.V(j, head), p, p_error, d_out);
+      keys.Add(at.Out(j, head), d_s, q);
+      values.Add(at.Out(j, head), p, d_out);
     }
+  });
+  ForEachHeadOfAToken(c, [&](int64_t token, int64_t head) {
+    keys.AddRounding(at.Out(token, head), at.K(token, head), result.bound);
+    values.AddRounding(at.Out(token, head), at.V(token, head), result.bound);
   });
   // Keys and values also gather the heads of their group.
   const int64_t terms = longest * (c.shape.heads / c.shape.kv_heads);

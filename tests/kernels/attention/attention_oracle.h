@@ -16,6 +16,11 @@ struct AttentionCase {
   // Relative error with which probabilities and gradients of scores may enter the sums over keys
   // and queries: 0, or bf16's where they have to be operands of tensor cores.
   double factor_roundoff = 0;
+  // Relative error of each query head's part of a key's or value's gradient before the parts of a
+  // group are added: 0, or bf16's where they are stored.
+  double part_roundoff = 0;
+  AttentionProvider provider = AttentionProvider::kAuto;
+  int64_t workspace_bytes = 0;  // that much at least
 
   int64_t qkv_heads() const { return shape.heads + 2 * shape.kv_heads; }
 };

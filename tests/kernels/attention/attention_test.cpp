@@ -3,8 +3,8 @@
 #include <cmath>
 #include <functional>
 
-#include "kernels/api/workspace.h"
 #include "tests/kernels/attention/attention_oracle.h"
+#include "tests/kernels/attention/attention_tensors.h"
 #include "tests/support/kernel_test.h"
 
 namespace hearth::test {
@@ -21,56 +21,6 @@ AttentionCase Ragged(DType dtype, int64_t heads, int64_t kv_heads, int64_t head_
           .dtype = dtype};
 }
 
-// The tensors of a case.
-class Tensors {
- public:
-  Tensors(Rig& rig, const AttentionCase& c, const std::vector<double>& qkv_values,
-          const std::vector<double>& d_out_values)
-      : rig_(rig),
-        case_(c),
-        qkv(rig, c.dtype, {c.tokens, c.qkv_heads(), c.shape.head_dim}, qkv_values),
-        offsets(rig, DType::kI32, {static_cast<int64_t>(c.offsets.size())},
-                std::vector<double>(c.offsets.begin(), c.offsets.end())),
-        out(rig, c.dtype, {c.tokens, c.shape.heads, c.shape.head_dim}),
-        log_sum_exp(rig, DType::kF32, {c.shape.heads, c.tokens}),
-        d_out(rig, c.dtype, {c.tokens, c.shape.heads, c.shape.head_dim}, d_out_values),
-        d_qkv(rig, c.dtype, {c.tokens, c.qkv_heads(), c.shape.head_dim}),
-        workspace(rig, DType::kU8, {AttentionBackwardWorkspaceBytes(c.shape, c.tokens)}) {}
-  Tensors(Rig& rig, Random& random, const AttentionCase& c)
-      : Tensors(rig, c, random.Normals(c.tokens * c.qkv_heads() * c.shape.head_dim),
-                random.Normals(c.tokens * c.shape.heads * c.shape.head_dim)) {}
-
-  AttentionForwardArgs forward() const {
-    return {.shape = case_.shape,
-            .qkv = qkv,
-            .sequence_offsets = offsets,
-            .out = out,
-            .log_sum_exp = log_sum_exp};
-  }
-  AttentionBackwardArgs backward() const {
-    return {.shape = case_.shape,
-            .qkv = qkv,
-            .sequence_offsets = offsets,
-            .out = out,
-            .log_sum_exp = log_sum_exp,
-            .d_out = d_out,
-            .d_qkv = d_qkv,
-            .workspace = workspace};
-  }
-  void Run() {
-    rig_.backend().AttentionForward(rig_.stream(), forward());
-    rig_.backend().AttentionBackward(rig_.stream(), backward());
-    rig_.Finish();
-  }
-
- private:
-  Rig& rig_;
-  AttentionCase case_;
-
- public:
-  DeviceTensor qkv, offsets, out, log_sum_exp, d_out, d_qkv, workspace;
-};
-
 class AttentionTest : public KernelTest {
  protected:
   void ExpectRight(AttentionCase c, double deviation = 1.0) {
@@ -79,9 +29,9 @@ class AttentionTest : public KernelTest {
     if (GetParam() != "cpu" && c.dtype == DType::kBF16) {
       c.factor_roundoff = UnitRoundoff(DType::kBF16);
     }
-    Tensors tensors(rig_, c,
-                    random_.Normals(c.tokens * c.qkv_heads() * c.shape.head_dim, deviation),
-                    random_.Normals(c.tokens * c.shape.heads * c.shape.head_dim));
+    AttentionTensors tensors(
+        rig_, c, random_.Normals(c.tokens * c.qkv_heads() * c.shape.head_dim, deviation),
+        random_.Normals(c.tokens * c.shape.heads * c.shape.head_dim));
     tensors.Run();
     const std::vector<double> qkv = tensors.qkv.Get();
     const std::vector<double> out = tensors.out.Get();
@@ -164,7 +114,7 @@ TEST_P(AttentionTest, PaddingIsZero) {
     SCOPED_TRACE(head_dim);
     AttentionCase c = Ragged(DType::kBF16, 4, 2, head_dim);
     c.tokens = 340;
-    Tensors tensors(rig_, random_, c);
+    AttentionTensors tensors(rig_, random_, c);
     tensors.Run();
     const int64_t real = c.offsets.back();
     const auto expect_zero = [&](const std::vector<double>& values, int64_t from, int64_t to) {
@@ -184,7 +134,7 @@ TEST_P(AttentionTest, BackwardIsTheDerivativeOfForward) {
   AttentionCase c = Ragged(DType::kF32, 4, 2, 8);
   c.offsets = {0, 66, 80};
   c.tokens = 80;
-  Tensors tensors(rig_, random_, c);
+  AttentionTensors tensors(rig_, random_, c);
   tensors.Run();
   const std::vector<double> qkv = tensors.qkv.Get();
   const std::vector<double> d_out = tensors.d_out.Get();
@@ -212,19 +162,12 @@ TEST_P(AttentionTest, BackwardIsTheDerivativeOfForward) {
   }
 }
 
-// Rows [begin, begin + count) of a tensor's bytes.
-std::vector<uint8_t> RowsOf(const DeviceTensor& tensor, int64_t begin, int64_t count) {
-  const std::vector<uint8_t> bytes = tensor.GetBytes();
-  const int64_t row = static_cast<int64_t>(bytes.size()) / tensor.view().shape()[0];
-  return {bytes.begin() + begin * row, bytes.begin() + (begin + count) * row};
-}
-
 TEST_P(AttentionTest, SequenceDoesNotDependOnNeighboursOrPlace) {
   const auto expect_same = [&](DType dtype, int64_t head_dim, int32_t length) {
     AttentionCase alone = Ragged(dtype, 4, 2, head_dim);
     alone.offsets = {0, length};
     alone.tokens = length;
-    Tensors first(rig_, random_, alone);
+    AttentionTensors first(rig_, random_, alone);
     first.Run();
     const std::vector<double> qkv = first.qkv.Get();
     const std::vector<double> d_out = first.d_out.Get();
@@ -237,7 +180,7 @@ TEST_P(AttentionTest, SequenceDoesNotDependOnNeighboursOrPlace) {
       std::vector<double> packed_d_out = random_.Normals(packed.tokens * 4 * head_dim);
       std::copy(qkv.begin(), qkv.end(), packed_qkv.begin() + place * 8 * head_dim);
       std::copy(d_out.begin(), d_out.end(), packed_d_out.begin() + place * 4 * head_dim);
-      Tensors second(rig_, packed, packed_qkv, packed_d_out);
+      AttentionTensors second(rig_, packed, packed_qkv, packed_d_out);
       second.Run();
       EXPECT_TRUE(RowsOf(first.out, 0, length) == RowsOf(second.out, place, length));
       EXPECT_TRUE(RowsOf(first.d_qkv, 0, length) == RowsOf(second.d_qkv, place, length));
@@ -253,7 +196,7 @@ TEST_P(AttentionTest, LaterTokensAreInvisible) {
   AttentionCase c = Ragged(DType::kF32, 2, 1, 16);
   c.offsets = {0, 90};
   c.tokens = 90;
-  Tensors tensors(rig_, random_, c);
+  AttentionTensors tensors(rig_, random_, c);
   tensors.Run();
   const std::vector<uint8_t> before = RowsOf(tensors.out, 0, 40);
   std::vector<double> qkv = tensors.qkv.Get();
@@ -271,7 +214,7 @@ TEST_P(AttentionTest, SameBitsForAnyNumberOfThreads) {
     for (const int threads : {1, 2, 3, 3}) {
       Rig rig(GetParam(), threads);
       Random random;
-      Tensors tensors(rig, random, c);
+      AttentionTensors tensors(rig, random, c);
       tensors.Run();
       if (out.empty()) {
         out = tensors.out.GetBytes();
@@ -286,8 +229,8 @@ TEST_P(AttentionTest, SameBitsForAnyNumberOfThreads) {
 TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
   for (const AttentionCase& c : {Ragged(DType::kF32, 2, 1, 16), Ragged(DType::kBF16, 2, 1, 64)}) {
     const int64_t head_dim = c.shape.head_dim;
-    Tensors tensors(rig_, c, random_.Normals(c.tokens * 4 * head_dim, 40.0),
-                    random_.Normals(c.tokens * 2 * head_dim));
+    AttentionTensors tensors(rig_, c, random_.Normals(c.tokens * 4 * head_dim, 40.0),
+                             random_.Normals(c.tokens * 2 * head_dim));
     tensors.Run();
     for (const double value : tensors.out.Get()) ASSERT_TRUE(std::isfinite(value));
     for (const double value : tensors.d_qkv.Get()) ASSERT_TRUE(std::isfinite(value));
@@ -297,7 +240,7 @@ TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
 TEST_P(AttentionTest, NanStaysInItsSequenceAndIsNotLost) {
   for (const AttentionCase& c : {Ragged(DType::kF32, 2, 1, 16), Ragged(DType::kBF16, 2, 1, 64)}) {
     const int64_t head_dim = c.shape.head_dim;
-    Tensors tensors(rig_, random_, c);
+    AttentionTensors tensors(rig_, random_, c);
     std::vector<double> qkv = tensors.qkv.Get();
     // Key of token 80, in the sequence [71, 201).
     qkv[static_cast<size_t>((80 * 4 + 2) * head_dim + 5)] = std::nan("");
@@ -321,7 +264,7 @@ TEST_P(AttentionTest, NanStaysInItsSequenceAndIsNotLost) {
 TEST_P(AttentionTest, WrongOffsetsFailTheStreamOrHarmNothing) {
   for (AttentionCase c : {Ragged(DType::kF32, 2, 1, 16), Ragged(DType::kBF16, 2, 1, 64)}) {
     c.offsets = {0, 100, 60, 204};
-    Tensors tensors(rig_, random_, c);
+    AttentionTensors tensors(rig_, random_, c);
     if (GetParam() == "cpu") {
       backend().AttentionForward(stream(), tensors.forward());
       EXPECT_THROW(rig_.Finish(), CheckError);
@@ -340,7 +283,7 @@ TEST_P(AttentionTest, WrongOffsetsFailTheStreamOrHarmNothing) {
 
 TEST_P(AttentionTest, RefusesWrongArguments) {
   const AttentionCase c = Ragged(DType::kBF16, 4, 2, 16);
-  Tensors tensors(rig_, random_, c);
+  AttentionTensors tensors(rig_, random_, c);
   EXPECT_NO_THROW(Validate(tensors.forward()));
   EXPECT_NO_THROW(Validate(tensors.backward()));
   const auto refused = [](auto args, const auto& change) {

@@ -88,15 +88,16 @@ class KilledSweep {
   int64_t CountInterrupted() const { return std::ssize(interrupted_); }
   int64_t CountRemembered() const { return std::ssize(ended_files_) / 3; }
 
-  // Every step of the run was made, the log has it once, and the run came to its end once. Where
-  // it was interrupted late enough it went on from a checkpoint.
+  // Every step of the run was made, the log has it once, and the run came to its end. Where it was
+  // interrupted late enough it went on from a checkpoint. A finished run is started again, and has
+  // nothing to do, when the sweep was killed before it noted the end.
   void CheckWhole(const std::string& id) const {
     const std::string folder = "out/" + id;
     std::vector<int64_t> all(static_cast<size_t>(steps_));
     std::iota(all.begin(), all.end(), 1);
     EXPECT_EQ(TrainedSteps(workplace_.Read(folder + "/log.jsonl")), all) << id;
     const std::string output = workplace_.Read(folder + "/output.txt");
-    EXPECT_EQ(Count(output, kRunEnd), 1) << id;
+    EXPECT_GE(Count(output, kRunEnd), 1) << id;
     EXPECT_GE(Count(output, "going on from"), static_cast<int64_t>(interrupted_.count(id))) << id;
     EXPECT_TRUE(
         std::filesystem::exists(workplace_.path(folder + "/checkpoint-" + std::to_string(steps_))));

@@ -165,12 +165,13 @@ __device__ __forceinline__ void ColumnScoreGradients(const Sums<kRowTiles, kTile
   }
 }
 
-// Adds what the queries of a stage give to the team's keys.
+// Adds what the side's own queries of a stage give to the team's keys, and offers the other side
+// the factors.
 template <typename Config>
-__device__ __forceinline__ void KeysStep(const BackwardParams& params, uint8_t* shared,
-                                         const QueryStage<Config>& stage, int first_key,
-                                         int first_query, typename Config::Gradients& d_k,
-                                         typename Config::Gradients& d_v) {
+__device__ __forceinline__ void AddOwnQueries(const BackwardParams& params, uint8_t* shared,
+                                              const QueryStage<Config>& stage, int first_key,
+                                              int first_query, typename Config::Gradients& d_k,
+                                              typename Config::Gradients& d_v) {
   constexpr int kHeadDim = Config::kHeadDim;
   using Give = Exchange<Config>;
   using Here = Place<Config>;
@@ -197,15 +198,23 @@ __device__ __forceinline__ void KeysStep(const BackwardParams& params, uint8_t* 
   factors.Round(d_p);
   if constexpr (Config::kSides == 2) Give::Give(shared, Give::kScoreGradients, factors);
   MultiplyFactors<kHeadDim>(factors, stage.queries() + side_rows + columns, d_k);
-  if constexpr (Config::kSides == 2) {
-    SyncThreads(1 + Here::Team(), 2 * kWarp);
-    const uint32_t other_rows =
-        Config::Layout::Bytes(Config::kSideQueries) - side_rows;  // of two sides
-    Give::Take(shared, Give::kProbabilities, factors);
-    MultiplyFactors<kHeadDim>(factors, stage.d_out() + other_rows + columns, d_v);
-    Give::Take(shared, Give::kScoreGradients, factors);
-    MultiplyFactors<kHeadDim>(factors, stage.queries() + other_rows + columns, d_k);
-  }
+}
+
+// Adds what the other side's queries give, from the factors that it offered.
+template <typename Config>
+__device__ __forceinline__ void AddOtherQueries(uint8_t* shared, const QueryStage<Config>& stage,
+                                                typename Config::Gradients& d_k,
+                                                typename Config::Gradients& d_v) {
+  constexpr int kHeadDim = Config::kHeadDim;
+  using Other = Exchange<Config>;
+  const int side = Place<Config>::Side();
+  const uint32_t rows = Config::Layout::Bytes((side ^ 1) * Config::kSideQueries);
+  const uint32_t columns = static_cast<uint32_t>(side * Config::kSideColumns * 2);
+  typename Config::Factors factors;
+  Other::Take(shared, Other::kProbabilities, factors);
+  MultiplyFactors<kHeadDim>(factors, stage.d_out() + rows + columns, d_v);
+  Other::Take(shared, Other::kScoreGradients, factors);
+  MultiplyFactors<kHeadDim>(factors, stage.queries() + rows + columns, d_k);
 }
 
 template <typename Config>
@@ -263,8 +272,12 @@ __device__ __forceinline__ void KeysBlock(const BackwardParams& params, const Ro
     }
     CopyAsyncCommit();
     // Queries before the team's first key see none of its keys.
-    if (first_query + kQueries > first_key && first_key < block.length) {
-      KeysStep(params, shared, QueryStage<Config>(shared, stage), first_key, first_query, d_k, d_v);
+    const bool adds = first_query + kQueries > first_key && first_key < block.length;
+    const QueryStage<Config> here(shared, stage);
+    if (adds) AddOwnQueries(params, shared, here, first_key, first_query, d_k, d_v);
+    if constexpr (Config::kSides == 2) {
+      __syncthreads();  // of all teams: sanitizers do not follow barriers of two warps
+      if (adds) AddOtherQueries(shared, here, d_k, d_v);
     }
     head = next_head;
     first_query = next_query;

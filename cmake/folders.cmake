@@ -37,7 +37,16 @@ endif()
 hearth_library(comm_api comm/api kernels_core)
 hearth_library(comm_inproc comm/inproc comm_api kernels_api kernels_core)
 hearth_library(comm_mpi comm/mpi comm_api kernels_api kernels_core MPI::MPI_C)
-hearth_library(comm_all comm comm_mpi comm_inproc comm_api kernels_api)
+if(HEARTH_CUDA)
+  include(cmake/gpu_comm.cmake)
+endif()
+hearth_library(comm_all comm comm_mpi comm_inproc comm_nccl comm_copy_engine comm_api kernels_api)
+if(TARGET comm_copy_engine)
+  set_source_files_properties(comm/without_cuda.cpp PROPERTIES HEADER_FILE_ONLY ON)
+endif()
+if(TARGET comm_nccl)
+  set_source_files_properties(comm/without_nccl.cpp PROPERTIES HEADER_FILE_ONLY ON)
+endif()
 hearth_library(runtime_config runtime/config kernels_core fmt::fmt-header-only ${YAML_CPP_LIBRARY})
 hearth_library(runtime_telemetry runtime/telemetry kernels_core fmt::fmt-header-only
                nlohmann_json::nlohmann_json)
@@ -47,7 +56,8 @@ hearth_library(runtime_memory runtime/memory runtime_telemetry kernels_core
                fmt::fmt-header-only)
 hearth_library(runtime_text runtime/text runtime_model kernels_core fmt::fmt-header-only
                ${XXHASH_LIBRARY} ${PCRE2_LIBRARY})
-hearth_library(runtime_data runtime/data runtime_config kernels_core fmt::fmt-header-only
+target_compile_definitions(runtime_text PUBLIC PCRE2_CODE_UNIT_WIDTH=8)
+hearth_library(runtime_data runtime/data runtime_config runtime_text runtime_model kernels_core fmt::fmt-header-only
                nlohmann_json::nlohmann_json ${XXHASH_LIBRARY})
 hearth_library(runtime_layers runtime/layers runtime_model runtime_config kernels_api kernels_core
                fmt::fmt-header-only)
@@ -63,6 +73,8 @@ hearth_library(runtime_checkpoint runtime/checkpoint runtime_config runtime_mode
 hearth_library(runtime_train runtime/train runtime_layers runtime_optimizer runtime_checkpoint
                runtime_state runtime_plan runtime_data runtime_memory runtime_telemetry comm_api
                kernels_api fmt::fmt-header-only)
+hearth_library(runtime_report runtime/report runtime_config runtime_telemetry kernels_core
+               fmt::fmt-header-only nlohmann_json::nlohmann_json)
 hearth_library(runtime_bench runtime/bench runtime_train kernels_host fmt::fmt-header-only)
 
 # The program.
@@ -73,7 +85,7 @@ if(launcher_sources)
   target_include_directories(hearth_launcher PUBLIC ${PROJECT_SOURCE_DIR})
   target_link_libraries(hearth_launcher PUBLIC hearth_build_info Boost::program_options
                         fmt::fmt-header-only)
-  foreach(library runtime_bench runtime_train runtime_data runtime_text runtime_config kernels_backend comm_all)
+  foreach(library runtime_report runtime_bench runtime_train runtime_data runtime_text runtime_config kernels_backend comm_all)
     if(TARGET ${library})
       target_link_libraries(hearth_launcher PUBLIC ${library})
     endif()

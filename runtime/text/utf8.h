@@ -20,6 +20,9 @@ Utf8Character ReadUtf8(std::string_view text, size_t at);
 
 void AppendUtf8(char32_t code_point, std::string* text);
 
+// Bytes at the front that are below 0x80.
+size_t AsciiPrefix(std::string_view text);
+
 // Bytes at the front that are whole valid characters.
 size_t ValidUtf8Prefix(std::string_view text);
 

@@ -47,7 +47,8 @@ class CountingIterator {
 // Builds the tree from nlohmann's events; a callback that returns false ends the parse.
 class TreeBuilder : public nlohmann::json_sax<nlohmann::json> {
  public:
-  TreeBuilder(std::string_view text, const JsonLimits& limits) : text_(text), limits_(limits) {}
+  TreeBuilder(std::string_view text, const JsonLimits& limits)
+      : text_(text), limits_(limits), position_{.line = limits.first_line} {}
 
   int64_t* consumed() { return &consumed_; }
   JsonValue TakeRoot() { return std::move(root_); }

@@ -16,6 +16,7 @@ struct JsonLimits {
   int64_t max_bytes = int64_t{1} << 20;
   int max_depth = 32;
   int64_t max_values = 1'000'000;  // bounds memory at about 250 bytes each
+  int64_t first_line = 1;          // the number of the text's first line in its file
 };
 
 // What a refusal throws: ConfigError for what a person configures, IoError for what a program wrote

@@ -162,8 +162,8 @@ void RenderQwen(ChatFormat format, const Chat& chat, Segments& out) {
       continue;
     }
     const bool thinks = format == ChatFormat::kQwen3 && chat[i].role == ChatRole::kAssistant;
-    ChatmlTurn(RoleName(chat[i].role),
-               thinks ? Qwen3Answer(chat, i, last_query) : chat[i].content, out);
+    ChatmlTurn(RoleName(chat[i].role), thinks ? Qwen3Answer(chat, i, last_query) : chat[i].content,
+               out);
     ++i;
   }
 }

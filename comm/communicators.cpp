@@ -1,9 +1,11 @@
 #include "comm/communicators.h"
 
+#include "comm/copy_engine/copy_engine.h"
 #include "comm/inproc/inproc_bootstrap.h"
 #include "comm/inproc/inproc_transport.h"
 #include "comm/mpi/mpi_bootstrap.h"
 #include "comm/mpi/mpi_transport.h"
+#include "comm/nccl/nccl.h"
 #include "comm/staged_communicator.h"
 #include "kernels/core/check.h"
 
@@ -16,8 +18,27 @@ std::unique_ptr<Bootstrap> MakeMpiBootstrap(const BootstrapOptions& options) {
 std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap& bootstrap,
                                                KernelBackend& backend,
                                                const CommunicatorOptions& options) {
+  const bool needs_gpus = kind == "copy_engine" || kind == "nccl";
+  if (needs_gpus && backend.device().kind() != DeviceType::kCuda) {
+    throw ConfigError(
+        Format("comm.backend: {} moves the memory of GPUs, not of a {}; use mpi or "
+               "auto",
+               kind, backend.device().name()));
+  }
+  if (needs_gpus && bootstrap.world() > 1) {
+    if (kind == "nccl") {
+      return MakeNcclCommunicator(bootstrap, backend,
+                                  {.collective_timeout = options.collective_timeout,
+                                   .piece_bytes = options.piece_bytes,
+                                   .deterministic = options.deterministic});
+    }
+    return MakeCopyEngineCommunicator(bootstrap, backend,
+                                      {.collective_timeout = options.collective_timeout,
+                                       .piece_bytes = options.piece_bytes,
+                                       .through_host = options.stage});
+  }
   std::unique_ptr<Transport> transport;
-  if (kind == "mpi") {
+  if (kind == "mpi" || needs_gpus) {  // a rank alone moves nothing
     transport = std::make_unique<MpiTransport>(options.collective_timeout);
   } else if (kind == "inproc") {
     transport = std::make_unique<InprocTransport>(dynamic_cast<InprocBootstrap&>(bootstrap),

@@ -21,16 +21,19 @@ struct CommunicatorOptions {
   std::chrono::milliseconds collective_timeout{100'000};
   // The most that a message holds which waits in the communicator's own memory, a multiple of 64.
   // That memory is (2, staged 4) * world * piece_bytes pinned, and staged world * piece_bytes on
-  // the device.
+  // the device; of the copy engines and NCCL see their headers.
   int64_t piece_bytes = int64_t{1} << 20;
-  // Copy everything through pinned host memory, as is always done where device memory is not host
-  // memory.
+  // Copy everything through pinned host memory, as "mpi" and "inproc" always do where device memory
+  // is not host memory. Nothing to "nccl".
   bool stage = false;
+  // False: "nccl" may add in an order of its own.
+  bool deterministic = true;
 };
 
-// kind: "mpi", or "inproc" for a bootstrap of MakeInprocBootstraps; ConfigError otherwise.
-// Collective over the ranks of `bootstrap`, which must outlive the communicator, as must the
-// backend. Every call makes an independent communicator.
+// kind: "mpi"; "inproc" for a bootstrap of MakeInprocBootstraps; "copy_engine" and "nccl" where
+// each rank has a GPU; ConfigError otherwise, and for what is not in this build. Collective over
+// the ranks of `bootstrap`, which must outlive the communicator, as must the backend. Every call
+// makes an independent communicator.
 std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap& bootstrap,
                                                KernelBackend& backend,
                                                const CommunicatorOptions& options);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Usage: run_ranks.sh RANKS PROGRAM. Runs a multi-rank test program on this host.
+# Usage: run_ranks.sh RANKS PROGRAM [ARGUMENT...]. Runs a multi-rank test program on this host.
 # A folder of the job's own: Open MPI leaves files behind when it is killed.
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -7,4 +7,4 @@ root=
 [ "$(id -u)" -ne 0 ] || root=--allow-run-as-root
 mpirun $root --oversubscribe --bind-to none -n "$1" --mca btl self,vader --mca plm isolated \
   --mca orte_tmpdir_base "$folder" --mca btl_vader_backing_directory "$folder" \
-  --mca mpi_yield_when_idle 1 "$2"
+  --mca mpi_yield_when_idle 1 "${@:2}"

@@ -46,6 +46,7 @@ bool PollUntil(std::chrono::milliseconds timeout, const Predicate& done) {
 struct DriverFunctions {
   decltype(&cuStreamWaitValue32) wait_value = nullptr;
   decltype(&cuStreamWriteValue32) write_value = nullptr;
+  decltype(&cuMemGetAddressRange) address_range = nullptr;
 };
 
 template <typename Function>
@@ -66,6 +67,7 @@ const DriverFunctions& Driver() {
     DriverFunctions found;
     FindDriverFunction("cuStreamWaitValue32", found.wait_value);
     FindDriverFunction("cuStreamWriteValue32", found.write_value);
+    FindDriverFunction("cuMemGetAddressRange", found.address_range);
     return found;
   }();
   return functions;
@@ -89,6 +91,32 @@ cudaStream_t NativeStream(Stream& stream) {
   const CudaStream& cuda = AsCuda(stream);
   cuda.device().MakeCurrent();
   return cuda.native();
+}
+
+void EnqueueWordWait(Stream& stream, const uint32_t* word, uint32_t value) {
+  CheckDriver(Driver().wait_value(NativeStream(stream), reinterpret_cast<CUdeviceptr>(word), value,
+                                  CU_STREAM_WAIT_VALUE_GEQ),
+              "a wait on a word", stream.name());
+}
+
+void EnqueueWordWrite(Stream& stream, uint32_t* word, uint32_t value, WordOrder order) {
+  CheckDriver(
+      Driver().write_value(NativeStream(stream), reinterpret_cast<CUdeviceptr>(word), value,
+                           order == WordOrder::kRelaxed ? CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER
+                                                        : CU_STREAM_WRITE_VALUE_DEFAULT),
+      "writing a word", stream.name());
+}
+
+DeviceAllocation AllocationOf(const void* address) {
+  CUdeviceptr base = 0;
+  size_t bytes = 0;
+  const CUresult status =
+      Driver().address_range(&base, &bytes, reinterpret_cast<CUdeviceptr>(address));
+  if (status != CUDA_SUCCESS) {
+    throw DeviceError(Format("finding an allocation of device memory failed with driver error {}",
+                             static_cast<int>(status)));
+  }
+  return {reinterpret_cast<void*>(base), static_cast<int64_t>(bytes)};
 }
 
 void CheckCuda(cudaError_t status, std::string_view what) {

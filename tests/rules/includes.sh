@@ -12,7 +12,7 @@ kernels: kernels/core kernels/api kernels/cpu kernels/cuda
 comm/api: kernels/core
 comm/mpi: comm/api kernels/core kernels/api mpi.h
 comm/inproc: comm/api kernels/core kernels/api
-comm/nccl: comm/api kernels/core kernels/api kernels/cuda/cuda_native.h nccl*
+comm/nccl: comm/api comm/copy_engine kernels/core kernels/api kernels/cuda/cuda_native.h nccl*
 comm/copy_engine: comm/api kernels/core kernels/api kernels/cuda/cuda_native.h cuda*
 comm: comm/api kernels/core kernels/api
 runtime/config: kernels/core fmt/* yaml-cpp/*
@@ -20,13 +20,14 @@ runtime/telemetry: kernels/core fmt/* nlohmann/*
 runtime/model: runtime/config kernels/core fmt/* yaml-cpp/* nlohmann/*
 runtime/memory: runtime/telemetry kernels/core fmt/*
 runtime/text: runtime/model/json_reader.h kernels/core fmt/* xxh* pcre2.h
-runtime/data: runtime/config kernels/core fmt/* nlohmann/* xxh*
+runtime/data: runtime/config runtime/text runtime/model/json_reader.h kernels/core fmt/* nlohmann/* xxh*
 runtime/layers: runtime/model runtime/config kernels/core kernels/api fmt/*
 runtime/plan: runtime/config runtime/model kernels/core kernels/api/workspace.h fmt/* yaml-cpp/*
 runtime/state: runtime/model runtime/memory runtime/plan runtime/telemetry comm/api kernels/core kernels/api fmt/*
 runtime/optimizer: runtime/config runtime/model runtime/state runtime/data kernels/core kernels/api kernels/host fmt/*
 runtime/checkpoint: runtime/config runtime/model runtime/state runtime/data comm/api kernels/core fmt/* nlohmann/* xxh*
 runtime/train: runtime kernels/core kernels/api comm/api fmt/* nlohmann/*
+runtime/report: runtime/config runtime/telemetry kernels/core fmt/* nlohmann/*
 runtime/bench: runtime kernels/core kernels/api kernels/host comm/api fmt/* nlohmann/*
 launcher: runtime kernels/core kernels/backend.h comm/communicators.h build_info.h fmt/* boost/* nlohmann/*
 tests: kernels comm runtime launcher build_info.h *'

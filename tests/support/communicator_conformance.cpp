@@ -17,12 +17,24 @@ namespace {
 
 // ---- All-gather and broadcast ----
 
+constexpr int kVariants = 6;
+
+// Of a slab for every variant.
+int64_t MostSlabBytes(int world, int64_t unit) {
+  int64_t most = 0;
+  for (int variant = 0; variant < kVariants; ++variant) {
+    most = std::max(most, SlabBytesFor(UnevenRanges(world, unit, variant), unit));
+  }
+  return most;
+}
+
 void AllGatherUneven(const ConformanceRank& rank) {
-  for (const CommunicatorOptions& mode : Modes()) {
-    for (int variant = 0; variant < 6; ++variant) {
+  const int64_t bytes = MostSlabBytes(rank.bootstrap.world(), 1);
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
+    CommunicatorRig rig(rank, mode, bytes);
+    for (int variant = 0; variant < kVariants; ++variant) {
       const auto ranges = UnevenRanges(rank.bootstrap.world(), 1, variant);
-      const int64_t bytes = SlabBytesFor(ranges, 1);
-      CommunicatorRig rig(rank, mode, bytes);
+      rig.Refill();
       rig.communicator().AllGather(rig.stream(), {.ranges = ranges});
       rig.Finish();
       for (int64_t i = 0; i < bytes; ++i) {
@@ -38,11 +50,12 @@ void AllGatherUneven(const ConformanceRank& rank) {
 }
 
 void BroadcastFromEachRoot(const ConformanceRank& rank) {
-  for (const CommunicatorOptions& mode : Modes()) {
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
+    constexpr int64_t kSlab = 1200;
+    CommunicatorRig rig(rank, mode, kSlab);
     for (int root = 0; root < rank.bootstrap.world(); ++root) {
-      constexpr int64_t kSlab = 1200;
       for (int64_t bytes : {0, 1, 64, 1001}) {
-        CommunicatorRig rig(rank, mode, kSlab);
+        rig.Refill();
         rig.communicator().Broadcast(rig.stream(),
                                      {.range = {.offset_bytes = 3, .bytes = bytes}, .root = root});
         rig.Finish();
@@ -97,11 +110,11 @@ float ReducedValue(const ReduceScatterCase& test, int world, int64_t index, floa
 }
 
 // Returns how many of my elements would have other bits in another order.
-int64_t RunReduceScatter(const ConformanceRank& rank, const CommunicatorOptions& mode,
+int64_t RunReduceScatter(const ConformanceRank& rank, CommunicatorRig& rig,
                          const ReduceScatterCase& test, int variant) {
   const int64_t unit = SizeOf(test.slab);
-  const auto ranges = UnevenRanges(rank.bootstrap.world(), unit, variant);
-  CommunicatorRig rig(rank, mode, SlabBytesFor(ranges, unit));
+  const auto ranges = UnevenRanges(rig.world(), unit, variant);
+  rig.Refill();
   const SlabRange mine = ranges[static_cast<size_t>(rig.rank())];
   const int64_t first = mine.offset_bytes / unit;
   const int64_t elements = mine.bytes / unit;
@@ -109,19 +122,23 @@ int64_t RunReduceScatter(const ConformanceRank& rank, const CommunicatorOptions&
     Store(rig.slab(), test.slab, i, TestValue(rig.rank(), i));
   }
 
-  Buffer other = rank.backend.device().Allocate(elements * 4 + 4, MemoryKind::kDevice);
-  std::byte* out = test.in_place ? rig.slab() + mine.offset_bytes : other.data();
+  const TestMemory other(rank.backend, elements * 4 + 4);
+  std::byte* out = test.in_place ? rig.slab() + mine.offset_bytes : other.host();
   std::vector<float> before;
   for (int64_t i = 0; i < elements; ++i) {
     before.push_back(Rounded(
         test.out, test.in_place ? TestValue(rig.rank(), first + i) : TestValue(1000, first + i)));
     Store(out, test.out, i, before.back());
   }
+  other.Upload(rig.stream());
+  std::byte* const device_out =
+      test.in_place ? rig.device_slab() + mine.offset_bytes : other.device();
   rig.communicator().ReduceScatter(rig.stream(), {.dtype = test.slab,
                                                   .ranges = ranges,
-                                                  .out = {out, test.out, {elements}},
+                                                  .out = {device_out, test.out, {elements}},
                                                   .scale = test.scale,
                                                   .accumulate = test.accumulate});
+  other.Download(rig.stream());
   rig.Finish();
 
   int64_t sensitive = 0;
@@ -141,14 +158,15 @@ int64_t RunReduceScatter(const ConformanceRank& rank, const CommunicatorOptions&
 
 void ReduceScatterInRankOrder(const ConformanceRank& rank) {
   int64_t sensitive = 0;
-  for (const CommunicatorOptions& mode : Modes()) {
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
+    CommunicatorRig rig(rank, mode, MostSlabBytes(rank.bootstrap.world(), 4));
     int variant = 0;
     for (DType slab : {DType::kF32, DType::kBF16}) {
       for (DType out : {DType::kF32, DType::kBF16}) {
         for (float scale : {1.0f, 1.0f / 3.0f}) {
           for (bool accumulate : {false, true}) {
             sensitive += RunReduceScatter(
-                rank, mode, {.slab = slab, .out = out, .scale = scale, .accumulate = accumulate},
+                rank, rig, {.slab = slab, .out = out, .scale = scale, .accumulate = accumulate},
                 variant++);
           }
         }
@@ -160,10 +178,11 @@ void ReduceScatterInRankOrder(const ConformanceRank& rank) {
 }
 
 void ReduceScatterInPlace(const ConformanceRank& rank) {
-  for (const CommunicatorOptions& mode : Modes()) {
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
+    CommunicatorRig rig(rank, mode, MostSlabBytes(rank.bootstrap.world(), 4));
     for (DType dtype : {DType::kF32, DType::kBF16}) {
-      for (int variant = 0; variant < 6; ++variant) {
-        RunReduceScatter(rank, mode, {.slab = dtype, .out = dtype, .in_place = true}, variant);
+      for (int variant = 0; variant < kVariants; ++variant) {
+        RunReduceScatter(rank, rig, {.slab = dtype, .out = dtype, .in_place = true}, variant);
       }
     }
   }
@@ -173,9 +192,10 @@ void ReduceScatterInPlace(const ConformanceRank& rank) {
 
 void AllReduceFloats(const ConformanceRank& rank) {
   constexpr int64_t kElements = 101;
-  for (const CommunicatorOptions& mode : Modes()) {
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
+    CommunicatorRig rig(rank, mode, kElements * 4);
     for (AllReduceOp op : {AllReduceOp::kSum, AllReduceOp::kMax}) {
-      CommunicatorRig rig(rank, mode, kElements * 4);
+      rig.Refill();
       // Element e is not a number on rank e of the first `world` elements.
       const auto value = [](int source, int64_t i) {
         return i == source ? std::numeric_limits<float>::quiet_NaN() : TestValue(source, i);
@@ -205,9 +225,10 @@ void AllReduceFloats(const ConformanceRank& rank) {
 void AllReduceIntegers(const ConformanceRank& rank) {
   constexpr int64_t kElements = 37;
   constexpr int64_t kOffset = 16;
-  for (const CommunicatorOptions& mode : Modes()) {
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
+    CommunicatorRig rig(rank, mode, kOffset + kElements * 8 + 8);
     for (AllReduceOp op : {AllReduceOp::kSum, AllReduceOp::kMax}) {
-      CommunicatorRig rig(rank, mode, kOffset + kElements * 8 + 8);
+      rig.Refill();
       int64_t* values = rig.slab_as<int64_t>(kOffset);
       for (int64_t i = 0; i <= kElements; ++i) values[i] = TestInteger(rig.rank(), i);
       const AllReduceArgs args{.dtype = DType::kI64,
@@ -239,7 +260,7 @@ void AllReduceIntegers(const ConformanceRank& rank) {
 void ManyInFlight(const ConformanceRank& rank) {
   constexpr int kCollectives = 30;
   constexpr int64_t kElements = 50;
-  for (const CommunicatorOptions& mode : Modes()) {
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
     CommunicatorRig first(rank, mode, kElements * 8);
     CommunicatorRig second(rank, mode, kElements * 8);
     for (CommunicatorRig* rig : {&first, &second}) {
@@ -269,7 +290,7 @@ void TwoStreamsShareOne(const ConformanceRank& rank) {
   constexpr int kCollectives = 12;
   constexpr int64_t kElements = 40;
   constexpr int64_t kHalf = kElements * 4;
-  for (const CommunicatorOptions& mode : Modes()) {
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
     CommunicatorRig rig(rank, mode, 2 * kHalf);
     const auto other = rank.backend.device().CreateStream("other");
     for (int64_t i = 0; i < 2 * kElements; ++i) {
@@ -283,8 +304,8 @@ void TwoStreamsShareOne(const ConformanceRank& rank) {
                                     .op = AllReduceOp::kMax,
                                     .range = {.offset_bytes = n % 2 * kHalf, .bytes = kHalf}});
     }
-    rig.Finish();
     other->Synchronize(kRigTimeout);
+    rig.Finish();
     for (int64_t i = 0; i < 2 * kElements; ++i) {
       float expected = TestValue(0, i);
       for (int source = 1; source < rig.world(); ++source) {
@@ -300,7 +321,7 @@ void LargeBroadcast(const ConformanceRank& rank) {
   constexpr int64_t kMiB = int64_t{1} << 20;
   constexpr int64_t kBytes = 66 * kMiB + 12345;
   constexpr int64_t kWindow = 64;
-  CommunicatorRig rig(rank, Modes().front(), kBytes);
+  CommunicatorRig rig(rank, Modes(rank.kind).front(), kBytes);
   const auto for_each_byte = [&](const auto& use) {
     for (int64_t base = 0; base + kWindow < kBytes; base += kMiB) {
       for (int64_t i = std::max<int64_t>(0, base - kWindow); i < base + kWindow; ++i) use(i);

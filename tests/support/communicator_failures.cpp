@@ -54,7 +54,7 @@ const std::vector<Call>& Calls() {
          for (int r = 0; r < rig.world(); ++r) ranges.push_back({r * 64, 64});
          rig.communicator().ReduceScatter(
              rig.stream(),
-             {.ranges = ranges, .out = {rig.slab() + rig.rank() * 64, DType::kF32, {16}}});
+             {.ranges = ranges, .out = {rig.device_slab() + rig.rank() * 64, DType::kF32, {16}}});
        }},
       {"broadcast",
        [](CommunicatorRig& rig) {
@@ -70,7 +70,8 @@ void MissingRankIsNamed(const ConformanceRank& rank) {
   const int missing = rank.bootstrap.world() - 1;
   // All at once, so that the time-out passes once.
   std::vector<std::unique_ptr<CommunicatorRig>> rigs;
-  for (CommunicatorOptions mode : {Modes().front(), Modes().back()}) {
+  const std::vector<CommunicatorOptions> modes = Modes(rank.kind);
+  for (CommunicatorOptions mode : {modes.front(), modes.back()}) {
     mode.collective_timeout = kMissing;
     for (size_t i = 0; i < Calls().size(); ++i) {
       rigs.push_back(std::make_unique<CommunicatorRig>(rank, mode, 1024));
@@ -100,7 +101,7 @@ void MissingRankIsNamed(const ConformanceRank& rank) {
 // A rank that calls another collective than the others is an error of all of them, not a wrong sum.
 void DifferentSizesAreRefused(const ConformanceRank& rank) {
   if (rank.bootstrap.world() == 1) return;
-  CommunicatorOptions options = Modes().front();
+  CommunicatorOptions options = Modes(rank.kind).front();
   options.collective_timeout = kShort;
   CommunicatorRig rig(rank, options, 1024);
   const int64_t bytes = rig.rank() == 0 ? 64 : 128;
@@ -114,7 +115,7 @@ void DifferentSizesAreRefused(const ConformanceRank& rank) {
 // Destroying a communicator ends what waits for it.
 void DestroyedInFlight(const ConformanceRank& rank) {
   if (rank.bootstrap.world() == 1) return;
-  CommunicatorRig rig(rank, Modes().front(), 1024);
+  CommunicatorRig rig(rank, Modes(rank.kind).front(), 1024);
   if (rig.rank() == 0) {
     const auto begin = Clock::now();
     rig.communicator().AllReduce(rig.stream(),
@@ -128,7 +129,7 @@ void DestroyedInFlight(const ConformanceRank& rank) {
 }
 
 void ArgumentsAreChecked(const ConformanceRank& rank) {
-  CommunicatorRig rig(rank, Modes().front(), 64);
+  CommunicatorRig rig(rank, Modes(rank.kind).front(), 64);
   Communicator& communicator = rig.communicator();
   const auto ranges = [&](SlabRange range) {
     return std::vector<SlabRange>(static_cast<size_t>(rig.world()), range);
@@ -143,9 +144,10 @@ void ArgumentsAreChecked(const ConformanceRank& rank) {
                CheckError);
   EXPECT_THROW(communicator.Broadcast(rig.stream(), {.range = {0, 4}, .root = rig.world()}),
                CheckError);
-  EXPECT_THROW(communicator.ReduceScatter(
-                   rig.stream(), {.ranges = ranges({0, 8}), .out = {rig.slab(), DType::kF32, {3}}}),
-               CheckError);
+  EXPECT_THROW(
+      communicator.ReduceScatter(
+          rig.stream(), {.ranges = ranges({0, 8}), .out = {rig.device_slab(), DType::kF32, {3}}}),
+      CheckError);
   EXPECT_EQ(communicator.enqueued(), 0);
 }
 

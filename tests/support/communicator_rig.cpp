@@ -17,24 +17,61 @@ uint64_t Mix(int rank, int64_t index) {
 
 }  // namespace
 
-const std::vector<CommunicatorOptions>& Modes() {
-  static const std::vector<CommunicatorOptions> modes = {
-      {.collective_timeout = kRigTimeout},
-      {.collective_timeout = kRigTimeout, .stage = true},
-      {.collective_timeout = kRigTimeout, .piece_bytes = 64},
-      {.collective_timeout = kRigTimeout, .piece_bytes = 64, .stage = true},
-  };
-  return modes;
+std::vector<CommunicatorOptions> Modes(std::string_view kind) {
+  const CommunicatorOptions whole{.collective_timeout = kRigTimeout};
+  const CommunicatorOptions pieces{.collective_timeout = kRigTimeout, .piece_bytes = 64};
+  if (kind == "nccl") return {whole, pieces};  // which copies nothing through the host
+  CommunicatorOptions staged = whole;
+  CommunicatorOptions staged_pieces = pieces;
+  staged.stage = staged_pieces.stage = true;
+  return {whole, staged, pieces, staged_pieces};
+}
+
+TestMemory::TestMemory(KernelBackend& backend, int64_t bytes)
+    : backend_(backend), device_(backend.device().Allocate(bytes, MemoryKind::kDevice)) {
+  if (backend.device().kind() == DeviceType::kCpu) return;
+  mirror_ = backend.device().Allocate(bytes, MemoryKind::kPinnedHost);
+}
+
+void TestMemory::Upload(Stream& stream) const {
+  if (mirror_.bytes() == 0) return;
+  backend_.Copy(stream, {.source = mirror_.View(0, DType::kU8, {bytes()}),
+                         .destination = device_.View(0, DType::kU8, {bytes()})});
+}
+
+void TestMemory::Download(Stream& stream) const {
+  if (mirror_.bytes() == 0) return;
+  backend_.Copy(stream, {.source = device_.View(0, DType::kU8, {bytes()}),
+                         .destination = mirror_.View(0, DType::kU8, {bytes()})});
 }
 
 CommunicatorRig::CommunicatorRig(const ConformanceRank& rank, const CommunicatorOptions& options,
                                  int64_t slab_bytes)
-    : slab_(rank.backend.device().Allocate(slab_bytes, MemoryKind::kDevice)),
+    : slab_(rank.backend, slab_bytes),
       stream_(rank.backend.device().CreateStream("rig")),
       communicator_(MakeCommunicator(rank.kind, rank.bootstrap, rank.backend, options)) {
-  communicator_->RegisterSlab(slab_.View(0, DType::kU8, {slab_bytes}));
-  if (slab_bytes > kFilledBytes) return;
-  for (int64_t i = 0; i < slab_bytes; ++i) slab()[i] = TestByte(this->rank(), i);
+  communicator_->RegisterSlab({slab_.device(), DType::kU8, {slab_bytes}});
+  Refill();
+}
+
+void CommunicatorRig::Refill() {
+  uploaded_ = false;
+  if (slab_.bytes() > kFilledBytes) return;
+  for (int64_t i = 0; i < slab_.bytes(); ++i) slab()[i] = TestByte(rank(), i);
+}
+
+Communicator& CommunicatorRig::communicator() {
+  if (!uploaded_) {
+    slab_.Upload(*stream_);
+    stream_->Synchronize(kRigTimeout);
+    uploaded_ = true;
+  }
+  return *communicator_;
+}
+
+void CommunicatorRig::Finish() {
+  slab_.Download(*stream_);
+  stream_->Synchronize(kRigTimeout);
 }
 
 float TestValue(int rank, int64_t index) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "comm/communicators.h"
@@ -13,11 +14,32 @@ namespace hearth::test {
 
 constexpr std::chrono::milliseconds kRigTimeout{60'000};
 
-// The ways in which a communicator moves bytes: in one piece or many, direct or staged.
-const std::vector<CommunicatorOptions>& Modes();
+// The ways in which a communicator of that kind moves bytes: in one piece or many, direct or
+// staged.
+std::vector<CommunicatorOptions> Modes(std::string_view kind);
 
 // Slabs up to this size begin as TestByte(rank, i), so that a stray write shows.
 constexpr int64_t kFilledBytes = int64_t{1} << 20;
+
+// Device memory that the host of a test writes and reads, by way of pinned memory where it must.
+class TestMemory {
+ public:
+  TestMemory(KernelBackend& backend, int64_t bytes);
+
+  // For the host.
+  std::byte* host() const { return mirror_.bytes() > 0 ? mirror_.data() : device_.data(); }
+  // For views.
+  std::byte* device() const { return device_.data(); }
+  int64_t bytes() const { return device_.bytes(); }
+  // What the host wrote goes to the device, or the other way round, as work of the stream.
+  void Upload(Stream& stream) const;
+  void Download(Stream& stream) const;
+
+ private:
+  KernelBackend& backend_;
+  Buffer device_;
+  Buffer mirror_;  // empty where the host reaches the device's memory
+};
 
 // One rank's communicator with a slab and a stream.
 class CommunicatorRig {
@@ -27,20 +49,28 @@ class CommunicatorRig {
 
   int rank() const { return communicator_->rank(); }
   int world() const { return communicator_->world(); }
-  Communicator& communicator() { return *communicator_; }
+  // Begins anew: the slab's content is what it was at first.
+  void Refill();
+  // The first call, or the first after Refill, brings what the host wrote to the device.
+  Communicator& communicator();
   Stream& stream() { return *stream_; }
-  void Finish() { stream_->Synchronize(kRigTimeout); }
+  // Waits for the stream and brings the slab to the host.
+  void Finish();
   // Ends the communicator while the stream lives on.
   void DestroyCommunicator() { communicator_.reset(); }
 
-  std::byte* slab() const { return slab_.data(); }
+  // For the host.
+  std::byte* slab() const { return slab_.host(); }
   template <typename T>
   T* slab_as(int64_t offset_bytes = 0) const {
-    return reinterpret_cast<T*>(slab_.data() + offset_bytes);
+    return reinterpret_cast<T*>(slab() + offset_bytes);
   }
+  // For views.
+  std::byte* device_slab() const { return slab_.device(); }
 
  private:
-  Buffer slab_;
+  TestMemory slab_;
+  bool uploaded_ = false;
   std::unique_ptr<Stream> stream_;
   std::unique_ptr<Communicator> communicator_;
 };

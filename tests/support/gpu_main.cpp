@@ -1,9 +1,14 @@
-// The main function of the GPU tests: the same sources as on the CPU, on the first GPU.
+// The main function of the GPU tests: the same sources as on the CPU, on the first GPU. With
+// --ranks, under mpirun, the tests of several ranks instead.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <string>
+#include <string_view>
 
 #include "tests/support/backend_under_test.h"
+#include "tests/support/gpu_ranks.h"
+#include "tests/support/multirank_run.h"
 
 namespace {
 
@@ -21,7 +26,19 @@ int main(int argc, char** argv) {
   // two streams share a queue of the device.
   setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+  // As the launcher does too: other users of the box may lose their GPUs to it.
+  setenv("NCCL_NVLS_ENABLE", "0", 0);
   hearth::test::SetBackendUnderTest("cuda");
+  const bool has_ranks = argc > 1 && std::string_view(argv[1]) == "--ranks";
+  if (testing::GTEST_FLAG(filter) == "*") {
+    const std::string of_ranks = std::string(hearth::test::kGpuRanksPrefix) + "*";
+    testing::GTEST_FLAG(filter) = has_ranks ? of_ranks : "-" + of_ranks;
+  }
+  if (has_ranks) {
+    testing::AddGlobalTestEnvironment(new NeedsGpu);  // GoogleTest owns it
+    argv[1] = argv[0];
+    return hearth::test::RunAsRank(argc - 1, argv + 1);
+  }
   testing::InitGoogleTest(&argc, argv);
   testing::AddGlobalTestEnvironment(new NeedsGpu);  // GoogleTest owns it
   return RUN_ALL_TESTS();

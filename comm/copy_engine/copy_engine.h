@@ -1,0 +1,33 @@
+// Collectives among the GPUs of one box by their copy engines. In a build without CUDA
+// comm/without_cuda.cpp defines the same function.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+#include "comm/api/bootstrap.h"
+#include "comm/api/communicator.h"
+#include "kernels/api/kernel_backend.h"
+
+namespace hearth {
+
+struct CopyEngineOptions {
+  std::chrono::milliseconds collective_timeout{100'000};
+  // A multiple of 64. Device memory for what is to be reduced: 2 * max(64, world) pieces (through
+  // the host: 2 * max(16, world)); through the host also 4 * world * max(16, world) pieces of
+  // pinned memory for the whole box.
+  int64_t piece_bytes = int64_t{1} << 20;
+  // Copy through host memory that the ranks share. Done anyway where a GPU cannot map another's
+  // memory.
+  bool through_host = false;
+};
+
+// Each rank, of at least two, is a process with a GPU, which several may share. ConfigError when
+// not all ranks are on this host, or in a build without CUDA. Collective over the ranks of
+// `bootstrap`, which must outlive the communicator, as must the backend, which is a CUDA one.
+std::unique_ptr<Communicator> MakeCopyEngineCommunicator(Bootstrap& bootstrap,
+                                                         KernelBackend& backend,
+                                                         const CopyEngineOptions& options);
+
+}  // namespace hearth

@@ -1,0 +1,319 @@
+#include "comm/copy_engine/copy_engine_communicator.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "comm/copy_engine/collective_pieces.h"
+#include "comm/copy_engine/flag_board.h"
+#include "kernels/api/combine.h"
+#include "kernels/core/check.h"
+#include "kernels/core/log.h"
+#include "kernels/cuda/cuda_native.h"
+
+namespace hearth {
+
+namespace {
+
+// Pieces that a half of the landing memory, or a slot, holds at least.
+constexpr int64_t kPiecesFromPeers = 32;
+constexpr int64_t kPiecesThroughHost = 8;
+constexpr int64_t kAlignment = 64;
+
+}  // namespace
+
+std::unique_ptr<Communicator> MakeCopyEngineCommunicator(Bootstrap& bootstrap,
+                                                         KernelBackend& backend,
+                                                         const CopyEngineOptions& options) {
+  return std::make_unique<CopyEngineCommunicator>(bootstrap, backend, options);
+}
+
+CopyEngineCommunicator::CopyEngineCommunicator(Bootstrap& bootstrap, KernelBackend& backend,
+                                               const CopyEngineOptions& options)
+    : bootstrap_(bootstrap),
+      backend_(backend),
+      options_(options),
+      rank_(bootstrap.rank()),
+      world_(bootstrap.world()) {
+  CHECK(options.piece_bytes > 0 && options.piece_bytes % kAlignment == 0, "pieces of {} bytes",
+        options.piece_bytes);
+  CHECK(backend.device().kind() == DeviceType::kCuda && world_ > 1,
+        "the copy engines of a {} for {} ranks", backend.device().name(), world_);
+  if (bootstrap.local_world() != world_) {
+    throw ConfigError(
+        Format("comm.backend: copy_engine reaches the GPUs of one host only, and {} "
+               "of {} ranks are on this one; use nccl, mpi or auto",
+               bootstrap.local_world(), world_));
+  }
+  for (int step = 1; step < world_; ++step) peers_.push_back((rank_ + step) % world_);
+  Device& device = backend.device();
+  pull_stream_ = device.CreateStream("pulls");
+  put_stream_ = device.CreateStream("puts");
+  for (auto* event : {&begin_, &pulled_, &landed_[0], &landed_[1], &freed_[0], &freed_[1]}) {
+    *event = device.CreateEvent();
+  }
+  sequence_ = std::make_unique<CollectiveSequence>(
+      bootstrap, device, CollectiveSequenceArgs{.timeout = options.collective_timeout});
+}
+
+CopyEngineCommunicator::~CopyEngineCommunicator() {
+  if (!sequence_->Stop()) {
+    if (slots_) slots_->Abandon();
+    // Their destructors would wait, perhaps for ever.
+    pull_stream_.release();
+    put_stream_.release();
+    peer_slabs_.release();
+    new Buffer(std::move(landing_));
+    return;
+  }
+  // Wait for the work on them.
+  pull_stream_.reset();
+  put_stream_.reset();
+  peer_slabs_.reset();
+  sequence_->Leave();
+}
+
+void CopyEngineCommunicator::DoRegisterSlab() {
+  if (!options_.through_host) {
+    peer_slabs_ = std::make_unique<PeerSlabs>(bootstrap_, slab());
+    if (!peer_slabs_->why_not().empty()) {
+      if (rank_ == 0) {
+        LogWarning(Format("{}: the copy engines go through host memory", peer_slabs_->why_not()));
+      }
+      peer_slabs_.reset();
+    }
+  }
+  const bool from_peers = peer_slabs_ != nullptr;
+  const int64_t pieces = from_peers ? kPiecesFromPeers : kPiecesThroughHost;
+  slot_bytes_ = std::max<int64_t>(pieces, world_) * options_.piece_bytes;
+  whole_bytes_ = from_peers ? kWholeRange : slot_bytes_;
+  share_bytes_ = slot_bytes_ / world_ / kAlignment * kAlignment;
+  if (!from_peers) {
+    slots_ = std::make_unique<SharedSegment>(bootstrap_, world_ * kSlots * slot_bytes_);
+  }
+  landing_ = backend_.device().Allocate(kHalves * world_ * share_bytes_, MemoryKind::kDevice);
+}
+
+int64_t CopyEngineCommunicator::completed() const { return sequence_->completed(); }
+
+// ---- Collectives ----
+
+void CopyEngineCommunicator::DoAllGather(Stream& stream, const AllGatherArgs& args) {
+  const Call call{.operation = "all-gather",
+                  .rounds = CountPieces(args.ranges, whole_bytes_),
+                  .column = ColumnOf(CollectiveKind::kAllGather, {}, args.ranges)};
+  Run(stream, call, [&](int64_t index) {
+    Round round;
+    const auto piece = [&](int owner) {
+      return Piece(args.ranges[static_cast<size_t>(owner)], index, whole_bytes_);
+    };
+    round.puts.push_back({.range = piece(rank_)});
+    for (int peer : peers_) {
+      round.pulls.push_back(
+          {.source = peer, .range = piece(peer), .destination = SlabBytes(piece(peer))});
+    }
+    return round;
+  });
+}
+
+void CopyEngineCommunicator::DoReduceScatter(Stream& stream, const ReduceScatterArgs& args) {
+  const SlabRange& whole = args.ranges[static_cast<size_t>(rank_)];
+  const int64_t unit = SizeOf(args.dtype);
+  // What a round sums, given its terms.
+  const auto sum = [this, &args, &whole, unit](Stream& on, const SlabRange& mine,
+                                               std::vector<TensorView> terms) {
+    backend_.OrderedSum(on, {.inputs = std::move(terms),
+                             .out = args.out.Flat((mine.offset_bytes - whole.offset_bytes) / unit,
+                                                  mine.bytes / unit),
+                             .scale = args.scale,
+                             .accumulate = args.accumulate});
+  };
+  const auto as_term = [&](const TensorView& bytes) {
+    return TensorView(bytes.data(), args.dtype, {bytes.bytes() / unit});
+  };
+  const Call call{.operation = "reduce-scatter",
+                  .rounds = CountPieces(args.ranges, share_bytes_),
+                  .column = ColumnOf(CollectiveKind::kReduceScatter,
+                                     {static_cast<int64_t>(args.dtype)}, args.ranges)};
+  Run(stream, call, [&](int64_t index) {
+    Round round;
+    for (int peer : peers_) {
+      round.puts.push_back(
+          {.range = Piece(args.ranges[static_cast<size_t>(peer)], index, share_bytes_),
+           .slot_offset = peer * share_bytes_});
+    }
+    const SlabRange mine = Piece(whole, index, share_bytes_);
+    if (mine.bytes == 0) return round;
+    std::vector<TensorView> terms;
+    for (int source = 0; source < world_; ++source) {
+      terms.push_back(
+          as_term(source == rank_ ? SlabBytes(mine) : Landing(index, source, mine.bytes)));
+    }
+    for (int peer : peers_) {
+      round.pulls.push_back({.source = peer,
+                             .range = mine,
+                             .slot_offset = rank_ * share_bytes_,
+                             .destination = Landing(index, peer, mine.bytes)});
+    }
+    round.reduce = [&sum, mine, terms](Stream& on) { sum(on, mine, terms); };
+    return round;
+  });
+}
+
+void CopyEngineCommunicator::DoAllReduce(Stream& stream, const AllReduceArgs& args) {
+  const Call call{
+      .operation = "all-reduce",
+      .rounds = CountPieces({args.range}, share_bytes_),
+      .column =
+          ColumnOf(CollectiveKind::kAllReduce,
+                   {static_cast<int64_t>(args.dtype), static_cast<int64_t>(args.op)}, {args.range}),
+      .in_place = true};
+  Run(stream, call, [&](int64_t index) {
+    Round round;
+    const SlabRange range = Piece(args.range, index, share_bytes_);
+    if (range.bytes == 0) return round;
+    round.puts.push_back({.range = range});
+    const auto as_term = [&](const TensorView& bytes) {
+      return TensorView(bytes.data(), args.dtype, {bytes.bytes() / SizeOf(args.dtype)});
+    };
+    CombineArgs combine{.out = as_term(SlabBytes(range)),
+                        .op = args.op == AllReduceOp::kSum ? CombineOp::kSum : CombineOp::kMax};
+    for (int source = 0; source < world_; ++source) {
+      combine.inputs.push_back(source == rank_ ? combine.out
+                                               : as_term(Landing(index, source, range.bytes)));
+    }
+    for (int peer : peers_) {
+      round.pulls.push_back(
+          {.source = peer, .range = range, .destination = Landing(index, peer, range.bytes)});
+    }
+    round.reduce = [combine](Stream& on) { Combine(on, combine); };
+    return round;
+  });
+}
+
+void CopyEngineCommunicator::DoBroadcast(Stream& stream, const BroadcastArgs& args) {
+  const Call call{.operation = "broadcast",
+                  .rounds = CountPieces({args.range}, whole_bytes_),
+                  .column = ColumnOf(CollectiveKind::kBroadcast, {args.root}, {args.range})};
+  Run(stream, call, [&](int64_t index) {
+    Round round;
+    const SlabRange range = Piece(args.range, index, whole_bytes_);
+    if (rank_ == args.root) {
+      round.puts.push_back({.range = range});
+    } else {
+      round.pulls.push_back({.source = args.root, .range = range, .destination = SlabBytes(range)});
+    }
+    return round;
+  });
+}
+
+// ---- Rounds ----
+
+void CopyEngineCommunicator::Run(Stream& stream, Call call, const MakeRound& make) {
+  const std::optional<uint32_t> first = sequence_->Begin(stream, {.operation = call.operation,
+                                                                  .number = enqueued(),
+                                                                  .rounds = call.rounds,
+                                                                  .column = call.column});
+  if (!first) return;
+  call.first = *first;
+  if (through_host()) {
+    RunThroughHost(stream, call, make);
+  } else {
+    RunFromPeers(stream, call, make);
+  }
+  sequence_->End(stream);
+}
+
+void CopyEngineCommunicator::RunFromPeers(Stream& stream, const Call& call, const MakeRound& make) {
+  FlagBoard& board = sequence_->board();
+  // All of the slab is ready from the start, so one flag says so for all rounds.
+  board.Post(stream, Flag::kReady, call.column, call.first);
+  stream.Record(*begin_);
+  pull_stream_->Wait(*begin_);
+  for (int64_t index = 0; index < call.rounds; ++index) {
+    const Round round = make(index);
+    AwaitHalf(index, round);
+    for (const Pull& pull : round.pulls) {
+      if (index == 0) {
+        board.Await(*pull_stream_, Flag::kReady, call.column, call.first, pull.source);
+      }
+      if (pull.range.bytes == 0) continue;
+      const TensorView source(peer_slabs_->slab(pull.source) + pull.range.offset_bytes, DType::kU8,
+                              {pull.range.bytes});
+      backend_.Copy(*pull_stream_, {.source = source, .destination = pull.destination});
+    }
+    if (call.in_place) {
+      const uint32_t number = call.first + static_cast<uint32_t>(index);
+      board.Post(*pull_stream_, Flag::kDone, call.column, number);
+      board.AwaitAll(stream, Flag::kDone, call.column, number);
+    }
+    Reduce(stream, index, round);
+  }
+  pull_stream_->Record(*pulled_);
+  stream.Wait(*pulled_);
+  if (call.in_place) return;
+  board.Post(stream, Flag::kDone, call.column, call.last());
+  board.AwaitAll(stream, Flag::kDone, call.column, call.last());
+}
+
+void CopyEngineCommunicator::RunThroughHost(Stream& stream, const Call& call,
+                                            const MakeRound& make) {
+  FlagBoard& board = sequence_->board();
+  stream.Record(*begin_);
+  put_stream_->Wait(*begin_);
+  pull_stream_->Wait(*begin_);
+  for (int64_t index = 0; index < call.rounds; ++index) {
+    const Round round = make(index);
+    const uint32_t number = call.first + static_cast<uint32_t>(index);
+    if (index >= kSlots) {
+      board.AwaitAll(*put_stream_, Flag::kDone, call.column, number - kSlots);
+    }
+    for (const Put& put : round.puts) {
+      if (put.range.bytes == 0) continue;
+      backend_.Copy(*put_stream_,
+                    {.source = SlabBytes(put.range),
+                     .destination = Slot(rank_, number, put.slot_offset, put.range.bytes)});
+    }
+    board.Post(*put_stream_, Flag::kReady, call.column, number);
+    AwaitHalf(index, round);
+    // This rank's too: the reduction may write what was put.
+    board.AwaitAll(*pull_stream_, Flag::kReady, call.column, number);
+    for (const Pull& pull : round.pulls) {
+      if (pull.range.bytes == 0) continue;
+      backend_.Copy(*pull_stream_,
+                    {.source = Slot(pull.source, number, pull.slot_offset, pull.range.bytes),
+                     .destination = pull.destination});
+    }
+    board.Post(*pull_stream_, Flag::kDone, call.column, number);
+    Reduce(stream, index, round);
+  }
+  pull_stream_->Record(*pulled_);
+  stream.Wait(*pulled_);
+  board.AwaitAll(stream, Flag::kDone, call.column, call.last());
+}
+
+void CopyEngineCommunicator::AwaitHalf(int64_t index, const Round& round) {
+  // What an earlier collective left there was reduced before this one began.
+  if (round.reduce && index >= kHalves) pull_stream_->Wait(*freed_[index % kHalves]);
+}
+
+void CopyEngineCommunicator::Reduce(Stream& stream, int64_t index, const Round& round) {
+  if (!round.reduce) return;
+  const auto half = static_cast<size_t>(index % kHalves);
+  pull_stream_->Record(*landed_[half]);
+  stream.Wait(*landed_[half]);
+  round.reduce(stream);
+  stream.Record(*freed_[half]);
+}
+
+TensorView CopyEngineCommunicator::Landing(int64_t index, int source, int64_t bytes) const {
+  return landing_.View((index % kHalves * world_ + source) * share_bytes_, DType::kU8, {bytes});
+}
+
+TensorView CopyEngineCommunicator::Slot(int owner, uint32_t round, int64_t offset,
+                                        int64_t bytes) const {
+  const int64_t slot = int64_t{owner} * kSlots + round % kSlots;
+  return {slots_->device() + slot * slot_bytes_ + offset, DType::kU8, {bytes}};
+}
+
+}  // namespace hearth

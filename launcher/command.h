@@ -50,6 +50,7 @@ Command MakeGenerateCommand();
 Command MakeExportCommand();
 Command MakeInspectCommand();
 Command MakeBenchCommand();
+Command MakeDoctorCommand();
 
 // All commands of this build, in the order of --help.
 const std::vector<Command>& Commands();

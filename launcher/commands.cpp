@@ -6,7 +6,7 @@ const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
       MakeTrainCommand(),  MakeRankCommand(),    MakeValidateCommand(), MakePlanCommand(),
       MakeSweepCommand(),  MakePrepareCommand(), MakeGenerateCommand(), MakeGradientsCommand(),
-      MakeExportCommand(), MakeInspectCommand(), MakeBenchCommand()};
+      MakeExportCommand(), MakeInspectCommand(), MakeBenchCommand(),    MakeDoctorCommand()};
   return commands;
 }
 

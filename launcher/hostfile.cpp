@@ -7,6 +7,8 @@
 #include <array>
 #include <charconv>
 #include <cstdint>
+#include <fstream>
+#include <iterator>
 
 #include "kernels/core/error.h"
 
@@ -86,6 +88,12 @@ std::vector<HostEntry> ParseHostfile(std::string_view text, const std::string& f
     throw ConfigError(fmt::format("{}: error: no hosts; write one HOST slots=N a line", file_name));
   }
   return hosts;
+}
+
+std::vector<HostEntry> ReadHostfile(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw ConfigError(fmt::format("{}: error: the hostfile cannot be read", file));
+  return ParseHostfile(std::string(std::istreambuf_iterator<char>(in), {}), file);
 }
 
 std::string FormatHostfile(const std::vector<HostEntry>& hosts) {

@@ -16,6 +16,9 @@ struct HostEntry {
 // of ranks. ConfigError "FILE:LINE:COLUMN: error: ..." for anything else.
 std::vector<HostEntry> ParseHostfile(std::string_view text, const std::string& file_name);
 
+// ParseHostfile of a file. ConfigError also where it cannot be read.
+std::vector<HostEntry> ReadHostfile(const std::string& file);
+
 // The same in mpirun's form.
 std::string FormatHostfile(const std::vector<HostEntry>& hosts);
 

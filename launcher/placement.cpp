@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <boost/program_options/value_semantic.hpp>
-#include <fstream>
-#include <iterator>
 #include <string>
 
 #include "kernels/core/check.h"
@@ -18,12 +16,6 @@ namespace {
 
 constexpr int64_t kMaxRanks = 4096;
 
-std::string ReadHostfile(const std::string& file) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in) throw ConfigError(fmt::format("{}: error: the hostfile cannot be read", file));
-  return std::string(std::istreambuf_iterator<char>(in), {});
-}
-
 }  // namespace
 
 void AddRankCountOption(boost::program_options::options_description* options) {
@@ -35,8 +27,7 @@ void AddRankCountOption(boost::program_options::options_description* options) {
 Placement PlaceRanks(const Invocation& invocation, const RunConfig& config) {
   const LaunchSection& launch = config.launch;
   Placement placement;
-  if (launch.hostfile)
-    placement.hosts = ParseHostfile(ReadHostfile(*launch.hostfile), *launch.hostfile);
+  if (launch.hostfile) placement.hosts = ReadHostfile(*launch.hostfile);
   if (launch.nproc_per_node) {
     for (HostEntry& host : placement.hosts) {
       host.slots = Narrow<int>(std::min(*launch.nproc_per_node, kMaxRanks + 1));

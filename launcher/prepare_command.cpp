@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/program_options/value_semantic.hpp>
 #include <cstdio>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kernels/core/error.h"
@@ -27,9 +29,27 @@ void AddOptions(po::options_description* options) {
       "token shard to write, required")(
       "format", po::value<std::string>()->default_value("auto"),
       "of the input: auto | text | jsonl | llmc | nanogpt | megatron | llmq")(
-      "tokenizer", po::value<std::string>()->default_value("byte"), "byte: every byte is a token")(
+      "tokenizer", po::value<std::string>()->default_value("byte")->value_name("FOLDER"),
+      "a folder with tokenizer.json; byte: every byte is a token")(
       "field", po::value<std::string>()->default_value("text"),
       "of a JSONL line that holds the text")(
+      "chat", po::value<std::string>()->default_value("auto"),
+      "shape of JSONL chats: auto | none | messages | sharegpt | alpaca")(
+      "chat-format", po::value<std::string>()->default_value("auto"),
+      "of chats: auto (the tokenizer folder's) | chatml | llama3 | llama3.1 | qwen2.5 | qwen3")(
+      "loss", po::value<std::string>()->default_value("assistant"),
+      "which words of chats count: assistant | all")(
+      "max-length", po::value<int64_t>()->default_value(0)->value_name("N"),
+      "tokens of a JSONL document at most; 0: any number, or that of --pack")(
+      "too-long", po::value<std::string>()->default_value("truncate"),
+      "longer JSONL documents: truncate | drop | error")(
+      "pack", po::value<int64_t>()->default_value(0)->value_name("N"),
+      "lay whole JSONL documents into samples of N tokens, the run's sequence_len; 0: no")(
+      "parse-special", po::bool_switch(),
+      "names of special tokens in the input become those tokens")(
+      "document-end", po::value<std::string>()->default_value("auto")->value_name("TOKEN"),
+      "behind each document that is no chat: auto | none | a token's text")(
+      "threads", po::value<int>()->default_value(0)->value_name("N"), "0: one for each core")(
       "holdout", po::value<double>()->value_name("FRACTION"),
       "also write this share of the documents to F-holdout.hearth")(
       "deduplicate", po::value<std::string>()->value_name("paragraphs"),
@@ -54,6 +74,13 @@ void ShowProgress(const PrepareProgress& progress) {
   fmt::print(stderr, "{}\x1b[K", line);
 }
 
+bool ReadLoss(const std::string& what) {
+  if (what != "assistant" && what != "all") {
+    FailUsage(fmt::format("--loss {}: unknown; write assistant or all", what));
+  }
+  return what == "all";
+}
+
 PrepareOptions ReadOptions(const Invocation& invocation) {
   PrepareOptions options;
   options.inputs = invocation.Get<std::vector<std::string>>("input");
@@ -61,6 +88,20 @@ PrepareOptions ReadOptions(const Invocation& invocation) {
   options.format = ParseInputFormat(invocation.Get<std::string>("format"));
   options.tokenizer = invocation.Get<std::string>("tokenizer");
   options.field = invocation.Get<std::string>("field");
+  options.chat = ParseChatInput(invocation.Get<std::string>("chat"));
+  if (const auto& format = invocation.Get<std::string>("chat-format"); format != "auto") {
+    options.chat_format = ParseChatFormat(format);
+  }
+  options.loss_on_all = ReadLoss(invocation.Get<std::string>("loss"));
+  options.max_length = invocation.Get<int64_t>("max-length");
+  options.too_long = ParseTooLong(invocation.Get<std::string>("too-long"));
+  options.pack = invocation.Get<int64_t>("pack");
+  options.parse_special = invocation.Get<bool>("parse-special");
+  options.document_end = invocation.Get<std::string>("document-end");
+  options.threads = invocation.Get<int>("threads");
+  if (options.threads == 0) {
+    options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
   if (invocation.Has("holdout")) options.holdout = invocation.Get<double>("holdout");
   options.max_bytes = invocation.Get<int64_t>("max-bytes");
   options.holdout_every = invocation.Get<int64_t>("holdout-every");
@@ -80,7 +121,9 @@ PrepareOptions ReadOptions(const Invocation& invocation) {
 }
 
 void PrintShard(const PreparedShard& shard) {
-  fmt::print("{}: {} documents, {} tokens\n", shard.path, shard.documents, shard.tokens);
+  fmt::print("{}: {} documents, {} tokens", shard.path, shard.documents, shard.tokens);
+  if (shard.padding > 0) fmt::print(", {} of padding", shard.padding);
+  fmt::print("\n");
 }
 
 int Run(const Invocation& invocation) {
@@ -91,6 +134,10 @@ int Run(const Invocation& invocation) {
   if (options.deduplicate_paragraphs) {
     fmt::print(", {} repeated paragraphs dropped", result.paragraphs_dropped);
   }
+  if (result.chat_format) fmt::print(", chats as {}", ChatFormatName(*result.chat_format));
+  if (result.truncated > 0) fmt::print(", {} documents truncated", result.truncated);
+  if (result.dropped > 0) fmt::print(", {} documents dropped", result.dropped);
+  if (result.resumed_bytes > 0) fmt::print(", {} bytes done before", result.resumed_bytes);
   fmt::print("\n");
   PrintShard(result.train);
   if (result.holdout) PrintShard(*result.holdout);
@@ -100,13 +147,16 @@ int Run(const Invocation& invocation) {
 }  // namespace
 
 Command MakePrepareCommand() {
-  return {.name = "prepare",
-          .file = "",
-          .summary = "turn text and token files of other programs into a .hearth token shard",
-          .details = "",
-          .takes_run_keys = false,
-          .add_options = AddOptions,
-          .run = Run};
+  return {
+      .name = "prepare",
+      .file = "",
+      .summary = "turn text and token files of other programs into a .hearth token shard",
+      .details =
+          "Text files are one document each, JSONL files one a line: text, or a chat. A killed\n"
+          "prepare goes on when the same command is given again.",
+      .takes_run_keys = false,
+      .add_options = AddOptions,
+      .run = Run};
 }
 
 }  // namespace hearth

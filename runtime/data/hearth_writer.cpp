@@ -39,19 +39,55 @@ void SynchronizeDirectory(const std::filesystem::path& path) {
 
 }  // namespace
 
-HearthWriter::HearthWriter(HearthWriterOptions options)
-    : options_(std::move(options)),
-      temporary_path_(fmt::format("{}.tmp-{}", options_.path, getpid())) {
+HearthWriter::Place HearthWriter::FreshPlace(const HearthWriterOptions& options) {
+  if (!options.temporary_path.empty()) {
+    return {.temporary_path = options.temporary_path, .open_flags = O_CREAT | O_TRUNC | O_NOFOLLOW};
+  }
+  std::string path = fmt::format("{}.tmp-{}", options.path, getpid());
+  unlink(path.c_str());  // of a dead process that had our number
+  return {.temporary_path = std::move(path), .open_flags = O_CREAT | O_EXCL};
+}
+
+HearthWriter::HearthWriter(HearthWriterOptions options, Place place)
+    : options_(std::move(options)), temporary_path_(std::move(place.temporary_path)) {
   CHECK(options_.bytes_per_token == 2 || options_.bytes_per_token == 4, "{} bytes per token",
         options_.bytes_per_token);
   CHECK(options_.vocab_size >= 0 && options_.vocab_size <= int64_t{1} << 31, "vocabulary {}",
         options_.vocab_size);
   CHECK(static_cast<int64_t>(options_.tokenizer_name.size()) <= kMaxTokenizerName,
         "the tokenizer's name has {} bytes", options_.tokenizer_name.size());
-  unlink(temporary_path_.c_str());  // of a dead process that had our number
-  file_descriptor_ = open(temporary_path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (file_descriptor_ < 0) Refuse(temporary_path_, "cannot be created");
+  file_descriptor_ = open(temporary_path_.c_str(), place.open_flags | O_RDWR | O_CLOEXEC, 0666);
+  if (file_descriptor_ < 0) Refuse(temporary_path_, "cannot be opened for writing");
   block_.reserve(kHearthBlockBytes);
+}
+
+HearthWriter::HearthWriter(HearthWriterOptions options)
+    : HearthWriter(options, FreshPlace(options)) {}
+
+HearthWriter::HearthWriter(HearthWriterOptions options, HearthWriterState state)
+    : HearthWriter(options,
+                   Place{.temporary_path = options.temporary_path, .open_flags = O_NOFOLLOW}) {
+  state_ = std::move(state);
+  const int64_t hashed = static_cast<int64_t>(state_.block_table.size()) * kHearthBlockBytes;
+  const int64_t end = int64_t{sizeof(HearthHeader)} + state_.payload_bytes;
+  struct stat status {};
+  if (fstat(file_descriptor_, &status) != 0) Refuse(temporary_path_, "cannot be examined");
+  if (hashed > state_.payload_bytes || status.st_size < end) {
+    throw IoError(fmt::format("{}: error: {} bytes, and {} were written; remove it and start anew",
+                              temporary_path_, status.st_size, end));
+  }
+  block_.resize(static_cast<size_t>(state_.payload_bytes - hashed));
+  const ssize_t read =
+      pread(file_descriptor_, block_.data(), block_.size(), int64_t{sizeof(HearthHeader)} + hashed);
+  if (read != std::ssize(block_)) Refuse(temporary_path_, "cannot be read");
+  if (ftruncate(file_descriptor_, end) != 0) Refuse(temporary_path_, "cannot be shortened");
+}
+
+const HearthWriterState& HearthWriter::Checkpoint() {
+  const auto pending = static_cast<int64_t>(block_.size());
+  WriteAt(block_, int64_t{sizeof(HearthHeader)} + state_.payload_bytes - pending);
+  if (fdatasync(file_descriptor_) != 0) Refuse(temporary_path_, "cannot be synchronised");
+  return state_;
 }
 
 HearthWriter::~HearthWriter() {
@@ -71,9 +107,9 @@ void HearthWriter::WriteAt(std::span<const std::byte> bytes, int64_t offset) {
 
 void HearthWriter::FlushBlock() {
   if (block_.empty()) return;
-  block_table_.push_back(Xxh3Hash64(block_));
+  state_.block_table.push_back(Xxh3Hash64(block_));
   const int64_t length = static_cast<int64_t>(block_.size());
-  WriteAt(block_, int64_t{sizeof(HearthHeader)} + payload_bytes_ - length);
+  WriteAt(block_, int64_t{sizeof(HearthHeader)} + state_.payload_bytes - length);
   block_.clear();
 }
 
@@ -82,7 +118,7 @@ void HearthWriter::AppendPayload(std::span<const std::byte> bytes) {
     const size_t room = static_cast<size_t>(kHearthBlockBytes) - block_.size();
     const auto piece = bytes.first(std::min(room, bytes.size()));
     block_.insert(block_.end(), piece.begin(), piece.end());
-    payload_bytes_ += static_cast<int64_t>(piece.size());
+    state_.payload_bytes += static_cast<int64_t>(piece.size());
     bytes = bytes.subspan(piece.size());
     if (static_cast<int64_t>(block_.size()) == kHearthBlockBytes) FlushBlock();
   }
@@ -91,17 +127,17 @@ void HearthWriter::AppendPayload(std::span<const std::byte> bytes) {
 int64_t HearthWriter::AlignPayload() {
   static_assert(sizeof(HearthHeader) % 8 == 0);
   constexpr std::array<std::byte, 8> kZeros{};
-  AppendPayload(
-      std::span(kZeros).first(static_cast<size_t>(RoundUp(payload_bytes_, 8) - payload_bytes_)));
-  return int64_t{sizeof(HearthHeader)} + payload_bytes_;
+  AppendPayload(std::span(kZeros).first(
+      static_cast<size_t>(RoundUp(state_.payload_bytes, 8) - state_.payload_bytes)));
+  return int64_t{sizeof(HearthHeader)} + state_.payload_bytes;
 }
 
 void HearthWriter::AppendMask(int64_t count, std::span<const uint8_t> mask) {
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t bit = token_count_ + i;
-    if (bit % 8 == 0) mask_bits_.push_back(0);
+    const int64_t bit = state_.token_count + i;
+    if (bit % 8 == 0) state_.mask_bits.push_back(0);
     if (!mask.empty() && mask[static_cast<size_t>(i)] == 0) continue;
-    mask_bits_.back() = static_cast<uint8_t>(mask_bits_.back() | 1u << (bit % 8));
+    state_.mask_bits.back() = static_cast<uint8_t>(state_.mask_bits.back() | 1u << (bit % 8));
   }
 }
 
@@ -109,13 +145,13 @@ void HearthWriter::Append(std::span<const int32_t> tokens, std::span<const uint8
   CHECK(mask.empty() || (options_.has_loss_mask && mask.size() == tokens.size()),
         "a mask of {} for {} tokens", mask.size(), tokens.size());
   if (tokens.empty()) return;
-  if (at_document_start_) document_starts_.push_back(token_count_);
-  at_document_start_ = false;
+  if (state_.at_document_start) state_.document_starts.push_back(state_.token_count);
+  state_.at_document_start = false;
   if (options_.has_loss_mask) AppendMask(static_cast<int64_t>(tokens.size()), mask);
   const int64_t storage_limit = options_.bytes_per_token == 2 ? 65536 : int64_t{1} << 31;
   const int64_t limit =
       options_.vocab_size > 0 ? std::min(storage_limit, options_.vocab_size) : storage_limit;
-  token_count_ += static_cast<int64_t>(tokens.size());
+  state_.token_count += static_cast<int64_t>(tokens.size());
   std::array<uint16_t, kConversionChunk> narrow;
   while (!tokens.empty()) {
     const auto piece = tokens.first(std::min(kConversionChunk, tokens.size()));
@@ -124,7 +160,7 @@ void HearthWriter::Append(std::span<const int32_t> tokens, std::span<const uint8
         throw IoError(fmt::format("{}: error: the id {} is outside the vocabulary of {}",
                                   options_.path, piece[i], limit));
       }
-      largest_token_ = std::max<int64_t>(largest_token_, piece[i]);
+      state_.largest_token = std::max<int64_t>(state_.largest_token, piece[i]);
       narrow[i] = static_cast<uint16_t>(piece[i]);
     }
     AppendPayload(options_.bytes_per_token == 2
@@ -141,21 +177,22 @@ void HearthWriter::Seal() {
   header.header_bytes = sizeof(HearthHeader);
   header.bytes_per_token = static_cast<uint32_t>(options_.bytes_per_token);
   header.flags = options_.has_loss_mask ? kHearthFlagLossMask : 0;
-  header.token_count = static_cast<uint64_t>(token_count_);
-  header.vocab_size = static_cast<uint64_t>(
-      options_.vocab_size > 0 ? options_.vocab_size : std::max<int64_t>(1, largest_token_ + 1));
-  header.document_count = document_starts_.size();
+  header.token_count = static_cast<uint64_t>(state_.token_count);
+  header.vocab_size = static_cast<uint64_t>(options_.vocab_size > 0
+                                                ? options_.vocab_size
+                                                : std::max<int64_t>(1, state_.largest_token + 1));
+  header.document_count = state_.document_starts.size();
   header.block_bytes = kHearthBlockBytes;
   header.tokenizer_hash = options_.tokenizer_hash;
   options_.tokenizer_name.copy(header.tokenizer_name.data(), options_.tokenizer_name.size());
 
   header.documents_offset = static_cast<uint64_t>(AlignPayload());
-  AppendPayload(std::as_bytes(std::span(document_starts_)));
+  AppendPayload(std::as_bytes(std::span(state_.document_starts)));
   header.mask_offset = static_cast<uint64_t>(AlignPayload());
-  AppendPayload(std::as_bytes(std::span(mask_bits_)));
+  AppendPayload(std::as_bytes(std::span(state_.mask_bits)));
   header.block_table_offset = static_cast<uint64_t>(AlignPayload());
   FlushBlock();
-  const auto block_table = std::as_bytes(std::span(block_table_));
+  const auto block_table = std::as_bytes(std::span(state_.block_table));
   WriteAt(block_table, static_cast<int64_t>(header.block_table_offset));
   header.file_bytes = header.block_table_offset + block_table.size();
   CHECK(ComputeHearthExtents(header).file_bytes == static_cast<int64_t>(header.file_bytes),

@@ -86,10 +86,15 @@ bool IsBlank(std::string_view line) { return line.find_first_not_of(" \t\r") == 
 
 }  // namespace
 
-JsonlReader::JsonlReader(std::string path, std::string_view text, std::string field)
-    : path_(std::move(path)), text_(text), field_(std::move(field)) {}
+JsonlReader::JsonlReader(std::string path, std::string_view text, std::string field,
+                         int64_t first_line)
+    : path_(std::move(path)), text_(text), field_(std::move(field)), line_(first_line - 1) {}
 
-void JsonlReader::Refuse(int64_t column, const std::string& what) const {
+void JsonlReader::Refuse(std::string_view what_and_remedy) const {
+  throw ConfigError(fmt::format("{}:{}:1: error: {}", path_, line_, what_and_remedy));
+}
+
+void JsonlReader::RefuseForm(int64_t column, const std::string& what) const {
   throw ConfigError(
       fmt::format("{}:{}:{}: error: {}; each line must be one JSON object with a string \"{}\"",
                   path_, line_, column, what, field_));
@@ -97,13 +102,13 @@ void JsonlReader::Refuse(int64_t column, const std::string& what) const {
 
 std::string JsonlReader::Parse(std::string_view line) const {
   if (static_cast<int64_t>(line.size()) > kMaxJsonlLineBytes) {
-    Refuse(1, fmt::format("a line of {} bytes, more than {}", line.size(), kMaxJsonlLineBytes));
+    RefuseForm(1, fmt::format("a line of {} bytes, more than {}", line.size(), kMaxJsonlLineBytes));
   }
   FieldHandler handler(field_);
   if (!nlohmann::json::sax_parse(line.begin(), line.end(), &handler)) {
-    Refuse(handler.position(), handler.problem());
+    RefuseForm(handler.position(), handler.problem());
   }
-  if (!handler.value()) Refuse(1, fmt::format("there is no \"{}\"", field_));
+  if (!handler.value()) RefuseForm(1, fmt::format("there is no \"{}\"", field_));
   return std::move(*handler.value());
 }
 

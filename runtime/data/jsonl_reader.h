@@ -17,15 +17,18 @@ inline constexpr int kMaxJsonlDepth = 64;
 // otherwise ConfigError("PATH:LINE:COLUMN: error: what; remedy").
 class JsonlReader {
  public:
-  JsonlReader(std::string path, std::string_view text, std::string field);
+  // `first_line`: the number of the text's first line in its file.
+  JsonlReader(std::string path, std::string_view text, std::string field, int64_t first_line = 1);
 
   // The field of the next line, or nullopt at the end.
   std::optional<std::string> Next();
   int64_t bytes_read() const { return position_; }
+  // Refuses the line read last.
+  [[noreturn]] void Refuse(std::string_view what_and_remedy) const;
 
  private:
   std::string Parse(std::string_view line) const;
-  [[noreturn]] void Refuse(int64_t column, const std::string& what) const;
+  [[noreturn]] void RefuseForm(int64_t column, const std::string& what) const;
 
   std::string path_;
   std::string_view text_;

@@ -3,76 +3,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
+#include <array>
 #include <filesystem>
 
-#include "kernels/core/check.h"
 #include "kernels/core/error.h"
-#include "runtime/data/hearth_writer.h"
-#include "runtime/data/paragraphs.h"
-#include "runtime/data/permutation.h"
-#include "runtime/data/prepare_inputs.h"
+#include "runtime/data/prepare_passes.h"
+#include "runtime/text/model_folder.h"
 
 namespace hearth {
 
 namespace {
 
 constexpr std::string_view kExtension = ".hearth";
-constexpr int64_t kByteVocabulary = 256;
-constexpr int64_t kAppendChunk = 1 << 16;
-constexpr double kProgressInterval_s = 0.2;
-
-using Clock = std::chrono::steady_clock;
-
-class ProgressReporter {
- public:
-  ProgressReporter(const PrepareOptions& options, int64_t bytes_total)
-      : report_(options.progress), start_(Clock::now()), last_(start_) {
-    progress_.bytes_total = bytes_total;
-  }
-
-  void Update(int64_t bytes_done, int64_t documents) {
-    progress_.bytes_done = bytes_done;
-    progress_.documents = documents;
-    const Clock::time_point now = Clock::now();
-    if (Seconds(last_, now) < kProgressInterval_s) return;
-    last_ = now;
-    Report(now);
-  }
-
-  void Finish() {
-    progress_.bytes_done = progress_.bytes_total;
-    Report(Clock::now());
-  }
-
- private:
-  static double Seconds(Clock::time_point begin, Clock::time_point end) {
-    return std::chrono::duration<double>(end - begin).count();
-  }
-  void Report(Clock::time_point now) {
-    if (!report_) return;
-    const double done = static_cast<double>(progress_.bytes_done);
-    const double left = static_cast<double>(progress_.bytes_total) - done;
-    progress_.seconds_left = done > 0 ? Seconds(start_, now) * left / done : -1;
-    report_(progress_);
-  }
-
-  const std::function<void(const PrepareProgress&)>& report_;
-  Clock::time_point start_;
-  Clock::time_point last_;
-  PrepareProgress progress_;
-};
 
 void CheckOptions(const PrepareOptions& options) {
   if (options.inputs.empty()) throw ConfigError("prepare needs --input");
   if (!options.output.ends_with(kExtension) || options.output.size() == kExtension.size()) {
     throw ConfigError(fmt::format("--output {}: the name must end with .hearth", options.output));
-  }
-  if (options.tokenizer != "byte") {
-    throw ConfigError(fmt::format(
-        "--tokenizer {}: only the tokenizer 'byte' is built so far, tokenizer folders are not",
-        options.tokenizer));
   }
   if (options.holdout && !(*options.holdout > 0.0 && *options.holdout < 1.0)) {
     throw ConfigError(
@@ -90,161 +37,122 @@ void CheckOptions(const PrepareOptions& options) {
   if (options.deduplicate_paragraphs && options.holdout) {
     throw ConfigError("with --deduplicate paragraphs use --holdout-every instead of --holdout");
   }
-}
-
-// What the writers need to know before the first token.
-HearthWriterOptions WriterOptions(const PrepareInputs& inputs, std::string path) {
-  HearthWriterOptions options;
-  options.path = std::move(path);
-  if (inputs.is_text()) {
-    options.vocab_size = kByteVocabulary;
-    options.tokenizer_name = "byte";
-    options.tokenizer_hash = Xxh3Hash128(std::string_view("byte: id = byte, 256 ids"));
-    return options;
-  }
-  bool all_known = true;
-  bool all_narrow = true;
-  for (const std::unique_ptr<TokenFile>& file : inputs.token_files()) {
-    all_known &= file->vocab_size() > 0;
-    all_narrow &= BytesPerToken(file->storage()) <= 2;
-    options.vocab_size = std::max(options.vocab_size, file->vocab_size());
-    options.has_loss_mask |= file->has_loss_mask();
-  }
-  const bool fits_16 = all_narrow || (all_known && options.vocab_size <= 65536);
-  options.bytes_per_token = fits_16 ? 2 : 4;
-  if (!all_known) options.vocab_size = 0;
-  return options;
-}
-
-void AppendBytes(HearthWriter& writer, std::string_view text) {
-  std::vector<int32_t> tokens;
-  for (size_t begin = 0; begin < text.size(); begin += kAppendChunk) {
-    const std::string_view piece = text.substr(begin, kAppendChunk);
-    tokens.assign(piece.size(), 0);
-    std::transform(piece.begin(), piece.end(), tokens.begin(), [](char byte) {
-      return static_cast<int32_t>(static_cast<unsigned char>(byte));
-    });
-    writer.Append(tokens);
-  }
-}
-
-// Tokens [begin, end) of a document, counted from its first.
-void AppendPart(HearthWriter& writer, const InputDocument& document, int64_t begin, int64_t end) {
-  if (document.tokens == nullptr) {
-    AppendBytes(writer,
-                document.text.substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
-  } else {
-    std::vector<int32_t> tokens;
-    std::vector<uint8_t> mask;
-    for (int64_t at = begin; at < end; at += kAppendChunk) {
-      const size_t count = static_cast<size_t>(std::min(kAppendChunk, end - at));
-      tokens.resize(count);
-      document.tokens->ReadTokens(document.begin + at, tokens);
-      if (document.tokens->has_loss_mask()) {
-        mask.resize(count);
-        document.tokens->ReadLossMask(document.begin + at, mask);
-      }
-      writer.Append(tokens, mask);
+  constexpr int64_t kLongest = int64_t{1} << 30;
+  for (const auto& [name, value] :
+       {std::pair("--max-length", options.max_length), std::pair("--pack", options.pack)}) {
+    if (value < 0 || value == 1 || value > kLongest) {
+      throw ConfigError(fmt::format("{} {}: must be 0, or from 2 to 2^30 tokens", name, value));
     }
   }
-  writer.EndDocument();
+  if (options.pack > 0 && options.max_length > options.pack) {
+    throw ConfigError(fmt::format("--max-length {}: more than the {} of --pack", options.max_length,
+                                  options.pack));
+  }
+  if (options.threads < 1 || options.threads > 4096) {
+    throw ConfigError(fmt::format("--threads {}: must be 1 to 4096", options.threads));
+  }
 }
 
-// Which part of each document is held out; chosen when the documents have been counted.
-class HoldoutChoice {
- public:
-  HoldoutChoice() = default;
-  HoldoutChoice(double fraction, int64_t documents) : fraction_(fraction) {
-    const int64_t wanted = std::llround(fraction * static_cast<double>(documents));
-    whole_ = std::min(wanted, documents - 1);
-    if (whole_ > 0) order_.emplace(Permutation::Key{.use = PermutationUse::kHoldout}, documents);
+// What is given for JSONL or chats alone must not be passed over.
+void CheckFits(const PrepareOptions& options, const PrepareInputs& inputs, bool is_chat) {
+  const bool all_jsonl = std::ranges::all_of(
+      inputs.inputs(),
+      [](const PrepareInputs::Input& input) { return input.format == InputFormat::kJsonl; });
+  if (!all_jsonl && (options.max_length > 0 || options.pack > 0)) {
+    throw ConfigError("--max-length and --pack are for JSONL alone; leave them out");
   }
-
-  // The first token held out of document `index` of `length` tokens: 0 all, length none.
-  int64_t Cut(int64_t index, int64_t length) const {
-    if (order_) return (*order_)(index) < whole_ ? 0 : length;
-    return length - std::llround(fraction_ * static_cast<double>(length));
-  }
-
- private:
-  double fraction_ = 0;
-  int64_t whole_ = 0;
-  std::optional<Permutation> order_;
-};
-
-struct Shards {
-  std::unique_ptr<HearthWriter> train;
-  std::unique_ptr<HearthWriter> holdout;  // or null
-};
-
-int64_t WriteSplit(const PrepareInputs& inputs, const HoldoutChoice& choice, int64_t bytes_before,
-                   ProgressReporter& progress, const Shards& shards) {
-  int64_t documents = 0;
-  inputs.ForEachDocument([&](const InputDocument& document, int64_t bytes_done) {
-    const int64_t length = document.length();
-    const int64_t cut = shards.holdout ? choice.Cut(documents, length) : length;
-    AppendPart(*shards.train, document, 0, cut);
-    if (cut < length) AppendPart(*shards.holdout, document, cut, length);
-    progress.Update(bytes_before + bytes_done, ++documents);
-    return true;
-  });
-  return documents;
-}
-
-void PrepareDocuments(const PrepareOptions& options, const PrepareInputs& inputs,
-                      const Shards& shards) {
-  const int64_t passes = options.holdout ? 2 : 1;
-  ProgressReporter progress(options, passes * inputs.bytes());
-  HoldoutChoice choice;
-  int64_t counted = -1;
-  if (options.holdout) {
-    counted = 0;
-    inputs.ForEachDocument([&](const InputDocument&, int64_t bytes_done) {
-      progress.Update(bytes_done, ++counted);
-      return true;
-    });
-    choice = HoldoutChoice(*options.holdout, counted);
-  }
-  const int64_t written =
-      WriteSplit(inputs, choice, (passes - 1) * inputs.bytes(), progress, shards);
-  if (counted >= 0 && written != counted) {
-    throw IoError(fmt::format("the inputs changed while they were read: {} documents, then {}",
-                              counted, written));
-  }
-  progress.Finish();
-}
-
-int64_t PrepareParagraphs(const PrepareOptions& options, const PrepareInputs& inputs,
-                          const Shards& shards) {
-  if (!inputs.is_text()) {
-    throw ConfigError("--deduplicate paragraphs needs text or JSONL, not token files");
-  }
-  ProgressReporter progress(options, inputs.bytes());
-  ParagraphFilter filter({.max_bytes = options.max_bytes, .holdout_every = options.holdout_every});
-  int64_t documents = 0;
-  inputs.ForEachDocument([&](const InputDocument& document, int64_t bytes_done) {
-    const ParagraphFilter::Split split = filter.Add(document.text);
-    AppendBytes(*shards.train, split.train);
-    shards.train->EndDocument();
-    if (shards.holdout) {
-      AppendBytes(*shards.holdout, split.holdout);
-      shards.holdout->EndDocument();
-    }
-    progress.Update(bytes_done, ++documents);
-    return !filter.full();
-  });
-  progress.Finish();
-  return filter.dropped();
-}
-
-PreparedShard Describe(const HearthWriter& writer, std::string path) {
-  if (writer.token_count() == 0) {
+  if (!is_chat && (options.chat_format || options.loss_on_all || options.chat.shape)) {
     throw ConfigError(
-        fmt::format("{}: error: nothing would be written to it; give more input", path));
+        "--chat, --chat-format and --loss are for JSONL files of chats, which these are not; leave "
+        "them out");
   }
-  return {.path = std::move(path),
-          .documents = writer.document_count(),
-          .tokens = writer.token_count()};
+  if (is_chat && !all_jsonl) {
+    throw ConfigError("chats cannot be mixed with text files; prepare them apart");
+  }
+  if (options.deduplicate_paragraphs && (is_chat || options.max_length > 0 || options.pack > 0)) {
+    throw ConfigError("--deduplicate paragraphs does not go with chats, --max-length or --pack");
+  }
+}
+
+std::optional<ChatShape> FindChatShape(const PrepareOptions& options, const PrepareInputs& inputs) {
+  const auto jsonl =
+      std::ranges::find(inputs.inputs(), InputFormat::kJsonl, &PrepareInputs::Input::format);
+  if (jsonl == inputs.inputs().end()) return std::nullopt;
+  if (!options.chat.detect) return options.chat.shape;
+  return DetectFileShape(jsonl->path, options.field);
+}
+
+std::vector<int32_t> DocumentEnd(const PrepareOptions& options, const Tokenizer& tokenizer) {
+  if (options.document_end == "none") return {};
+  if (options.document_end != "auto") {
+    if (const auto id = tokenizer.TokenId(options.document_end)) return {*id};
+    throw ConfigError(
+        fmt::format("--document-end {}: the tokenizer has no such token", options.document_end));
+  }
+  if (tokenizer.is_byte_tokenizer()) return {};
+  if (const auto id = FindEndOfText(tokenizer)) return {*id};
+  throw ConfigError(fmt::format(
+      "{}: error: no token that ends a text is known in this tokenizer; give --document-end TOKEN "
+      "or none",
+      options.tokenizer));
+}
+
+// The folder's own name, as the header of a shard has room for.
+std::string TokenizerName(const PrepareOptions& options) {
+  if (options.tokenizer == "byte") return "byte";
+  std::filesystem::path path = std::filesystem::absolute(options.tokenizer).lexically_normal();
+  if (!std::filesystem::is_directory(path) || !path.has_filename()) path = path.parent_path();
+  return path.filename().string().substr(0, static_cast<size_t>(kMaxTokenizerName));
+}
+
+EncodingOptions MakeEncoding(const PrepareOptions& options, const PrepareInputs& inputs) {
+  EncodingOptions encoding;
+  const bool bytes = options.tokenizer == "byte";
+  if (!bytes && !std::filesystem::exists(options.tokenizer)) {
+    throw ConfigError(fmt::format(
+        "--tokenizer {}: there is no such folder; give byte, or a folder with a tokenizer.json",
+        options.tokenizer));
+  }
+  encoding.tokenizer = bytes ? Tokenizer::MakeByteTokenizer() : Tokenizer::Load(options.tokenizer);
+  encoding.chat_shape = FindChatShape(options, inputs);
+  CheckFits(options, inputs, encoding.chat_shape.has_value());
+  if (encoding.chat_shape && bytes) {
+    throw ConfigError(
+        "chats need a tokenizer with the tokens of their format: give --tokenizer FOLDER, or "
+        "--chat none with the --field to take as text");
+  }
+  if (encoding.chat_shape) {
+    encoding.chat_format =
+        options.chat_format ? *options.chat_format : FindChatFormat(options.tokenizer);
+  } else {
+    const std::span<const int32_t> start = encoding.tokenizer->prefix_tokens();
+    encoding.document_start.assign(start.begin(), start.end());
+    encoding.document_end = DocumentEnd(options, *encoding.tokenizer);
+  }
+  encoding.field = options.field;
+  encoding.loss_on_all = options.loss_on_all;
+  encoding.has_loss_mask =
+      options.pack > 0 || (encoding.chat_shape.has_value() && !options.loss_on_all);
+  encoding.parse_special = options.parse_special;
+  encoding.max_length = options.max_length > 0 ? options.max_length : options.pack;
+  encoding.too_long = options.too_long;
+  return encoding;
+}
+
+ShardBuilder::Options ShardOptions(const PrepareOptions& options, const EncodingOptions& encoding,
+                                   const std::string& path) {
+  const Tokenizer& tokenizer = *encoding.tokenizer;
+  ShardBuilder::Options shard;
+  shard.writer.path = path;
+  shard.writer.bytes_per_token = tokenizer.vocab_size() <= 65536 ? 2 : 4;
+  shard.writer.vocab_size = tokenizer.vocab_size();
+  shard.writer.tokenizer_name = TokenizerName(options);
+  shard.writer.tokenizer_hash = {.low = tokenizer.hash().low, .high = tokenizer.hash().high};
+  shard.writer.has_loss_mask = encoding.has_loss_mask;
+  if (!options.deduplicate_paragraphs) shard.writer.temporary_path = path + ".partial";
+  shard.pack = options.pack;
+  if (options.pack > 0) shard.padding_token = FindEndOfText(tokenizer).value_or(0);
+  return shard;
 }
 
 }  // namespace
@@ -253,34 +161,56 @@ std::string HoldoutPath(const std::string& output) {
   return output.substr(0, output.size() - kExtension.size()) + "-holdout" + std::string(kExtension);
 }
 
+ChatInput ParseChatInput(std::string_view name) {
+  if (name == "auto") return {};
+  if (name == "none") return {.detect = false};
+  if (const auto shape = ParseChatShape(name)) return {.detect = false, .shape = shape};
+  throw ConfigError(
+      fmt::format("'{}' is no shape of chats; use auto, none, messages, sharegpt or alpaca", name));
+}
+
+TooLong ParseTooLong(std::string_view name) {
+  if (name == "truncate") return TooLong::kTruncate;
+  if (name == "drop") return TooLong::kDrop;
+  if (name == "error") return TooLong::kError;
+  throw ConfigError(fmt::format(
+      "'{}' does not say what happens to long documents; use truncate, drop or error", name));
+}
+
 PrepareResult Prepare(const PrepareOptions& options) {
   CheckOptions(options);
   const PrepareInputs inputs(options);
+  const bool is_text = inputs.is_text();
+  if (!is_text && options.deduplicate_paragraphs) {
+    throw ConfigError("--deduplicate paragraphs needs text or JSONL, not token files");
+  }
+  if (!is_text && options.tokenizer != "byte") {
+    throw ConfigError("--tokenizer is for text; token files are taken as they are");
+  }
+  std::optional<TextPass> pass;
+  if (is_text) {
+    EncodingOptions encoding = MakeEncoding(options, inputs);
+    pass.emplace(TextPass{.options = options,
+                          .inputs = inputs,
+                          .encoding = encoding,
+                          .train = ShardOptions(options, encoding, options.output)});
+    if (options.holdout || options.holdout_every > 0) {
+      pass->holdout = ShardOptions(options, encoding, HoldoutPath(options.output));
+    }
+  } else {
+    CheckFits(options, inputs, false);
+  }
   const std::filesystem::path folder = std::filesystem::path(options.output).parent_path();
   std::error_code error;
   if (!folder.empty()) std::filesystem::create_directories(folder, error);
   if (error) {
     throw IoError(fmt::format("{}: error: cannot be made: {}", folder.string(), error.message()));
   }
-  Shards shards;
-  shards.train = std::make_unique<HearthWriter>(WriterOptions(inputs, options.output));
-  if (options.holdout || options.holdout_every > 0) {
-    shards.holdout =
-        std::make_unique<HearthWriter>(WriterOptions(inputs, HoldoutPath(options.output)));
-  }
-  PrepareResult result;
+  PrepareResult result = !is_text                         ? PrepareTokens(options, inputs)
+                         : options.deduplicate_paragraphs ? PrepareParagraphs(*pass)
+                                                          : PrepareText(*pass);
   result.files = inputs.files();
-  if (options.deduplicate_paragraphs) {
-    result.paragraphs_dropped = PrepareParagraphs(options, inputs, shards);
-  } else {
-    PrepareDocuments(options, inputs, shards);
-  }
-  result.train = Describe(*shards.train, options.output);
-  if (shards.holdout) result.holdout = Describe(*shards.holdout, HoldoutPath(options.output));
-  shards.train->Seal();
-  if (shards.holdout) shards.holdout->Seal();
-  shards.train->Publish();
-  if (shards.holdout) shards.holdout->Publish();
+  if (pass && pass->encoding.chat_shape) result.chat_format = pass->encoding.chat_format;
   return result;
 }
 

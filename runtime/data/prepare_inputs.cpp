@@ -38,10 +38,6 @@ TokenFormat TokenFormatOf(InputFormat format) {
       ->tokens;
 }
 
-std::string_view TextOf(const MappedFile& file) {
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
-}
-
 InputFormat DetectInputFormat(const MappedFile& file) {
   if (const auto tokens = DetectTokenFormat(file)) {
     for (const FormatEntry& entry : kFormats) {
@@ -53,7 +49,7 @@ InputFormat DetectInputFormat(const MappedFile& file) {
   if (file.path().ends_with(".jsonl") || file.path().ends_with(".ndjson")) {
     return InputFormat::kJsonl;
   }
-  if (TextOf(file).substr(0, kBinaryProbeBytes).find('\0') != std::string_view::npos) {
+  if (file.text().substr(0, kBinaryProbeBytes).find('\0') != std::string_view::npos) {
     throw ConfigError(fmt::format(
         "{}: error: neither text nor a token format with a mark; name it with --format (raw uint16 "
         "tokens: nanogpt)",
@@ -106,13 +102,13 @@ PrepareInputs::PrepareInputs(const PrepareOptions& options) : field_(options.fie
 bool PrepareInputs::VisitText(const Input& input, int64_t bytes_before,
                               const Visitor& visit) const {
   const MappedFile file(input.path);
-  return file.size() == 0 || visit({.text = TextOf(file)}, bytes_before + file.size());
+  return file.size() == 0 || visit({.text = file.text()}, bytes_before + file.size());
 }
 
 bool PrepareInputs::VisitJsonl(const Input& input, int64_t bytes_before,
                                const Visitor& visit) const {
   const MappedFile file(input.path);
-  JsonlReader reader(input.path, TextOf(file), field_);
+  JsonlReader reader(input.path, file.text(), field_);
   while (const std::optional<std::string> text = reader.Next()) {
     if (text->empty()) continue;
     if (!visit({.text = *text}, bytes_before + reader.bytes_read())) return false;

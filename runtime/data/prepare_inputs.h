@@ -28,6 +28,12 @@ struct InputDocument {
 
 class PrepareInputs {
  public:
+  struct Input {
+    std::string path;
+    InputFormat format = InputFormat::kAuto;
+    int64_t bytes = 0;
+  };
+
   // Returns false to stop. `bytes_done` counts input bytes up to the end of the document.
   using Visitor = std::function<bool(const InputDocument& document, int64_t bytes_done)>;
 
@@ -39,17 +45,12 @@ class PrepareInputs {
   void ForEachDocument(const Visitor& visit) const;
 
   bool is_text() const { return token_files_.empty(); }
+  const std::vector<Input>& inputs() const { return inputs_; }
   int64_t files() const { return static_cast<int64_t>(inputs_.size()); }
   int64_t bytes() const { return bytes_; }
   const std::vector<std::unique_ptr<TokenFile>>& token_files() const { return token_files_; }
 
  private:
-  struct Input {
-    std::string path;
-    InputFormat format = InputFormat::kAuto;
-    int64_t bytes = 0;
-  };
-
   bool VisitText(const Input& input, int64_t bytes_before, const Visitor& visit) const;
   bool VisitJsonl(const Input& input, int64_t bytes_before, const Visitor& visit) const;
   bool VisitTokens(const TokenFile& file, int64_t bytes_before, const Visitor& visit) const;

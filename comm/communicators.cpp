@@ -49,4 +49,9 @@ std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap&
   return std::make_unique<StagedCommunicator>(std::move(transport), backend, options);
 }
 
+std::unique_ptr<BareCopies> MakeBareCopies(Bootstrap& bootstrap, KernelBackend& backend,
+                                           const TensorView& slab, bool through_host) {
+  return MakeEngineBareCopies(bootstrap, backend, slab, through_host);
+}
+
 }  // namespace hearth

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string_view>
 
+#include "comm/api/bare_copies.h"
 #include "comm/api/bootstrap.h"
 #include "comm/api/communicator.h"
 #include "kernels/api/kernel_backend.h"
@@ -37,5 +38,11 @@ struct CommunicatorOptions {
 std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap& bootstrap,
                                                KernelBackend& backend,
                                                const CommunicatorOptions& options);
+
+// From the peers' slabs, or through host memory that the ranks share. Collective; all ranks on this
+// host, each with a GPU. ConfigError in a build without CUDA, CommError when a rank cannot map
+// another's slab.
+std::unique_ptr<BareCopies> MakeBareCopies(Bootstrap& bootstrap, KernelBackend& backend,
+                                           const TensorView& slab, bool through_host);
 
 }  // namespace hearth

@@ -1,11 +1,12 @@
 // Collectives among the GPUs of one box by their copy engines. In a build without CUDA
-// comm/without_cuda.cpp defines the same function.
+// comm/without_cuda.cpp defines the same functions.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <memory>
 
+#include "comm/api/bare_copies.h"
 #include "comm/api/bootstrap.h"
 #include "comm/api/communicator.h"
 #include "kernels/api/kernel_backend.h"
@@ -29,5 +30,9 @@ struct CopyEngineOptions {
 std::unique_ptr<Communicator> MakeCopyEngineCommunicator(Bootstrap& bootstrap,
                                                          KernelBackend& backend,
                                                          const CopyEngineOptions& options);
+
+// What such a communicator's copies would reach alone; see MakeBareCopies.
+std::unique_ptr<BareCopies> MakeEngineBareCopies(Bootstrap& bootstrap, KernelBackend& backend,
+                                                 const TensorView& slab, bool through_host);
 
 }  // namespace hearth

@@ -3,8 +3,42 @@
 #include <cmath>
 
 #include "kernels/api/checks.h"
+#include "kernels/core/float8.h"
 
 namespace hearth {
+
+namespace {
+
+constexpr double kLargestLogSumExp = 4096.0;
+constexpr uintptr_t kScaleAlignment = 16;
+
+void CheckGradient(const CrossEntropyArgs& args) {
+  const NamedView logits{"cross_entropy.logits", args.logits};
+  const NamedView d_logits{"cross_entropy.d_logits", args.d_logits};
+  const NamedView scale{"cross_entropy.d_logits_scale", args.d_logits_scale};
+  CheckShape(d_logits, args.logits.shape());
+  if (!IsFloat8(args.d_logits.dtype())) {
+    CheckType(d_logits, args.logits.dtype());
+    CheckSameOrDisjoint(d_logits, logits);
+    CheckAbsent(scale, "but only an f8 gradient has a scale");
+    return;
+  }
+  CheckType(d_logits, DType::kF8E5M2);
+  CheckDisjoint(d_logits, {logits});
+  CheckTensor(scale, {4}, DType::kF32);
+  CHECK(reinterpret_cast<uintptr_t>(args.d_logits_scale.data()) % kScaleAlignment == 0,
+        "{} at {} is not aligned to {}", scale.name, args.d_logits_scale.data(), kScaleAlignment);
+  CheckDisjoint(scale, {logits, d_logits, {"cross_entropy.gradient_scale", args.gradient_scale}});
+}
+
+}  // namespace
+
+float LogitGradientScale(float z_loss) {
+  const double bound = 1.0 + 2.0 * static_cast<double>(z_loss) * kLargestLogSumExp;
+  double scale = 0x1p15;
+  while (scale * bound > static_cast<double>(kE5M2Max)) scale /= 2;
+  return static_cast<float>(scale);
+}
 
 void Validate(const CrossEntropyArgs& args) {
   const NamedView logits{"cross_entropy.logits", args.logits};
@@ -21,11 +55,11 @@ void Validate(const CrossEntropyArgs& args) {
   CheckDisjoint(losses, {logits, {"cross_entropy.targets", args.targets}, d_logits});
   if (!args.gradient_scale) {
     CheckAbsent(d_logits, "without gradient_scale");
+    CheckAbsent({"cross_entropy.d_logits_scale", args.d_logits_scale}, "without gradient_scale");
     return;
   }
   CheckTensor({"cross_entropy.gradient_scale", args.gradient_scale}, {1}, DType::kF32);
-  CheckTensor(d_logits, args.logits.shape(), args.logits.dtype());
-  CheckSameOrDisjoint(d_logits, logits);
+  CheckGradient(args);
 }
 
 }  // namespace hearth

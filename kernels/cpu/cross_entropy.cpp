@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/api/quantize.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/quantize_rows.h"
 #include "kernels/cpu/row_access.h"
 #include "kernels/cpu/thread_scratch.h"
 #include "kernels/cpu/vector_math.h"
@@ -35,7 +37,11 @@ template <typename T>
 void Rows(const CrossEntropyArgs& args, int64_t begin, int64_t end) {
   const int64_t stored = args.logits.shape()[1];
   const int32_t* targets = args.targets.as<int32_t>();
-  const float* gradient_scale = args.gradient_scale ? args.gradient_scale.as<float>() : nullptr;
+  const bool quantizes = static_cast<bool>(args.d_logits_scale);
+  const float fixed_scale = LogitGradientScale(args.z_loss);
+  const float* gradient_scale = quantizes             ? &fixed_scale
+                                : args.gradient_scale ? args.gradient_scale.as<float>()
+                                                      : nullptr;
   float* values = ThreadScratch(ScratchUse::kTask, stored);
   for (int64_t row = begin; row < end; ++row) {
     const int32_t target = targets[row];
@@ -49,14 +55,28 @@ void Rows(const CrossEntropyArgs& args, int64_t begin, int64_t end) {
     args.losses.as<float>()[row] = loss;
     if (gradient_scale == nullptr) continue;
     std::fill(values + (target < 0 ? 0 : args.vocab), values + stored, 0.0f);
-    StoreRow(values, stored, args.d_logits.as<T>() + row * stored);
+    if (quantizes) {
+      QuantizeValues(values, stored, 1.0f, DType::kF8E5M2,
+                     static_cast<uint8_t*>(args.d_logits.data()) + row * stored);
+    } else {
+      StoreRow(values, stored, args.d_logits.as<T>() + row * stored);
+    }
   }
+}
+
+void WriteRecord(const CrossEntropyArgs& args) {
+  if (!args.d_logits_scale) return;
+  const float gradient_scale = *args.gradient_scale.as<float>();
+  const float scale = LogitGradientScale(args.z_loss);
+  *static_cast<ScaleRecord*>(args.d_logits_scale.data()) = {.inverse = gradient_scale / scale,
+                                                            .scale = scale / gradient_scale};
 }
 
 }  // namespace
 
 void CpuBackend::DoCrossEntropy(Stream& stream, const CrossEntropyArgs& args) {
   Enqueue(stream, [this, args] {
+    WriteRecord(args);
     const int64_t rows = args.logits.shape()[0];
     const int64_t piece = PieceOfRows(args.logits.shape()[1]);
     ForEachPiece(device_.pool(), rows, piece, [&](int64_t begin, int64_t end) {

@@ -171,7 +171,9 @@ OpProfile OpProfiler::operator()(const EmbeddingBackwardArgs& args) const {
 OpProfile OpProfiler::operator()(const CrossEntropyArgs& args) const {
   const bool in_place = Same(args.logits, args.d_logits);
   return {.op = "cross entropy",
-          .shape = Text(args.logits) + (args.d_logits ? ", with gradient" : ""),
+          .shape = Text(args.logits) + (args.d_logits_scale ? ", with gradient in f8_e5m2"
+                                        : args.d_logits     ? ", with gradient"
+                                                            : ""),
           .bytes = Bytes({args.logits, args.targets, args.losses, args.d_logits}),
           .updated = in_place ? Given({args.d_logits}) : Given({})};
 }

@@ -155,7 +155,7 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
                          .plan = trainer.plan(),
                          .compute_dtype = EnumName(precision.compute_dtype),
                          .fp8_recipe = plan.precision.fp8 ? EnumName(precision.fp8_recipe) : "none",
-                         .lm_head = plan.precision.storage == DType::kF32 ? "fp32" : "bf16",
+                         .lm_head = LmHeadType(plan.precision),
                          // Each kind of device has one so far.
                          .attention = device.kind() == DeviceType::kCpu ? "reference" : "own",
                          .deterministic = shortened.config.deterministic,

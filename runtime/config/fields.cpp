@@ -178,7 +178,7 @@ void AddPrecision(std::vector<Field>& table) {
   rows.Add("fp8_fast_accumulation", &PrecisionSection::fp8_fast_accumulation, BooleanCodec{},
            "forward matmuls in FP8: faster, less exact sums on a GPU; exact on the CPU");
   rows.Add("fp8_lm_head", &PrecisionSection::fp8_lm_head, BooleanCodec{},
-           "the head's matmul in FP8 too");
+           "the LM head's matmuls in FP8 too; with compute_dtype fp8");
   rows.Add("grad_dtype", &PrecisionSection::grad_dtype, EnumCodec<FloatDtype>{},
            "storage of accumulated gradients; always fp32 under compute_dtype fp32");
 }

@@ -113,6 +113,18 @@ void SettleDependent(ResolvedConfig& resolved) {
     config.precision.grad_dtype = FloatDtype::kFp32;
     grad = compute;
   }
+  if (config.precision.fp8_lm_head && config.precision.compute_dtype != ComputeDtype::kFp8) {
+    const LeafOrigin& compute = OriginOf(resolved, "precision.compute_dtype");
+    LeafOrigin& head = resolved.origins.find("precision.fp8_lm_head")->second;
+    if (head.kind >= compute.kind) {
+      resolved.Fail("precision.fp8_lm_head",
+                    fmt::format("the head is in FP8 only where compute_dtype is fp8, not {}; write "
+                                "false, or compute_dtype: fp8",
+                                EnumName(config.precision.compute_dtype)));
+    }
+    config.precision.fp8_lm_head = false;
+    head = compute;
+  }
   LrSchedulerSection& schedule = config.lr_scheduler;
   if (schedule.lr_scheduler_type != LrSchedulerType::kWsd && schedule.decay_steps) {
     const LeafOrigin& type = OriginOf(resolved, "lr_scheduler.lr_scheduler_type");

@@ -202,7 +202,13 @@ Precision MakePrecision(const PrecisionSection& section) {
       section.fp8_format == Fp8Format::kHybrid ? DType::kF8E5M2 : DType::kF8E4M3;
   precision.fast_accumulation = precision.fp8 && section.fp8_fast_accumulation;
   precision.verified_scales = precision.fp8 && section.fp8_recipe == Fp8Recipe::kTensorwiseVerified;
+  precision.fp8_head = precision.fp8 && section.fp8_lm_head;
   return precision;
+}
+
+std::string_view LmHeadType(const Precision& precision) {
+  if (precision.fp8_head) return "fp8";
+  return precision.storage == DType::kF32 ? "fp32" : "bf16";
 }
 
 DType FormatOf(BlockScale scale, const Precision& precision) {

@@ -22,11 +22,15 @@ struct Precision {
   DType output_gradient = DType::kF8E4M3;  // FP8 type of the gradients that enter dgrad and wgrad
   bool fast_accumulation = false;          // FP8 forward matmuls; exact where a device has no other
   bool verified_scales = false;            // FP8 scales from the step before, verified at each use
+  bool fp8_head = false;                   // the LM head's matmuls in FP8; with `fp8` only
 
   bool operator==(const Precision&) const = default;
 };
 
 Precision MakePrecision(const PrecisionSection& section);
+
+// The type of the LM head's matmuls, for people: "fp8", "bf16" or "fp32".
+std::string_view LmHeadType(const Precision& precision);
 
 // The smallest piece of a block that can be recomputed, in forward order.
 enum class Segment : uint8_t {

@@ -31,7 +31,8 @@ class SpecBuilder {
     ParameterSpec parameter = Begin(role, shape, std::move(sources));
     parameter.init = {Init::Kind::kNormal, spec_.config.initializer_range};
     parameter.decay = true;
-    parameter.fp8 = spec_.units.back().kind == UnitKind::kBlock;
+    // A tied head has FP8 copies, but the embedding reads the table itself.
+    parameter.fp8 = role != ParameterRole::kEmbedding;
     if (role == ParameterRole::kEmbedding || role == ParameterRole::kHead) {
       parameter.stored_shape = {RoundUp(shape[0], kVocabularyAlignment), shape[1]};
     }

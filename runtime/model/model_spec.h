@@ -59,7 +59,7 @@ struct ParameterSpec {
   Shape stored_shape;
   Init init;
   bool decay = false;           // matrices and embeddings
-  bool fp8 = false;             // a block linear: its matmuls may run in FP8
+  bool fp8 = false;             // a block linear or a head of its own: may be kept in FP8 alone
   int64_t unit_offset = 0;      // elements from the start of the unit, a multiple of 1024
   int64_t stored_elements = 0;  // elements of stored_shape
   std::vector<HfSource> sources;

@@ -63,6 +63,7 @@ class LayoutBuilder {
     AddTransfer();
     AddBlocks();
     AddHead();
+    AddFp8Head();
     AddWords();
     AddSaveCopy();
     layout_.slab_bytes = slab_.bytes();
@@ -79,8 +80,8 @@ class LayoutBuilder {
     for (size_t u = 0; u < spec_.units.size(); ++u) {
       const UnitSpec& unit = spec_.units[u];
       UnitLayout& out = layout_.units.emplace_back();
-      const int fp8_count = plan_.precision.fp8 ? CountFp8(spec_, static_cast<int>(u)) : 0;
-      out.dense_begin = plan_.precision.fp8 ? unit.matmul_elements : 0;
+      out.dense_begin = Fp8Elements(plan_, unit);
+      const int fp8_count = out.dense_begin > 0 ? CountFp8(spec_, static_cast<int>(u)) : 0;
       out.fp8_values = slab_.Add("weights", out.dense_begin, kPageBytes);
       out.dense = slab_.Add("weights", DenseElements(plan_, unit) * StorageBytes(), kPageBytes);
       out.gradients =
@@ -208,7 +209,8 @@ class LayoutBuilder {
     const int64_t n = plan_.tokens_per_micro_batch;
     const int64_t rows = n * spec_.config.hidden_size * StorageBytes();
     layout_.head.rstd = arena_.Add("head", n * 4);
-    layout_.head.normed = arena_.Add("head", rows);
+    layout_.head.normed =
+        arena_.Add("head", plan_.precision.fp8_head ? n * spec_.config.hidden_size : rows);
     layout_.head.logits =
         arena_.Add("logits", plan_.head_chunk_tokens * spec_.padded_vocab_size() * StorageBytes());
     layout_.head.losses = arena_.Add("head", n * 4);
@@ -216,6 +218,21 @@ class LayoutBuilder {
     layout_.cos_sin = arena_.Add("head", plan_.sequence_len * spec_.config.head_dim * 4);
     layout_.workspace_bytes = WorkspaceBytes();
     layout_.workspace = arena_.Add("workspace", layout_.workspace_bytes);
+  }
+
+  void AddFp8Head() {
+    if (!plan_.precision.fp8_head) return;
+    HeadLayout& head = layout_.head;
+    head.normed_scale = arena_.Add("head", kScaleBytes);
+    head.d_logits_scale = arena_.Add("head", kScaleBytes);
+    const int64_t slab = plan_.inference ? 0 : HeadSlabTokens(plan_);
+    head.normed_transposed = arena_.Add("head", slab * spec_.config.hidden_size);
+    head.d_logits = arena_.Add("logits", slab * spec_.padded_vocab_size());
+    if (!HasTiedFp8Head(plan_, spec_)) return;
+    const int64_t elements = spec_.HeadMatrix().stored_elements;
+    layout_.tied_head = {.values = arena_.Add("weights", elements),
+                         .transposed = arena_.Add("transposed weights", elements),
+                         .scale = arena_.Add("scales", kScaleBytes)};
   }
 
   int64_t WorkspaceBytes() const {
@@ -266,8 +283,22 @@ class LayoutBuilder {
 
 }  // namespace
 
+int64_t Fp8Elements(const Plan& plan, const UnitSpec& unit) {
+  const Precision& precision = plan.precision;
+  const bool fp8 = unit.kind == UnitKind::kHead ? precision.fp8_head : precision.fp8;
+  return fp8 ? unit.matmul_elements : 0;
+}
+
 int64_t DenseElements(const Plan& plan, const UnitSpec& unit) {
-  return unit.elements - (plan.precision.fp8 ? unit.matmul_elements : 0);
+  return unit.elements - Fp8Elements(plan, unit);
+}
+
+bool HasTiedFp8Head(const Plan& plan, const ModelSpec& spec) {
+  return plan.precision.fp8_head && spec.HeadMatrix().unit != spec.head_unit();
+}
+
+int64_t HeadSlabTokens(const Plan& plan) {
+  return std::min(plan.numeric.head_slab_tokens, plan.tokens_per_micro_batch);
 }
 
 int CountFp8(const ModelSpec& spec, int unit) {

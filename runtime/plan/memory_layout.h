@@ -23,11 +23,11 @@ struct MemoryPool {
 // A unit's working weights and gradients. Under FP8 the matmul prefix is one byte per element and
 // the rest is dense; without it everything is dense.
 struct UnitLayout {
-  int64_t fp8_values = 0;       // slab: matmul_elements bytes
+  int64_t fp8_values = 0;       // slab: Fp8Elements bytes
   int64_t dense = 0;            // slab: the elements that are not FP8, in the storage type
   int64_t dense_begin = 0;      // first dense element of the unit
   int64_t gradients = 0;        // slab: elements in the gradient type
-  int64_t fp8_transposed = 0;   // arena: matmul_elements bytes, each matrix transposed in place
+  int64_t fp8_transposed = 0;   // arena: Fp8Elements bytes, each matrix transposed in place
   int64_t scales = 0;           // arena: one ScaleRecord per FP8 matrix
   int64_t amax = 0;             // slab: one float per FP8 matrix
   int64_t shard_gradients = 0;  // arena: rank_then_micro only, the shard in the gradient type
@@ -69,6 +69,18 @@ struct HeadLayout {
   int64_t logits = 0;
   int64_t losses = 0;
   int64_t d_normed = 0;
+  // With an FP8 head; the last two are one slab's, in training only.
+  int64_t normed_scale = 0;
+  int64_t d_logits_scale = 0;
+  int64_t normed_transposed = 0;
+  int64_t d_logits = 0;
+};
+
+// The FP8 forms of the embedding's table that a tied FP8 head reads. Arena.
+struct TiedHeadLayout {
+  int64_t values = 0;
+  int64_t transposed = 0;
+  int64_t scale = 0;
 };
 
 // What a step adds up over micro-batches and ranks: two FixedPointSums, squares then losses, and
@@ -123,14 +135,22 @@ struct MemoryLayout {
   int64_t workspace_bytes = 0;
   int64_t cos_sin = 0;
   HeadLayout head;
+  TiedHeadLayout tied_head;
   WordLayout words;
   int64_t save_copy = 0;  // host: the state of this rank's shards while it is written
   int64_t save_copy_bytes = 0;
 };
 
-// Bytes a unit's working weights take.
+// The elements of a unit's prefix whose working weights are FP8 and nothing else.
+int64_t Fp8Elements(const Plan& plan, const UnitSpec& unit);
+// The others, in the storage type.
 int64_t DenseElements(const Plan& plan, const UnitSpec& unit);
+// The matrices of a unit that may be FP8.
 int CountFp8(const ModelSpec& spec, int unit);
+// Whether the embedding's table has FP8 copies for the head besides.
+bool HasTiedFp8Head(const Plan& plan, const ModelSpec& spec);
+// Tokens that one call of the head takes at most.
+int64_t HeadSlabTokens(const Plan& plan);
 // The FP8 scales of all blocks whose history a plan keeps; 0 where it keeps none.
 int64_t CountVerifiedScales(const Plan& plan, const ModelSpec& spec);
 

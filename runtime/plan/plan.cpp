@@ -110,6 +110,13 @@ void CheckFp8Sizes(const ResolvedConfig& resolved, const ModelConfig& config) {
                               "use compute_dtype: bf16",
                               kFp8Alignment, name, size));
   }
+  const int64_t slab = resolved.config.memory.head_slab_tokens;
+  if (resolved.config.precision.fp8_lm_head && slab % kFp8Alignment != 0) {
+    resolved.Fail("memory.head_slab_tokens",
+                  fmt::format("an FP8 head sums its gradient over slabs in multiples of {} tokens, "
+                              "not {}; write {}, or fp8_lm_head: false",
+                              kFp8Alignment, slab, RoundUp(slab, kFp8Alignment)));
+  }
 }
 
 }  // namespace
@@ -167,6 +174,7 @@ std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
   line("zero_stage", plan.zero_stage);
   line("compute", plan.precision.fp8 ? "fp8" : Name(plan.precision.storage));
   if (plan.precision.fp8) line("fp8_fast_accumulation", plan.precision.fast_accumulation);
+  if (plan.precision.fp8) line("fp8_lm_head", plan.precision.fp8_head);
   if (plan.precision.fp8) {
     line("fp8_recipe", EnumName(plan.precision.verified_scales ? Fp8Recipe::kTensorwiseVerified
                                                                : Fp8Recipe::kTensorwiseCurrent));

@@ -33,6 +33,7 @@ enum class TaskKind : uint8_t {
   kQuantizeWeights,   // staging to FP8 values and dense weights
   kGatherWeights,     // a unit's updated shards to every rank
   kTransposeWeights,  // the second FP8 copy
+  kQuantizeTiedHead,  // the FP8 copies of the embedding's whole table
   kEndStep,           // the step's words to the host
 };
 std::string_view Name(TaskKind kind);

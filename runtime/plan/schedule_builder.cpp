@@ -64,7 +64,7 @@ class ScheduleBuilder {
   }
   const UnitSpec& Unit(int unit) const { return spec_.units[static_cast<size_t>(unit)]; }
   // The new weights pass through staging, to be quantised.
-  bool Staged(int unit) const { return plan_.precision.fp8 && Unit(unit).matmul_elements > 0; }
+  bool Staged(int unit) const { return Fp8Elements(plan_, Unit(unit)) > 0; }
   ElementRange Updated(int unit) const { return plan_.Updated(Unit(unit), rank_); }
   ElementRange Shard(int unit) const { return plan_.Shard(Unit(unit), rank_); }
 
@@ -375,6 +375,9 @@ class ScheduleBuilder {
     }
     if (Staged(unit)) {
       Add({.kind = TaskKind::kTransposeWeights, .unit = unit, .accesses = {Write(kWeights, unit)}});
+    }
+    if (unit == spec_.embedding_unit() && HasTiedFp8Head(plan_, spec_)) {
+      Add({.kind = TaskKind::kQuantizeTiedHead, .unit = unit, .accesses = {Write(kWeights, unit)}});
     }
   }
 

@@ -108,7 +108,7 @@ ParameterView ParameterStore::Parameter(int unit, ParameterRole role) const {
   if (parameter == nullptr) return {};
   const ElementRange range{parameter->unit_offset,
                            parameter->unit_offset + parameter->stored_elements};
-  if (!parameter->fp8 || !memory_.plan.precision.fp8) {
+  if (!parameter->fp8 || Fp8Elements(memory_.plan, Unit(unit)) == 0) {
     return {.values = Dense(unit, range).Reshape(parameter->stored_shape)};
   }
   int index = 0;
@@ -121,6 +121,16 @@ ParameterView ParameterStore::Parameter(int unit, ParameterRole role) const {
           .transposed = memory_.arena.View(Layout(unit).fp8_transposed + range.begin,
                                            DType::kF8E4M3, {shape[1], shape[0]}),
           .scale = Scales(unit).Rows(index, 1).Reshape({4})};
+}
+
+ParameterView ParameterStore::HeadMatrix() const {
+  const ParameterSpec& matrix = memory_.spec.HeadMatrix();
+  if (!HasTiedFp8Head(memory_.plan, memory_.spec)) return Parameter(matrix.unit, matrix.role);
+  const TiedHeadLayout& layout = memory_.layout.tied_head;
+  const Shape& shape = matrix.stored_shape;
+  return {.values = memory_.arena.View(layout.values, DType::kF8E4M3, shape),
+          .transposed = memory_.arena.View(layout.transposed, DType::kF8E4M3, {shape[1], shape[0]}),
+          .scale = memory_.arena.View(layout.scale, DType::kF32, {4})};
 }
 
 GradientStore::GradientStore(const RankMemory& memory)

@@ -57,6 +57,8 @@ class ParameterStore {
 
   // A parameter the unit has not gives absent views.
   ParameterView Parameter(int unit, ParameterRole role) const;
+  // What the LM head reads: its own matrix, or the embedding's table; in FP8 where the plan says.
+  ParameterView HeadMatrix() const;
   // [count] in the storage type; the range (of the unit) lies in its dense part.
   TensorView Dense(int unit, const ElementRange& range) const;
   // [count] f8; the range lies in the unit's FP8 prefix.

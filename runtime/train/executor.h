@@ -137,6 +137,8 @@ class Executor {
   BlockGradients GradientsOf(int unit) const;
   BlockViews ViewsOf(int layer) const;
   HeadWeights HeadWeightsOf() const;
+  // What forward needs of the head's own buffers.
+  HeadViews HeadViewsOf(int micro_batch) const;
   int64_t ForwardNumber(int micro_batch) const;
   void Forward(const Task& task, Stream& stream);
   void Head(const Task& task, Stream& stream);
@@ -176,6 +178,7 @@ class Executor {
   void QuantizeWeights(const Task& task, Stream& stream);
   void GatherWeights(const Task& task, Stream& stream);
   void TransposeWeights(const Task& task, Stream& stream);
+  void QuantizeTiedHead(const Task& task, Stream& stream);
   // The reduced gradient of what this rank updates.
   TensorView UpdatedGradient(int unit, const ElementRange& range) const;
   AdamwArgs UpdateArgs(const Task& task) const;

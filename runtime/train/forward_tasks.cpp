@@ -58,9 +58,26 @@ BlockViews Executor::ViewsOf(int layer) const {
 }
 
 HeadWeights Executor::HeadWeightsOf() const {
-  const ParameterSpec& matrix = spec_.HeadMatrix();
+  const ParameterView matrix = parameters_.HeadMatrix();
   return {.norm = parameters_.Parameter(spec_.head_unit(), ParameterRole::kFinalNorm).values,
-          .matrix = parameters_.Parameter(matrix.unit, matrix.role).values};
+          .matrix = {matrix.values, matrix.transposed, matrix.scale}};
+}
+
+HeadViews Executor::HeadViewsOf(int micro_batch) const {
+  const HeadLayout& head = memory_.layout.head;
+  const int64_t n = plan_.tokens_per_micro_batch, c = spec_.config.hidden_size;
+  const DType storage = plan_.precision.storage;
+  const bool fp8 = plan_.precision.fp8_head;
+  const Arena& arena = memory_.arena;
+  HeadViews views{.input = activations_.Boundary(static_cast<int>(spec_.config.num_layers)),
+                  .rstd = arena.View(head.rstd, DType::kF32, {n}),
+                  .normed = arena.View(head.normed, fp8 ? DType::kF8E4M3 : storage, {n, c}),
+                  .targets = BatchView(micro_batch, &BatchLayout::targets),
+                  .logits = arena.View(head.logits, storage,
+                                       {plan_.head_chunk_tokens, spec_.padded_vocab_size()}),
+                  .losses = arena.View(head.losses, DType::kF32, {n})};
+  if (fp8) views.normed_scale = arena.View(head.normed_scale, DType::kF32, {4});
+  return views;
 }
 
 int64_t Executor::ForwardNumber(int micro_batch) const { return forward_count_ + micro_batch; }
@@ -108,23 +125,22 @@ void Executor::Head(const Task& task, Stream& stream) {
   if (training) gradient_leases = LeaseHeadGradients(task.micro_batch);
   const HeadLayout& head = memory_.layout.head;
   const WordLayout& words = memory_.layout.words;
-  const int64_t n = plan_.tokens_per_micro_batch, c = spec_.config.hidden_size;
-  const DType storage = plan_.precision.storage;
   const Arena& arena = memory_.arena;
-  HeadViews views{.input = activations_.Boundary(static_cast<int>(spec_.config.num_layers)),
-                  .rstd = arena.View(head.rstd, DType::kF32, {n}),
-                  .normed = arena.View(head.normed, storage, {n, c}),
-                  .targets = BatchView(task.micro_batch, &BatchLayout::targets),
-                  .logits = arena.View(head.logits, storage,
-                                       {plan_.head_chunk_tokens, spec_.padded_vocab_size()}),
-                  .losses = arena.View(head.losses, DType::kF32, {n}),
-                  .loss_sum = memory_.slab.View(words.sums + kFixedPointWords * int64_t{8},
-                                                DType::kI64, {kFixedPointWords})};
+  HeadViews views = HeadViewsOf(task.micro_batch);
+  views.loss_sum = memory_.slab.View(words.sums + kFixedPointWords * int64_t{8}, DType::kI64,
+                                     {kFixedPointWords});
   HeadGradients gradients;
   if (training) {
     views.gradient_scale = arena.View(words.gradient_scale, DType::kF32, {1});
-    views.d_normed = arena.View(head.d_normed, storage, {n, c});
+    views.d_normed = arena.View(head.d_normed, plan_.precision.storage, views.input.shape());
     views.d_input = activations_.DStream();
+    if (plan_.precision.fp8_head) {
+      const int64_t slab = HeadSlabTokens(plan_);
+      views.normed_transposed =
+          arena.View(head.normed_transposed, DType::kF8E4M3, {spec_.config.hidden_size, slab});
+      views.d_logits = arena.View(head.d_logits, DType::kF8E5M2, {slab, spec_.padded_vocab_size()});
+      views.d_logits_scale = arena.View(head.d_logits_scale, DType::kF32, {4});
+    }
     gradients = {.norm = gradients_.Parameter(task.unit, ParameterRole::kFinalNorm),
                  .matrix = gradients_.Parameter(matrix.unit, matrix.role)};
   }
@@ -170,22 +186,17 @@ std::vector<float> Executor::Logits(const MicroBatch& batch, int64_t step, int64
   for (int unit = 0; unit < spec_.head_unit(); ++unit) {
     Forward({.kind = TaskKind::kForward, .unit = unit, .micro_batch = 0}, stream);
   }
-  const HeadLayout& head = memory_.layout.head;
-  const int64_t c = spec_.config.hidden_size, vocab = spec_.padded_vocab_size();
+  const int64_t vocab = spec_.padded_vocab_size();
   const DType storage = plan_.precision.storage;
-  const TensorView input = activations_.Boundary(static_cast<int>(spec_.config.num_layers));
-  const TensorView logits =
-      memory_.arena.View(head.logits, storage, {plan_.head_chunk_tokens, vocab});
+  const HeadViews views = HeadViewsOf(0);
+  const TensorView& logits = views.logits;
+  HeadNorm(Context(stream), HeadWeightsOf(), views);
   std::vector<float> result(static_cast<size_t>(rows * spec_.config.vocab_size));
   std::vector<std::byte> chunk_bytes(static_cast<size_t>(logits.bytes()));
   for (int64_t begin = first_row; begin < first_row + rows; begin += plan_.head_chunk_tokens) {
     const int64_t count = std::min(plan_.head_chunk_tokens, first_row + rows - begin);
     const TensorView part = logits.Rows(0, count);
-    HeadLogits(Context(stream), HeadWeightsOf(),
-               {.input = input.Rows(begin, count),
-                .rstd = memory_.arena.View(head.rstd, DType::kF32, {count}),
-                .normed = memory_.arena.View(head.normed, storage, {count, c}),
-                .logits = part});
+    HeadLogits(Context(stream), HeadWeightsOf(), views, begin, part);
     stream.Synchronize(options_.step_timeout);
     transfer_.Download(part, chunk_bytes.data());
     const TensorView host(chunk_bytes.data(), storage, {count, vocab});

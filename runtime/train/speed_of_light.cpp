@@ -12,12 +12,13 @@ std::optional<Efficiency> EfficiencyOf(const ModelConfig& config, const Precisio
                                        int64_t sequence_len, const DevicePeaks& peaks,
                                        double tokens_per_second_per_device) {
   if (precision.storage != DType::kBF16) return std::nullopt;
-  const double head_rate = peaks.bf16_tflops * kTera;
-  const double block_rate = precision.fp8 ? peaks.fp8_tflops * kTera : head_rate;
-  if (!(head_rate > 0) || !(block_rate > 0)) return std::nullopt;
+  const double bf16_rate = peaks.bf16_tflops * kTera;
+  const double block_rate = precision.fp8 ? peaks.fp8_tflops * kTera : bf16_rate;
+  const double head_rate = precision.fp8_head ? block_rate : bf16_rate;
+  if (!(bf16_rate > 0) || !(block_rate > 0)) return std::nullopt;
   const TrainingFlops flops = FlopsPerToken(config, sequence_len);
   const double best_seconds_per_token =
-      flops.blocks / block_rate + (flops.head + flops.attention) / head_rate;
+      flops.blocks / block_rate + flops.head / head_rate + flops.attention / bf16_rate;
   return Efficiency{.sol = best_seconds_per_token * tokens_per_second_per_device,
                     .mfu = flops.total() / block_rate * tokens_per_second_per_device};
 }

@@ -29,6 +29,11 @@ std::vector<MemoryRow> PredictedRows(const std::vector<MemoryPool>& pools) {
   return rows;
 }
 
+std::string DescribePrecision(const Precision& precision) {
+  if (!precision.fp8) return std::string(Name(precision.storage));
+  return fmt::format("fp8 with a {} LM head", LmHeadType(precision));
+}
+
 }  // namespace
 
 std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::string& device,
@@ -36,8 +41,8 @@ std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::st
   std::string text = fmt::format(
       "{} parameters, {}, on {} x {}; {} steps of {} sequences x {} tokens, {} micro-batch{} of {} "
       "per rank\n",
-      spec.ParameterCount(), plan.precision.fp8 ? "fp8" : Name(plan.precision.storage), plan.world,
-      device, total_steps, plan.global_batch_size, plan.sequence_len, plan.micro_batches,
+      spec.ParameterCount(), DescribePrecision(plan.precision), plan.world, device, total_steps,
+      plan.global_batch_size, plan.sequence_len, plan.micro_batches,
       plan.micro_batches == 1 ? "" : "es", plan.numeric.micro_batch_size);
   text += "Memory of rank 0 as planned:\n";
   text += FormatMemoryTable(PredictedRows(MakeMemoryLayout(plan, spec, 0).pools));
@@ -56,7 +61,8 @@ std::string DescribeEnd(const RankMemory& memory, const EndOfRun& end) {
     text += ".\n";
   }
   if (end.tokens_per_second > 0) {
-    text += fmt::format("{:.0f} tokens per second over all ranks", end.tokens_per_second);
+    text += fmt::format("{:.0f} tokens per second over all ranks in {}", end.tokens_per_second,
+                        DescribePrecision(memory.plan.precision));
     if (end.efficiency) {
       text += fmt::format(": {:.1f} % of the speed of light, MFU {:.1f} %",
                           100 * end.efficiency->sol, 100 * end.efficiency->mfu);

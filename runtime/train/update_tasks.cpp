@@ -25,7 +25,7 @@ std::vector<AdamwSegment> SegmentsOf(const ModelSpec& spec, int unit, const Elem
 }  // namespace
 
 bool Executor::Staged(int unit) const {
-  return plan_.precision.fp8 && spec_.units[static_cast<size_t>(unit)].matmul_elements > 0;
+  return Fp8Elements(plan_, spec_.units[static_cast<size_t>(unit)]) > 0;
 }
 
 int64_t Executor::GradientVersion(int micro_batch) const {
@@ -276,6 +276,18 @@ void Executor::TransposeWeights(const Task& task, Stream& stream) {
     const ParameterView view = parameters_.Parameter(task.unit, parameter.role);
     backend_.Transpose(stream, {.input = view.values, .output = view.transposed});
   }
+}
+
+// Every rank has the whole table, so that all find the same scale without being told.
+void Executor::QuantizeTiedHead(const Task& task, Stream& stream) {
+  const Lease weights = parameters_.Write(task.unit, input_.step);
+  const ParameterView head = parameters_.HeadMatrix();
+  backend_.Quantize(stream,
+                    {.input = parameters_.Parameter(task.unit, ParameterRole::kEmbedding).values,
+                     .output = {.values = head.values,
+                                .transposed = head.transposed,
+                                .scale = head.scale,
+                                .mode = ScaleMode::kCurrent}});
 }
 
 }  // namespace hearth

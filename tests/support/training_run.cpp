@@ -125,8 +125,12 @@ double Difference(const std::vector<T>& a, const std::vector<T>& b) {
 }  // namespace
 
 TrainingKeys PrecisionKeys(const std::string& precision) {
-  if (precision != "fp8_verified") return {{"precision", "compute_dtype: " + precision}};
-  return {{"precision", "compute_dtype: fp8"}, {"precision", "fp8_recipe: tensorwise_verified"}};
+  const std::string compute = precision.substr(0, precision.find('_'));
+  TrainingKeys keys = {{"precision", "compute_dtype: " + compute}};
+  if (precision == "fp8_verified")
+    keys.emplace_back("precision", "fp8_recipe: tensorwise_verified");
+  if (precision == "fp8_head") keys.emplace_back("precision", "fp8_lm_head: true");
+  return keys;
 }
 
 std::string SmallModel() {

@@ -12,7 +12,8 @@ namespace hearth::test {
 using TrainingKeys = std::vector<std::pair<std::string, std::string>>;
 
 // What the matrices of training tests go through, and the keys that ask for it.
-inline const std::vector<std::string> kPrecisions = {"fp32", "bf16", "fp8", "fp8_verified"};
+inline const std::vector<std::string> kPrecisions = {"fp32", "bf16", "fp8", "fp8_verified",
+                                                     "fp8_head"};
 TrainingKeys PrecisionKeys(const std::string& precision);
 
 struct TrainingRunOptions {

@@ -72,6 +72,7 @@ double Median(std::vector<double> values) {
 struct Fp8Case {
   std::string model;
   std::string format;
+  bool head = false;
 };
 
 class GoldenFp8 : public testing::TestWithParam<Fp8Case> {};
@@ -89,7 +90,8 @@ TEST_P(GoldenFp8, SixteenBatches) {
     run.keys = {{"precision", "compute_dtype: fp32"}};
     const Tensors fp32 = HearthGradients(run);
     run.keys = {{"precision", "compute_dtype: fp8"},
-                {"precision", "fp8_format: " + GetParam().format}};
+                {"precision", "fp8_format: " + GetParam().format},
+                {"precision", fmt::format("fp8_lm_head: {}", GetParam().head)}};
     ASSERT_NO_FATAL_FAILURE(Add(HearthGradients(run), fp32, judgement));
   }
   for (const auto& [name, tensor] : judgement.tensors) {
@@ -107,9 +109,12 @@ INSTANTIATE_TEST_SUITE_P(Model, GoldenFp8,
                          testing::Values(Fp8Case{"llama", "e4m3"}, Fp8Case{"llama", "hybrid"},
                                          Fp8Case{"qwen2", "e4m3"}, Fp8Case{"qwen2", "hybrid"},
                                          Fp8Case{"qwen3-tied", "e4m3"},
-                                         Fp8Case{"qwen3-tied", "hybrid"}),
+                                         Fp8Case{"qwen3-tied", "hybrid"},
+                                         Fp8Case{"llama", "e4m3", true},
+                                         Fp8Case{"qwen3-tied", "e4m3", true}),
                          [](const auto& test) {
-                           std::string name = test.param.model + "_" + test.param.format;
+                           std::string name = test.param.model + "_" + test.param.format +
+                                              (test.param.head ? "_head" : "");
                            std::ranges::replace(name, '-', '_');
                            return name;
                          });

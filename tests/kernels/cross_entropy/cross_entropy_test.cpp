@@ -1,6 +1,7 @@
 #include "kernels/api/cross_entropy.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "tests/support/kernel_test.h"
@@ -16,6 +17,30 @@ struct CrossEntropyCase {
   DType dtype = DType::kF32;
 };
 
+// ---- The gradient in FP8 ----
+
+// The E5M2 number nearest to a value, ties to even, saturating: among all of them.
+double NearestE5M2(double value) {
+  static const std::vector<double> numbers = [] {
+    std::vector<double> all;
+    for (int bits = 0; bits <= 0x7b; ++bits) {
+      const int exponent = bits >> 2, mantissa = bits & 3;
+      all.push_back(exponent == 0 ? mantissa * 0x1p-16
+                                  : std::ldexp(1.0 + mantissa / 4.0, exponent - 15));
+    }
+    return all;
+  }();
+  const double magnitude = std::min(std::abs(value), numbers.back());
+  const auto above = std::lower_bound(numbers.begin(), numbers.end(), magnitude);
+  double nearest = *above;
+  if (above != numbers.begin()) {
+    const double below = *(above - 1), middle = (below + *above) / 2;
+    const bool above_is_even = (above - numbers.begin()) % 2 == 0;
+    if (magnitude < middle || (magnitude == middle && !above_is_even)) nearest = below;
+  }
+  return value < 0 ? -nearest : nearest;
+}
+
 class Tensors {
  public:
   Tensors(Rig& rig, Random& random, const CrossEntropyCase& c, double deviation = 4.0)
@@ -24,7 +49,9 @@ class Tensors {
         targets(rig, DType::kI32, {c.tokens}),
         losses(rig, DType::kF32, {c.tokens}),
         gradient_scale(rig, DType::kF32, {1}, {1.0 / 37}),
-        d_logits(rig, c.dtype, {c.tokens, c.stored}) {
+        d_logits(rig, c.dtype, {c.tokens, c.stored}),
+        d_logits_fp8(rig, DType::kF8E5M2, {c.tokens, c.stored}),
+        d_logits_scale(rig, DType::kF32, {4}) {
     std::vector<double> values;
     for (int64_t i = 0; i < c.tokens; ++i) {
       // Every fifth token is masked; both ends of the vocabulary occur.
@@ -43,12 +70,18 @@ class Tensors {
             .gradient_scale = gradient_scale,
             .d_logits = d_logits};
   }
+  CrossEntropyArgs fp8_args() const {
+    CrossEntropyArgs changed = args();
+    changed.d_logits = d_logits_fp8;
+    changed.d_logits_scale = d_logits_scale;
+    return changed;
+  }
 
  private:
   CrossEntropyCase case_;
 
  public:
-  DeviceTensor logits, targets, losses, gradient_scale, d_logits;
+  DeviceTensor logits, targets, losses, gradient_scale, d_logits, d_logits_fp8, d_logits_scale;
 };
 
 // One row in double.
@@ -70,6 +103,40 @@ struct Row {
 
 class CrossEntropyTest : public KernelTest {
  protected:
+  // Of the exponentials' share: the exponent's rounding, the exponential, sums over blocks of 4096.
+  static double RelativeError(const Row& row) {
+    const double spread = row.largest - *std::min_element(row.first, row.first + row.count);
+    return spread * 0x1p-24 + 0x1p-20 + SumError(std::min<int64_t>(row.count, 4096), 1);
+  }
+
+  // Every number is what some value within the bound of the exact one is rounded to: rounding keeps
+  // the order.
+  void ExpectRightFp8(const CrossEntropyCase& c, const std::vector<double>& logits,
+                      const Tensors& tensors, double scale) {
+    const std::vector<double> targets = tensors.targets.Get();
+    const std::vector<double> found = tensors.d_logits_fp8.Get();
+    const double z = static_cast<double>(static_cast<float>(c.z_loss));
+    for (int64_t i = 0; i < c.tokens; ++i) {
+      const Row row(&logits[static_cast<size_t>(i * c.stored)], c.vocab);
+      const auto target = static_cast<int64_t>(targets[static_cast<size_t>(i)]);
+      const double slope = 1 + 2 * z * row.log_sum_exp;
+      const double relative = 3 * RelativeError(row) + 0x1p-23;
+      for (int64_t j = 0; j < c.stored; ++j) {
+        const double value = found[static_cast<size_t>(i * c.stored + j)];
+        if (target < 0 || j >= c.vocab) {
+          ASSERT_EQ(value, 0) << i << ' ' << j;
+          continue;
+        }
+        const double p = std::exp(row.first[j] - row.log_sum_exp) * slope;
+        const double exact = scale * (p - (j == target ? 1 : 0));
+        const double error = scale * relative * (std::abs(p) + (j == target ? 1 : 0));
+        const double low = NearestE5M2(exact - error), high = NearestE5M2(exact + error);
+        ASSERT_FALSE(!(value >= low && value <= high))
+            << i << ' ' << j << ": " << value << " for " << exact;
+      }
+    }
+  }
+
   void ExpectRight(const CrossEntropyCase& c, const std::vector<double>& logits,
                    const Tensors& tensors, const std::vector<double>& d_logits) {
     const std::vector<double> targets = tensors.targets.Get();
@@ -82,10 +149,7 @@ class CrossEntropyTest : public KernelTest {
     for (int64_t i = 0; i < c.tokens; ++i) {
       const Row row(&logits[static_cast<size_t>(i * c.stored)], c.vocab);
       const auto target = static_cast<int64_t>(targets[static_cast<size_t>(i)]);
-      const double spread = row.largest - *std::min_element(row.first, row.first + c.vocab);
-      // The exponent's rounding, the exponential, and sums over blocks of 4096.
-      const double relative =
-          spread * 0x1p-24 + 0x1p-20 + SumError(std::min<int64_t>(c.vocab, 4096), 1);
+      const double relative = RelativeError(row);
       const double slope = 1 + 2 * z * row.log_sum_exp;
       losses.push_back(target < 0 ? 0 : row.Loss(target, z));
       loss_bounds.push_back(
@@ -130,6 +194,57 @@ TEST_P(CrossEntropyTest, EqualsTheFormulas) {
       // A row beyond what a block of threads keeps at hand.
       RunCase({.tokens = 2, .stored = 152064, .vocab = 151936, .z_loss = z_loss, .dtype = dtype});
     }
+  }
+}
+
+TEST_P(CrossEntropyTest, GradientInFp8) {
+  // The largest power of two with which the bound 1 + 2 * z * 4096 stays below 57344.
+  const std::vector<std::pair<double, double>> scales = {
+      {0.0, 0x1p15}, {1e-5, 0x1p15}, {1e-4, 0x1p14}, {1e-2, 0x1p9}, {1.0, 0x1p2}};
+  for (const auto& [z_loss, scale] : scales) {
+    EXPECT_EQ(static_cast<double>(LogitGradientScale(static_cast<float>(z_loss))), scale) << z_loss;
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      for (const auto& [tokens, stored, vocab] : {std::array<int64_t, 3>{7, 1, 1},
+                                                  {23, 48, 37},
+                                                  {5, 37, 37},
+                                                  {2, 9008, 9001},
+                                                  {1, 152064, 151936}}) {
+        SCOPED_TRACE(testing::Message() << Name(dtype) << " vocab " << vocab << " z " << z_loss);
+        const CrossEntropyCase c{
+            .tokens = tokens, .stored = stored, .vocab = vocab, .z_loss = z_loss, .dtype = dtype};
+        Tensors tensors(rig_, random_, c);
+        const std::vector<double> logits = tensors.logits.Get();
+        backend().CrossEntropy(stream(), tensors.args());
+        const std::vector<uint8_t> losses = tensors.losses.GetBytes();
+        tensors.losses.Poison();
+        backend().CrossEntropy(stream(), tensors.fp8_args());
+        EXPECT_TRUE(losses == tensors.losses.GetBytes());
+        EXPECT_TRUE(logits == tensors.logits.Get()) << "the logits were changed";
+        ExpectRightFp8(c, logits, tensors, scale);
+        const float per_target = static_cast<float>(tensors.gradient_scale.Get()[0]);
+        const auto power = static_cast<float>(scale);
+        const std::vector<double> record = {static_cast<double>(per_target / power),
+                                            static_cast<double>(power / per_target), 0, 0};
+        EXPECT_EQ(tensors.d_logits_scale.Get(), record);
+      }
+    }
+  }
+}
+
+// The number of targets is in the record alone; one that is no number reaches every gradient there.
+TEST_P(CrossEntropyTest, BytesOfFp8DoNotDependOnTheNumberOfTargets) {
+  const CrossEntropyCase c{.tokens = 5, .stored = 96, .vocab = 90, .dtype = DType::kBF16};
+  Tensors tensors(rig_, random_, c);
+  std::vector<uint8_t> first;
+  for (const double scale : {1.0, 1e-6, std::nan("")}) {
+    tensors.gradient_scale.Set({scale});
+    tensors.d_logits_fp8.Poison();
+    backend().CrossEntropy(stream(), tensors.fp8_args());
+    const std::vector<uint8_t> bytes = tensors.d_logits_fp8.GetBytes();
+    if (first.empty()) first = bytes;
+    EXPECT_TRUE(bytes == first);
+    const double inverse = tensors.d_logits_scale.Get()[0];
+    EXPECT_EQ(std::isnan(inverse), std::isnan(scale));
   }
 }
 
@@ -243,6 +358,22 @@ TEST_P(CrossEntropyTest, RefusesWrongArguments) {
   refused([](auto& args) { args.targets = args.targets.Rows(0, 3); });
   refused([](auto& args) { args.losses = {}; });
   refused([](auto& args) { args.d_logits = args.logits.Reshape({16, 4}); });
+  EXPECT_NO_THROW(Validate(tensors.fp8_args()));
+  refused([&](auto& args) { args.d_logits = tensors.d_logits_fp8; });
+  refused([&](auto& args) { args.d_logits_scale = tensors.d_logits_scale; });
+  refused([&](auto& args) {
+    args = tensors.fp8_args();
+    const TensorView& fp8 = args.d_logits;
+    args.d_logits = TensorView(fp8.data(), DType::kF8E4M3, fp8.shape());
+  });
+  refused([&](auto& args) {
+    args = tensors.fp8_args();
+    args.d_logits = TensorView(args.logits.data(), DType::kF8E5M2, args.logits.shape());
+  });
+  refused([&](auto& args) {
+    args = tensors.fp8_args();
+    args.gradient_scale = args.d_logits = {};
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, CrossEntropyTest, BackendsUnderTest());

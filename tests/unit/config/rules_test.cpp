@@ -161,7 +161,6 @@ TEST(ConfigRules, WhatIsNotBuiltIsRefusedByName) {
   const std::vector<Refused> refused = {
       {"training.clip_mode", "per_tensor"},
       {"training.clip_mode", "speculate"},
-      {"precision.fp8_lm_head", "true"},
       {"parallel.zero_stage", "2"},
       {"parallel.zero_stage", "3"},
       {"memory.plan", "some/plan.yaml"},
@@ -204,14 +203,26 @@ TEST(ConfigRules, WhatIsNotBuiltIsRefusedByName) {
 }
 
 TEST(ConfigRules, WhatIsBuiltIsAccepted) {
-  for (const char* assignment :
-       {"parallel.zero_stage=0", "memory.plan=manual", "memory.offload.m=host",
-        "memory.offload.v=none", "memory.offload.weights=none", "memory.schedule=horizontal",
-        "memory.recompute=[block]", "memory.recompute=none", "memory.optimizer_device=cpu",
-        "memory.lm_head_chunks=4", "memory.attention_chunks=1", "comm.backend=mpi", "device=cpu",
-        "precision.fp8_format=hybrid", "precision.fp8_fast_accumulation=true",
-        "parallel.reduction_order=rank_then_micro", "optimizer.master_dtype=bf16_stochastic",
-        "launch.nproc_per_node=2", "checkpoint.save_total_limit=null"}) {
+  for (const char* assignment : {"parallel.zero_stage=0",
+                                 "memory.plan=manual",
+                                 "memory.offload.m=host",
+                                 "memory.offload.v=none",
+                                 "memory.offload.weights=none",
+                                 "memory.schedule=horizontal",
+                                 "memory.recompute=[block]",
+                                 "memory.recompute=none",
+                                 "memory.optimizer_device=cpu",
+                                 "memory.lm_head_chunks=4",
+                                 "memory.attention_chunks=1",
+                                 "comm.backend=mpi",
+                                 "device=cpu",
+                                 "precision.fp8_format=hybrid",
+                                 "precision.fp8_fast_accumulation=true",
+                                 "precision.fp8_lm_head=true",
+                                 "parallel.reduction_order=rank_then_micro",
+                                 "optimizer.master_dtype=bf16_stochastic",
+                                 "launch.nproc_per_node=2",
+                                 "checkpoint.save_total_limit=null"}) {
     EXPECT_EQ(MoreError("", {"--set", assignment}), "no error") << assignment;
   }
 }

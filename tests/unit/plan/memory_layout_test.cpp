@@ -67,10 +67,12 @@ class CommonSpans {
   void AddWeightsAndGradients(size_t u) {
     const UnitSpec& unit = spec_.units[u];
     const UnitLayout& at = layout_.units[u];
-    const int64_t fp8 = plan_.precision.fp8 ? unit.matmul_elements : 0;
+    const bool is_fp8 =
+        unit.kind == UnitKind::kHead ? plan_.precision.fp8_head : plan_.precision.fp8;
+    const int64_t fp8 = is_fp8 ? unit.matmul_elements : 0;
     int64_t matrices = 0;
     for (const ParameterSpec& p : spec_.UnitParameters(static_cast<int>(u))) {
-      matrices += p.fp8 && plan_.precision.fp8 ? 1 : 0;
+      matrices += p.fp8 && is_fp8 ? 1 : 0;
     }
     const std::string name = fmt::format(" of unit {}", u);
     EXPECT_EQ(at.dense_begin, fp8);
@@ -136,7 +138,9 @@ class CommonSpans {
     for (int64_t offset : layout_.boundaries) Add(arena, offset, n * c * Storage(), "boundary");
     Add(arena, layout_.d_stream, n * c * Storage(), "d_stream");
     Add(arena, layout_.head.rstd, 4 * n, "head rstd");
-    Add(arena, layout_.head.normed, n * c * Storage(), "head normed");
+    const bool fp8_head = plan_.precision.fp8_head;
+    Add(arena, layout_.head.normed, n * c * (fp8_head ? 1 : Storage()), "head normed");
+    if (fp8_head) AddFp8Head();
     Add(arena, layout_.head.logits, plan_.head_chunk_tokens * spec_.padded_vocab_size() * Storage(),
         "logits");
     Add(arena, layout_.head.losses, 4 * n, "losses");
@@ -153,6 +157,22 @@ class CommonSpans {
     Add(arena, layout_.words.control, 8, "control");
     Add(arena, layout_.words.gradient_scale, 4, "gradient scale");
     Add(host, layout_.words.host, static_cast<int64_t>(sizeof(StepWords)), "host words");
+  }
+
+  void AddFp8Head() {
+    const int64_t c = spec_.config.hidden_size, vocab = spec_.padded_vocab_size();
+    const HeadLayout& head = layout_.head;
+    Add(arena, head.normed_scale, 16, "head's scale");
+    Add(arena, head.d_logits_scale, 16, "d_logits' scale");
+    if (!plan_.inference) {
+      const int64_t rows = std::min(plan_.numeric.head_slab_tokens, plan_.tokens_per_micro_batch);
+      Add(arena, head.normed_transposed, rows * c, "head normed, transposed");
+      Add(arena, head.d_logits, rows * vocab, "d_logits");
+    }
+    if (!spec_.config.tie_word_embeddings) return;
+    Add(arena, layout_.tied_head.values, vocab * c, "tied head");
+    Add(arena, layout_.tied_head.transposed, vocab * c, "tied head, transposed");
+    Add(arena, layout_.tied_head.scale, 16, "tied head's scale");
   }
 
   const Plan& plan_;
@@ -188,10 +208,20 @@ std::vector<Span> BlockSpans(const Plan& plan, const ModelSpec& spec, const Memo
   return spans;
 }
 
+int64_t PoolBytes(const MemoryLayout& layout, Tier tier, std::string_view name) {
+  int64_t bytes = 0;
+  for (const MemoryPool& pool : layout.pools) {
+    if (pool.tier == tier && pool.name == name) bytes += pool.bytes;
+  }
+  return bytes;
+}
+
 TEST(MemoryLayout, NothingLiesOnWhatLivesAtTheSameTime) {
-  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const ModelSpec untied = BuildModelSpec(SmallConfig());
+  const ModelSpec tied = BuildModelSpec(SmallConfig(/*tied=*/true));
   for (const PlanCase& c : PlanCases({1, 3})) {
     for (bool inference : {false, true}) {
+      const ModelSpec& spec = inference ? tied : untied;
       Plan plan = PlanOf(c, spec);
       plan.inference = inference;
       const int rank = c.world - 1;
@@ -206,6 +236,33 @@ TEST(MemoryLayout, NothingLiesOnWhatLivesAtTheSameTime) {
         ExpectDisjoint(arena, layout.arena_bytes, c.name);
       }
     }
+  }
+}
+
+// To the byte: an FP8 head takes the place of half of what it reads, and a slab's FP8 gradient.
+TEST(MemoryLayout, WhatAnFp8HeadTakes) {
+  const auto bytes = [](bool tied, const std::string& more) {
+    const ModelSpec spec = BuildModelSpec(SmallConfig(tied));
+    const MemoryLayout layout = MakeMemoryLayout(
+        PlanOf({.more = "precision: {fp8_lm_head: " + more + "}\n"}, spec), spec, 0);
+    return std::map<std::string, int64_t>{
+        {"weights", PoolBytes(layout, Tier::kDevice, "weights")},
+        {"transposed", PoolBytes(layout, Tier::kDevice, "transposed weights")},
+        {"logits", PoolBytes(layout, Tier::kDevice, "logits")},
+        {"all", layout.slab_bytes + layout.arena_bytes},
+        {"host", layout.host_bytes}};
+  };
+  constexpr int64_t kMatrix = 96 * 48;
+  for (const bool tied : {false, true}) {
+    std::map<std::string, int64_t> with = bytes(tied, "true"), without = bytes(tied, "false");
+    // Every tensor starts at a multiple of 256, every unit on a page.
+    constexpr int64_t kGap = 4096 + 256;
+    const int64_t weights = tied ? kMatrix : -kMatrix;
+    EXPECT_LE(std::abs(with["weights"] - without["weights"] - weights), kGap) << tied;
+    EXPECT_LE(std::abs(with["transposed"] - without["transposed"] - kMatrix), kGap) << tied;
+    EXPECT_LE(std::abs(with["logits"] - without["logits"] - 48 * 96), 256) << tied;
+    EXPECT_EQ(with["host"], without["host"]);
+    EXPECT_NE(with["all"], without["all"]);
   }
 }
 
@@ -256,14 +313,6 @@ TEST(MemoryLayout, TheSlabIsTheSameOnEveryRank) {
       }
     }
   }
-}
-
-int64_t PoolBytes(const MemoryLayout& layout, Tier tier, std::string_view name) {
-  int64_t bytes = 0;
-  for (const MemoryPool& pool : layout.pools) {
-    if (pool.tier == tier && pool.name == name) bytes += pool.bytes;
-  }
-  return bytes;
 }
 
 TEST(MemoryLayout, InferenceHasNoGradientsAndNoMoments) {

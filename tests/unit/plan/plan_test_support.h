@@ -14,6 +14,7 @@ struct PlanCase {
   std::string name;
   std::string more;  // sections of run.yaml besides model, data and training
   std::string training = "global_batch_size: 8, micro_batch_size: 2";
+  std::string data;  // more of the data section, after a comma
   int world = 1;
 };
 
@@ -37,9 +38,9 @@ inline ModelConfig SmallConfig(bool tied = false) {
 inline ResolvedConfig ResolvedOf(const PlanCase& c) {
   return ParseConfig(
       {.text = fmt::format("model: {{name_or_path: small.yaml}}\n"
-                           "data: {{datasets: [{{path: a.hearth}}], sequence_len: 24}}\n"
+                           "data: {{datasets: [{{path: a.hearth}}], sequence_len: 24{}}}\n"
                            "training: {{{}}}\n{}",
-                           c.training, c.more),
+                           c.data, c.training, c.more),
        .file_name = "run.yaml"});
 }
 
@@ -57,7 +58,8 @@ inline std::vector<PlanCase> PlanCases(const std::vector<int>& worlds = {1, 2, 4
       ", offload: {optimizer: host}, optimizer_device: cpu",
   };
   std::vector<PlanCase> cases;
-  for (const char* compute : {"fp8", "fp8, fp8_recipe: tensorwise_verified", "bf16", "fp32"}) {
+  for (const char* compute :
+       {"fp8", "fp8, fp8_recipe: tensorwise_verified", "fp8, fp8_lm_head: true", "bf16", "fp32"}) {
     for (int stage : {0, 1}) {
       for (const char* order : {"micro_then_rank", "rank_then_micro"}) {
         for (const std::string& placement : placements) {

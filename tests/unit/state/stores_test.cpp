@@ -109,12 +109,13 @@ TEST(RankMemory, TakesExactlyWhatThePlanSays) {
 }
 
 TEST(ParameterStore, ViewsHaveTheirShapeTypeAndPlace) {
-  for (const char* compute : {"fp8", "bf16", "fp32"}) {
+  for (const char* compute : {"fp8", "fp8, fp8_lm_head: true", "bf16", "fp32"}) {
     Rig rig({.more = std::string("precision: {compute_dtype: ") + compute + "}\n"});
     const ParameterStore store(rig.memory);
-    const bool fp8 = rig.plan.precision.fp8;
     const int64_t storage = std::string_view(compute) == "fp32" ? 4 : 2;
     for (const ParameterSpec& p : rig.spec.parameters) {
+      const bool fp8 =
+          p.unit == rig.spec.head_unit() ? rig.plan.precision.fp8_head : rig.plan.precision.fp8;
       const UnitLayout& layout = rig.memory.layout.units[static_cast<size_t>(p.unit)];
       const ParameterView view = store.Parameter(p.unit, p.role);
       ASSERT_EQ(view.values.shape(), p.stored_shape) << p.name;
@@ -137,6 +138,30 @@ TEST(ParameterStore, ViewsHaveTheirShapeTypeAndPlace) {
   }
 }
 
+TEST(ParameterStore, TheHeadReadsItsMatrixOrTheEmbeddingOrFp8CopiesOfThat) {
+  for (const bool tied : {false, true}) {
+    for (const bool fp8 : {false, true}) {
+      Rig rig({.more = fmt::format("precision: {{fp8_lm_head: {}}}\n", fp8)}, 0,
+              BuildModelSpec(SmallConfig(tied)));
+      const ParameterStore store(rig.memory);
+      const ParameterView head = store.HeadMatrix();
+      EXPECT_EQ(head.values.shape(), (Shape{96, 48}));
+      EXPECT_EQ(head.values.dtype(), fp8 ? DType::kF8E4M3 : DType::kBF16);
+      const ParameterView embedding = store.Parameter(0, ParameterRole::kEmbedding);
+      EXPECT_EQ(embedding.values.dtype(), DType::kBF16);
+      EXPECT_EQ(head.values.data() == embedding.values.data(), tied && !fp8);
+      EXPECT_EQ(static_cast<bool>(head.transposed), fp8);
+      EXPECT_EQ(static_cast<bool>(head.scale), fp8);
+      if (!fp8) continue;
+      EXPECT_EQ(head.transposed.shape(), (Shape{48, 96}));
+      EXPECT_EQ(head.scale.shape(), (Shape{4}));
+      EXPECT_EQ(head.values.data() ==
+                    store.Parameter(rig.spec.head_unit(), ParameterRole::kHead).values.data(),
+                !tied);
+    }
+  }
+}
+
 TEST(ParameterStore, EveryFp8MatrixHasItsOwnScaleInTheOrderOfPieces) {
   Rig rig({});
   const ParameterStore store(rig.memory);
@@ -153,7 +178,7 @@ TEST(ParameterStore, EveryFp8MatrixHasItsOwnScaleInTheOrderOfPieces) {
 }
 
 TEST(ParameterStore, APartOfARangeIsFp8OrDenseAndNeverBoth) {
-  Rig rig({.world = 3});
+  Rig rig({.more = "precision: {fp8_lm_head: true}\n", .world = 3});
   const ParameterStore store(rig.memory);
   for (int u = 0; u < static_cast<int>(rig.spec.units.size()); ++u) {
     const UnitSpec& unit = rig.spec.units[static_cast<size_t>(u)];

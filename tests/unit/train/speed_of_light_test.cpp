@@ -10,6 +10,7 @@ namespace {
 
 constexpr DevicePeaks kH200{.bf16_tflops = 989.4, .fp8_tflops = 1978.9};
 const Precision kFp8{.fp8 = true};
+const Precision kFp8Head{.fp8 = true, .fp8_head = true};
 const Precision kBf16{};
 
 ModelConfig Qwen05b() {
@@ -46,6 +47,16 @@ TEST(EfficiencyOf, MfuCountsEverythingAtTheRateOfTheBlocks) {
   const auto bf16 = EfficiencyOf(Qwen05b(), kBf16, 1024, kH200, 200'000);
   EXPECT_FALSE(!(std::abs(bf16->mfu - flops * 200'000 / 989.4e12) <= 1e-9)) << bf16->mfu;
   EXPECT_FALSE(!(std::abs(bf16->mfu - bf16->sol) <= 1e-9)) << bf16->sol;
+}
+
+// The head's operations take the other rate; those of attention do not.
+TEST(EfficiencyOf, AnFp8HeadIsCountedAtItsRate) {
+  const double head = 6.0 * 151'936 * 896;
+  const double saved = head / 989.4e12 - head / 1978.9e12;
+  const auto bf16 = EfficiencyOf(Qwen05b(), kFp8, 1024, kH200, 200'000);
+  const auto fp8 = EfficiencyOf(Qwen05b(), kFp8Head, 1024, kH200, 200'000);
+  EXPECT_FALSE(!(std::abs(bf16->sol - fp8->sol - saved * 200'000) <= 1e-9)) << fp8->sol;
+  EXPECT_EQ(fp8->mfu, bf16->mfu);
 }
 
 TEST(EfficiencyOf, SaysNothingWithoutAPeak) {

@@ -30,6 +30,8 @@ void PrepareForGpus() {
   setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   // Streams that share a connection wait for each other's waits.
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+  // NVLink multicast is of the whole box: others may be at work on it.
+  setenv("NCCL_NVLS_ENABLE", "0", 0);
 }
 
 std::unique_ptr<KernelBackend> MakeRankBackend(const RankDevice& choice) {

@@ -27,7 +27,8 @@ int TrainOnRank(const RankContext& context) {
   const auto timeout =
       std::chrono::milliseconds(static_cast<int64_t>(config.comm.collective_timeout_s * 1000));
   const auto communicator =
-      MakeCommunicator("mpi", context.bootstrap, *backend, {.collective_timeout = timeout});
+      MakeCommunicator(EnumName(config.comm.backend), context.bootstrap, *backend,
+                       {.collective_timeout = timeout, .deterministic = config.deterministic});
   const RunEnvironment environment{.bootstrap = context.bootstrap,
                                    .backend = *backend,
                                    .communicator = *communicator,

@@ -209,7 +209,8 @@ void RefuseUnknownFields(const JsonNode& root) {
     if (key.starts_with("_") || Contains(kModelFields, key) || Contains(kHarmlessFields, key)) {
       continue;
     }
-    const JsonValue& value = root.Get(key).value();
+    const JsonNode node = root.Get(key);
+    const JsonValue& value = node.value();
     const bool off = value.kind == JsonValue::Kind::kNull ||
                      (value.kind == JsonValue::Kind::kBool && !value.boolean);
     if (off || (key == "pretraining_tp" && value.kind == JsonValue::Kind::kInteger)) continue;

@@ -42,11 +42,9 @@ int64_t FlagBoard::IndexOf(int reader, int source, Flag flag, int column) const 
 }
 
 void FlagBoard::Post(Stream& stream, Flag flag, int column, uint32_t round) {
-  WordOrder order = WordOrder::kAfterMemory;
   for (int step = 1; step <= world_; ++step) {
     const int reader = (rank_ + step) % world_;
-    EnqueueWordWrite(stream, device_words() + IndexOf(reader, rank_, flag, column), round, order);
-    order = WordOrder::kRelaxed;
+    EnqueueWordWrite(stream, device_words() + IndexOf(reader, rank_, flag, column), round);
   }
 }
 
@@ -62,16 +60,14 @@ void FlagBoard::CatchUp(Stream& stream, uint32_t round) {
   for (int reader = 0; reader < world_; ++reader) {
     for (Flag flag : {Flag::kReady, Flag::kDone}) {
       for (int column = 0; column < kColumns; ++column) {
-        EnqueueWordWrite(stream, device_words() + IndexOf(reader, rank_, flag, column), round,
-                         WordOrder::kRelaxed);
+        EnqueueWordWrite(stream, device_words() + IndexOf(reader, rank_, flag, column), round);
       }
     }
   }
 }
 
 void FlagBoard::Complete(Stream& stream, uint32_t number) {
-  EnqueueWordWrite(stream, device_words() + completed_index_ + int64_t{rank_} * kLineWords, number,
-                   WordOrder::kAfterMemory);
+  EnqueueWordWrite(stream, device_words() + completed_index_ + int64_t{rank_} * kLineWords, number);
 }
 
 uint32_t FlagBoard::posted(Flag flag, int column, int source) const {

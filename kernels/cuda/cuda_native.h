@@ -21,12 +21,9 @@ cudaStream_t NativeStream(Stream& stream);
 // the GPU has for it. Nobody fails such a wait: who enqueues it sees to it that it ends.
 void EnqueueWordWait(Stream& stream, const uint32_t* word, uint32_t value);
 
-enum class WordOrder : uint8_t {
-  kAfterMemory,  // seen by nobody before what the stream wrote earlier
-  kRelaxed,      // only for the words after a first one that is kAfterMemory
-};
-// Writes the word, possibly one in the memory of another process or GPU.
-void EnqueueWordWrite(Stream& stream, uint32_t* word, uint32_t value, WordOrder order);
+// Writes the word, possibly one in the memory of another process or GPU. Who sees it sees all that
+// the stream wrote before.
+void EnqueueWordWrite(Stream& stream, uint32_t* word, uint32_t value);
 
 // out = the terms combined; see CombineArgs.
 void Combine(Stream& stream, const CombineArgs& args);

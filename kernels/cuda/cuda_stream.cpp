@@ -99,12 +99,10 @@ void EnqueueWordWait(Stream& stream, const uint32_t* word, uint32_t value) {
               "a wait on a word", stream.name());
 }
 
-void EnqueueWordWrite(Stream& stream, uint32_t* word, uint32_t value, WordOrder order) {
-  CheckDriver(
-      Driver().write_value(NativeStream(stream), reinterpret_cast<CUdeviceptr>(word), value,
-                           order == WordOrder::kRelaxed ? CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER
-                                                        : CU_STREAM_WRITE_VALUE_DEFAULT),
-      "writing a word", stream.name());
+void EnqueueWordWrite(Stream& stream, uint32_t* word, uint32_t value) {
+  CheckDriver(Driver().write_value(NativeStream(stream), reinterpret_cast<CUdeviceptr>(word), value,
+                                   CU_STREAM_WRITE_VALUE_DEFAULT),
+              "writing a word", stream.name());
 }
 
 DeviceAllocation AllocationOf(const void* address) {

@@ -22,10 +22,13 @@ int64_t CountPieces(const std::vector<SlabRange>& ranges, int64_t piece_bytes) {
 
 int ColumnOf(CollectiveKind kind, std::initializer_list<int64_t> numbers,
              const std::vector<SlabRange>& ranges) {
-  uint64_t hash = 0xcbf29ce484222325u;  // as FNV-1a, by words
+  uint64_t hash = 0;
+  // The finaliser of MurmurHash3, so that every bit of a number reaches the column.
   const auto add = [&](int64_t number) {
-    hash = (hash ^ static_cast<uint64_t>(number)) * 0x100000001b3u;
-    hash ^= hash >> 32;
+    hash ^= static_cast<uint64_t>(number) + 0x9e3779b97f4a7c15u + (hash << 6);
+    hash = (hash ^ (hash >> 33)) * 0xff51afd7ed558ccdu;
+    hash = (hash ^ (hash >> 33)) * 0xc4ceb9fe1a85ec53u;
+    hash ^= hash >> 33;
   };
   add(static_cast<int64_t>(kind));
   for (int64_t number : numbers) add(number);

@@ -6,6 +6,8 @@ file(GLOB gpu_test_sources CONFIGURE_DEPENDS kernels/*/*.cpp property/training/*
 add_executable(hearth-gpu-tests support/gpu_main.cpp support/gpu_ranks.cpp support/multirank_run.cpp
                ${gpu_test_sources})
 target_include_directories(hearth-gpu-tests PRIVATE ${PROJECT_SOURCE_DIR})
+target_include_directories(hearth-gpu-tests SYSTEM PRIVATE
+                           ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 target_compile_options(hearth-gpu-tests PRIVATE -O1)
 target_link_libraries(hearth-gpu-tests PRIVATE tests_training_support tests_comm_support
                       tests_support ${hearth_libraries})

@@ -51,6 +51,7 @@ Command MakeExportCommand();
 Command MakeInspectCommand();
 Command MakeBenchCommand();
 Command MakeDoctorCommand();
+Command MakeConvertConfigCommand();
 
 // All commands of this build, in the order of --help.
 const std::vector<Command>& Commands();

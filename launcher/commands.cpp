@@ -4,9 +4,11 @@ namespace hearth {
 
 const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
-      MakeTrainCommand(),  MakeRankCommand(),    MakeValidateCommand(), MakePlanCommand(),
-      MakeSweepCommand(),  MakePrepareCommand(), MakeGenerateCommand(), MakeGradientsCommand(),
-      MakeExportCommand(), MakeInspectCommand(), MakeBenchCommand(),    MakeDoctorCommand()};
+      MakeTrainCommand(),        MakeRankCommand(),      MakeValidateCommand(),
+      MakePlanCommand(),         MakeSweepCommand(),     MakePrepareCommand(),
+      MakeGenerateCommand(),     MakeGradientsCommand(), MakeExportCommand(),
+      MakeInspectCommand(),      MakeBenchCommand(),     MakeDoctorCommand(),
+      MakeConvertConfigCommand()};
   return commands;
 }
 

@@ -224,7 +224,7 @@ int64_t RealSystem::WallTimeSeconds() {
 
 bool RealSystem::BuiltWithCuda() { return BuiltFeatures().cuda; }
 
-std::optional<UsableGpus> RealSystem::CountGpus(milliseconds timeout) {
+std::optional<GpuCount> RealSystem::CountGpus(milliseconds timeout) {
   const auto answer = AskChild(
       [] {
         const int count = CudaDeviceCount();
@@ -233,7 +233,7 @@ std::optional<UsableGpus> RealSystem::CountGpus(milliseconds timeout) {
       timeout);
   if (!answer) return std::nullopt;
   const size_t blank = answer->find(' ');
-  return UsableGpus{.count = std::stoi(*answer), .why_none = answer->substr(blank + 1)};
+  return GpuCount{.count = std::stoi(*answer), .why_none = answer->substr(blank + 1)};
 }
 
 std::optional<bool> RealSystem::CanLoad(const std::string& library) {

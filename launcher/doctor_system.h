@@ -25,7 +25,7 @@ struct CommandEnd {
 enum class ProcessLimit { kLockedMemory, kOpenFiles, kProcesses, kFileSize };
 inline constexpr int64_t kUnlimited = -1;
 
-struct UsableGpus {
+struct GpuCount {
   int count = 0;
   std::string why_none;  // for people
 };
@@ -61,7 +61,7 @@ class System {
   virtual int64_t WallTimeSeconds() = 0;  // since 1970
   // Whether this build has CUDA code, and what that sees; nullopt: no answer in time.
   virtual bool BuiltWithCuda() = 0;
-  virtual std::optional<UsableGpus> CountGpus(std::chrono::milliseconds timeout) = 0;
+  virtual std::optional<GpuCount> CountGpus(std::chrono::milliseconds timeout) = 0;
   // Whether a shared library can be loaded; nullopt: no answer in time.
   virtual std::optional<bool> CanLoad(const std::string& library) = 0;
   // Opens a file of its own in the folder, and where `timed` writes, reads and removes it in about
@@ -88,7 +88,7 @@ class RealSystem : public System {
   int UsableProcessors() override;
   int64_t WallTimeSeconds() override;
   bool BuiltWithCuda() override;
-  std::optional<UsableGpus> CountGpus(std::chrono::milliseconds timeout) override;
+  std::optional<GpuCount> CountGpus(std::chrono::milliseconds timeout) override;
   std::optional<bool> CanLoad(const std::string& library) override;
   std::optional<DiskFacts> TryDisk(const std::string& folder, bool timed) override;
   std::optional<std::string> TryIoUring() override;

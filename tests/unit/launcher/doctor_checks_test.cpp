@@ -106,7 +106,7 @@ TEST(DoctorTest, GpusThatCannotBeUsedAreProblems) {
   ExpectFinding(Look(cut, "gpu 0"), Health::kWarning, "MIG", "CUDA_VISIBLE_DEVICES");
   FakeSystem unusable;
   unusable.AddGpu("0", "NVIDIA H200", "9.0");
-  unusable.gpus = UsableGpus{.count = 0, .why_none = "driver too old"};
+  unusable.gpus = GpuCount{.count = 0, .why_none = "driver too old"};
   ExpectFinding(Look(unusable, "cuda"), Health::kProblem, "driver too old", "driver");
   ExpectFinding(Look(unusable, "precision fp8"), Health::kOk, "on the CPU", "");
   unusable.gpus = std::nullopt;

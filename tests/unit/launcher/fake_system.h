@@ -37,7 +37,7 @@ class FakeSystem : public System {
   int UsableProcessors() override { return 8; }
   int64_t WallTimeSeconds() override { return wall_time; }
   bool BuiltWithCuda() override { return cuda; }
-  std::optional<UsableGpus> CountGpus(std::chrono::milliseconds) override { return gpus; }
+  std::optional<GpuCount> CountGpus(std::chrono::milliseconds) override { return gpus; }
   std::optional<bool> CanLoad(const std::string& library) override { return libraries[library]; }
   std::optional<DiskFacts> TryDisk(const std::string& folder, bool timed) override {
     tried_disks.push_back(folder + (timed ? " timed" : ""));
@@ -58,7 +58,7 @@ class FakeSystem : public System {
     CommandEnd& smi = outputs["/bin/nvidia-smi"];
     smi = Said(smi.output + index + ", " + name + ", " + capability + ", " + rest + "\n");
     cuda = true;
-    gpus = UsableGpus{.count = gpus->count + 1, .why_none = ""};
+    gpus = GpuCount{.count = gpus->count + 1, .why_none = ""};
   }
 
   std::map<std::string, std::string> files = {
@@ -91,7 +91,7 @@ class FakeSystem : public System {
   CommandEnd two_ranks = Said("");
   int64_t wall_time = 1'800'000'000;
   bool cuda = false;
-  std::optional<UsableGpus> gpus = UsableGpus{};
+  std::optional<GpuCount> gpus = GpuCount{};
   std::optional<std::string> io_uring = "";
   std::optional<std::string> reading = "";
 

@@ -222,15 +222,15 @@ std::unique_ptr<TokenizerTables> ReadTokenizerFile(std::string_view json, const 
     }
   }
   auto tables = std::make_unique<TokenizerTables>();
-  auto pipeline = std::make_unique<BpePipeline>();
-  pipeline->model = ReadModel(root.Get("model"), tables.get());
-  if (HasValue(root, "normalizer") && ReadsAsNfc(root.Get("normalizer"))) {
-    pipeline->nfc = std::make_unique<const NfcNormalizer>();
-  }
+  std::unique_ptr<const BpeModel> model = ReadModel(root.Get("model"), tables.get());
+  const bool nfc = HasValue(root, "normalizer") && ReadsAsNfc(root.Get("normalizer"));
   const SplitterSettings splitter = ReadPreTokenizer(root.Get("pre_tokenizer"));
+  CheckDecoder(root.Get("decoder"));
+  auto pipeline = std::make_unique<BpePipeline>();
+  pipeline->model = std::move(model);
+  if (nfc) pipeline->nfc = std::make_unique<const NfcNormalizer>();
   pipeline->add_prefix_space = splitter.add_prefix_space;
   pipeline->splitter = std::make_unique<const WordSplitter>(splitter.pattern);
-  CheckDecoder(root.Get("decoder"));
   if (HasValue(root, "added_tokens")) {
     AddToMatchers(ReadAddedTokens(root.Get("added_tokens"), tables.get()), pipeline.get(),
                   tables.get());

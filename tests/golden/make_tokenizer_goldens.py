@@ -132,7 +132,7 @@ def main():
     options = parser.parse_args()
     text = local_text()
     for name in ["gpt2", "gpt2-prefix", "llama3", "qwen2"]:
-        if not name.startswith(options.only):
+        if options.only not in ("", name):
             continue
         rng = random.Random(f"{options.seed} {name}")
         content = layout(name, train(name, text, options.merges, rng), rng)

@@ -3,6 +3,10 @@
 #include <boost/program_options/value_semantic.hpp>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +15,9 @@
 #include "launcher/command.h"
 #include "launcher/single_rank.h"
 #include "launcher/supervisor.h"
+#include "runtime/text/chat_encoder.h"
+#include "runtime/text/model_folder.h"
+#include "runtime/text/tokenizer.h"
 #include "runtime/train/generate_run.h"
 
 namespace hearth {
@@ -21,7 +28,14 @@ namespace po = boost::program_options;
 
 void AddOptions(po::options_description* options) {
   options->add_options()("prompt", po::value<std::string>()->value_name("TEXT"),
-                         "text to go on from, for a model of bytes")(
+                         "text to go on from")(
+      "chat", po::value<std::string>()->value_name("TEXT"),
+      "a user's message to answer, in the model's chat format")(
+      "system", po::value<std::string>()->value_name("TEXT"), "with --chat: the system message")(
+      "chat-format", po::value<std::string>()->default_value("auto"),
+      "with --chat: auto | chatml | llama3 | llama3.1 | qwen2.5 | qwen3")(
+      "tokenizer", po::value<std::string>()->value_name("FOLDER"),
+      "a folder with tokenizer.json, when the model has none")(
       "prompt-ids", po::value<std::string>()->value_name("1,2,..."),
       "token ids to go on from; the new ones are printed as ids")(
       "max-tokens", po::value<int64_t>()->default_value(100), "most new tokens")(
@@ -54,22 +68,83 @@ std::vector<int32_t> ParseIds(std::string_view text) {
   }
 }
 
-std::vector<int32_t> ReadPrompt(const Invocation& invocation) {
-  if (invocation.Has("prompt") == invocation.Has("prompt-ids")) {
-    FailUsage("give either --prompt TEXT or --prompt-ids 1,2,...");
+// How prompt and answer are text; without a tokenizer they are ids.
+struct TextChoice {
+  std::filesystem::path home;                  // of the tokenizer; empty: none
+  std::shared_ptr<const Tokenizer> tokenizer;  // or null
+};
+
+TextChoice ReadTokenizer(const Invocation& invocation) {
+  if (invocation.Has("prompt-ids")) {
+    if (invocation.Has("tokenizer")) FailUsage("--prompt-ids takes no --tokenizer");
+    return {};
   }
-  if (invocation.Has("prompt-ids")) return ParseIds(invocation.Get<std::string>("prompt-ids"));
-  if (!IsByteLevel(invocation.file)) {
+  TextChoice choice;
+  if (invocation.Has("tokenizer")) {
+    choice.home = invocation.Get<std::string>("tokenizer");
+  } else if (const auto found = FindTokenizer(invocation.file)) {
+    choice.home = *found;
+  }
+  if (!choice.home.empty()) {
+    choice.tokenizer = Tokenizer::Load(choice.home);
+  } else if (IsByteLevel(invocation.file)) {
+    choice.tokenizer = Tokenizer::MakeByteTokenizer();
+  } else {
     FailUsage(
-        fmt::format("--prompt: the tokenizer of {} cannot be read in this version; give "
-                    "--prompt-ids 1,2,...",
+        fmt::format("{} has no tokenizer.json; give --tokenizer FOLDER or --prompt-ids 1,2,...",
                     invocation.file));
   }
-  std::vector<int32_t> bytes;
-  for (const char c : invocation.Get<std::string>("prompt")) {
-    bytes.push_back(static_cast<unsigned char>(c));
+  return choice;
+}
+
+void CheckPromptOptions(const Invocation& invocation) {
+  const int given = static_cast<int>(invocation.Has("prompt")) +
+                    static_cast<int>(invocation.Has("prompt-ids")) +
+                    static_cast<int>(invocation.Has("chat"));
+  if (given != 1) FailUsage("give one of --prompt TEXT, --chat TEXT and --prompt-ids 1,2,...");
+  const bool has_format = invocation.Get<std::string>("chat-format") != "auto";
+  if (!invocation.Has("chat") && (invocation.Has("system") || has_format)) {
+    FailUsage("--system and --chat-format go with --chat");
   }
-  return bytes;
+}
+
+void ReadChat(const Invocation& invocation, const TextChoice& text, GenerateOptions* options) {
+  if (text.home.empty()) {
+    FailUsage(
+        fmt::format("--chat: {} is a model of bytes, which have no chat format; give --prompt",
+                    invocation.file));
+  }
+  const auto& name = invocation.Get<std::string>("chat-format");
+  const ChatFormat format = name == "auto" ? FindChatFormat(text.home) : ParseChatFormat(name);
+  Chat chat;
+  if (invocation.Has("system")) {
+    chat.push_back({ChatRole::kSystem, invocation.Get<std::string>("system")});
+  }
+  chat.push_back({ChatRole::kUser, invocation.Get<std::string>("chat")});
+  ChatEncoder encoder(text.tokenizer, format);
+  EncodedChat encoded;
+  encoder.Encode(chat, /*open_answer=*/true, &encoded);
+  options->prompt = std::move(encoded.tokens);
+  options->stop_ids = {encoder.end_of_turn()};
+}
+
+void ReadPrompt(const Invocation& invocation, const TextChoice& text, GenerateOptions* options) {
+  if (invocation.Has("prompt-ids")) {
+    options->prompt = ParseIds(invocation.Get<std::string>("prompt-ids"));
+  } else if (invocation.Has("chat")) {
+    ReadChat(invocation, text, options);
+  } else {
+    // What the tokenizer puts behind a text would end it.
+    const std::span<const int32_t> prefix = text.tokenizer->prefix_tokens();
+    options->prompt.assign(prefix.begin(), prefix.end());
+    const std::vector<int32_t> ids = text.tokenizer->Encode(invocation.Get<std::string>("prompt"));
+    options->prompt.insert(options->prompt.end(), ids.begin(), ids.end());
+  }
+}
+
+void Print(std::string_view text) {
+  fmt::print("{}", text);
+  std::fflush(stdout);
 }
 
 SamplingOptions ReadSampling(const Invocation& invocation) {
@@ -87,38 +162,45 @@ SamplingOptions ReadSampling(const Invocation& invocation) {
 }
 
 int Run(const Invocation& invocation) {
-  const GenerateOptions options{.prompt = ReadPrompt(invocation),
-                                .max_tokens = invocation.Get<int64_t>("max-tokens"),
-                                .sampling = ReadSampling(invocation)};
+  CheckPromptOptions(invocation);
+  GenerateOptions options{.max_tokens = invocation.Get<int64_t>("max-tokens"),
+                          .sampling = ReadSampling(invocation)};
   if (options.max_tokens < 1) FailUsage("--max-tokens must be at least 1");
-  const bool as_text = invocation.Has("prompt");
+  const TextChoice text = ReadTokenizer(invocation);
+  ReadPrompt(invocation, text, &options);
   const SingleRank rank(DeviceKind::kAuto);
+  std::optional<StreamingDecoder> decoder;
+  if (text.tokenizer) decoder.emplace(text.tokenizer, DecodeOptions{.skip_special = true});
   bool first = true;
   RunGenerate(invocation.file, options, rank.environment(), [&](int32_t token) {
-    if (first && as_text) fmt::print("{}", invocation.Get<std::string>("prompt"));
-    if (as_text) {
-      std::fputc(token, stdout);
+    if (first && invocation.Has("prompt")) Print(invocation.Get<std::string>("prompt"));
+    if (!decoder) {
+      Print(fmt::format("{}{}", first ? "" : ",", token));
+    } else if (text.tokenizer->is_byte_tokenizer()) {
+      Print(text.tokenizer->TokenBytes(token));  // as they are, also where they are no UTF-8
     } else {
-      fmt::print("{}{}", first ? "" : ",", token);
+      Print(decoder->Add(token));
     }
     first = false;
-    std::fflush(stdout);
   });
-  fmt::print("\n");
+  if (decoder) Print(decoder->Finish());
+  Print("\n");
   return kExitDone;
 }
 
 }  // namespace
 
 Command MakeGenerateCommand() {
-  return {.name = "generate",
-          .file = "MODEL",
-          .summary = "continue a prompt with a trained model",
-          .details =
-              "MODEL is a checkpoint or a Hugging Face folder, such as the hf/ of a finished run.",
-          .takes_run_keys = false,
-          .add_options = AddOptions,
-          .run = Run};
+  return {
+      .name = "generate",
+      .file = "MODEL",
+      .summary = "continue a prompt, or answer a chat, with a trained model",
+      .details =
+          "MODEL is a checkpoint or a Hugging Face folder, such as the hf/ of a finished run. It\n"
+          "ends at the model's end-of-sequence ids and, with --chat, at the end of the answer.",
+      .takes_run_keys = false,
+      .add_options = AddOptions,
+      .run = Run};
 }
 
 }  // namespace hearth

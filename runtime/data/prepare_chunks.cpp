@@ -39,10 +39,10 @@ InputChunk ChunkCutter::NextLines(std::string_view rest) {
 InputChunk ChunkCutter::NextText(std::string_view text) {
   const auto size = static_cast<int64_t>(text.size());
   const auto cut = [&](int64_t at) {
-    return options_.cut_anywhere ? std::min(at, size) : FindTextCut(text, at);
+    return options_.cuts == TextCuts::kAnywhere ? std::min(at, size) : FindTextCut(text, at);
   };
   const int64_t begin = cursor_.offset;
-  int64_t end = cut(begin + options_.chunk_bytes);
+  int64_t end = options_.cuts == TextCuts::kNowhere ? size : cut(begin + options_.chunk_bytes);
   InputChunk chunk;
   if (options_.held_out_tail > 0) {
     const int64_t tail =

@@ -33,11 +33,14 @@ struct InputChunk {
   ChunkCursor after;
 };
 
+// Where the text of a document may be cut for threads: between any two bytes; behind a line break
+// that has an ASCII letter on both sides, where no split pattern of a tokenizer joins the sides; or
+// nowhere, for tokenizers that treat the beginning of a text in their own way.
+enum class TextCuts { kAnywhere, kBetweenLines, kNowhere };
+
 struct ChunkOptions {
   int64_t chunk_bytes = 1 << 19;  // about; a line is never cut
-  // Whether text may be cut between any two bytes; else only where no split pattern of a tokenizer
-  // joins the sides: behind a line break that has an ASCII letter on both sides.
-  bool cut_anywhere = false;
+  TextCuts cuts = TextCuts::kBetweenLines;
   double held_out_tail = 0;  // fraction of every text file; 0: none
 };
 

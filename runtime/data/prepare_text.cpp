@@ -74,6 +74,13 @@ Hash128 Identity(const TextPass& pass) {
   return Xxh3Hash128(std::string_view(text));
 }
 
+TextCuts CutsFor(const Tokenizer& tokenizer) {
+  if (tokenizer.is_byte_tokenizer()) return TextCuts::kAnywhere;
+  // Some put a space before every text.
+  const std::vector<int32_t> letter = tokenizer.Encode("a");
+  return tokenizer.Decode(letter) == "a" ? TextCuts::kBetweenLines : TextCuts::kNowhere;
+}
+
 class TextRun {
  public:
   explicit TextRun(const TextPass& pass)
@@ -144,7 +151,8 @@ void TextRun::CountDocuments() {
   std::vector<Workers::Work> works(
       static_cast<size_t>(std::max(options_.threads, 1)),
       [encoder](const InputChunk& chunk) { return encoder->Count(chunk); });
-  ChunkCutter cutter(pass_.inputs, {.chunk_bytes = options_.chunk_bytes, .cut_anywhere = true});
+  ChunkCutter cutter(pass_.inputs,
+                     {.chunk_bytes = options_.chunk_bytes, .cuts = TextCuts::kAnywhere});
   Workers(std::move(works))
       .Run([&] { return cutter.Next(); },
            [&](const EncodedChunk& chunk) {
@@ -225,7 +233,7 @@ PrepareResult TextRun::Run() {
   }
   ChunkCutter cutter(pass_.inputs,
                      {.chunk_bytes = options_.chunk_bytes,
-                      .cut_anywhere = pass_.encoding.tokenizer->is_byte_tokenizer(),
+                      .cuts = CutsFor(*pass_.encoding.tokenizer),
                       .held_out_tail = choice_.cuts_tails() ? *options_.holdout : 0},
                      state_.cursor);
   Workers(std::move(works))

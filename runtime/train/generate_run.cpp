@@ -4,16 +4,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "kernels/core/check.h"
 #include "runtime/checkpoint/checkpoint.h"
+#include "runtime/model/json_reader.h"
 
 namespace hearth {
 
 namespace {
 
 constexpr int64_t kByteVocabulary = 256;
+constexpr const char* kTokenizerFile = "tokenizer.json";
 
 // One sequence of at most `tokens` tokens in fp32, nothing kept for a backward.
 Plan InferencePlan(const ModelSpec& spec, int64_t tokens) {
@@ -60,6 +63,25 @@ Weights OpenWeights(const std::filesystem::path& folder, const std::string& inst
                     folder.string()));
   }
   return {model, InitialWeights(*model, 0)};
+}
+
+// Every id that ends a text: of the model, of how it is to be used, and of the caller.
+std::vector<int64_t> StopIds(const std::filesystem::path& folder, const ModelConfig& config,
+                             const GenerateOptions& options) {
+  std::vector<int64_t> ids = config.eos_token_ids;
+  ids.insert(ids.end(), options.stop_ids.begin(), options.stop_ids.end());
+  const std::filesystem::path file = folder / "generation_config.json";
+  if (!std::filesystem::exists(file)) return ids;
+  const JsonDocument document = JsonDocument::ReadFile(file);
+  const JsonNode root = document.root();
+  root.RequireObject();
+  if (!root.Has("eos_token_id") || root.Get("eos_token_id").IsNull()) return ids;
+  const JsonNode eos = root.Get("eos_token_id");
+  const bool list = eos.value().kind == JsonValue::Kind::kArray;
+  for (const JsonNode& id : list ? eos.AsArray() : std::vector{eos}) {
+    ids.push_back(id.AsInteger(0, std::numeric_limits<int32_t>::max()));
+  }
+  return ids;
 }
 
 MicroBatch OneSequence(const std::vector<int32_t>& tokens) {
@@ -126,9 +148,17 @@ int32_t SampleToken(std::span<const float> logits, const SamplingOptions& option
   return candidates.back().second;
 }
 
+std::optional<std::filesystem::path> FindTokenizer(const std::filesystem::path& folder) {
+  if (std::filesystem::exists(folder / kTokenizerFile)) return folder;
+  if (!std::filesystem::exists(folder / kManifestName)) return std::nullopt;
+  const std::filesystem::path source = Checkpoint(folder).manifest().info.model_folder;
+  if (source.empty() || !std::filesystem::exists(source / kTokenizerFile)) return std::nullopt;
+  return source;
+}
+
 bool IsByteLevel(const std::filesystem::path& folder) {
   return LoadModel(folder.string(), "").config.vocab_size == kByteVocabulary &&
-         !std::filesystem::exists(folder / "tokenizer.json");
+         !FindTokenizer(folder);
 }
 
 void RunGenerate(const std::filesystem::path& folder, const GenerateOptions& options,
@@ -151,6 +181,7 @@ void RunGenerate(const std::filesystem::path& folder, const GenerateOptions& opt
                                     folder.string(), id, config.vocab_size));
     }
   }
+  const std::vector<int64_t> stop_ids = StopIds(folder, config, options);
   const Plan plan = InferencePlan(model.spec, length);
   Executor executor(environment.backend, environment.communicator, plan, model.spec, 0, {});
   FillMasterWeights(executor, weights.read);
@@ -160,10 +191,7 @@ void RunGenerate(const std::filesystem::path& folder, const GenerateOptions& opt
     const auto last = static_cast<int64_t>(tokens.size()) - 1;
     const std::vector<float> logits = executor.Logits(OneSequence(tokens), 0, last, 1);
     const int32_t token = SampleToken(logits, options.sampling, last);
-    if (std::find(config.eos_token_ids.begin(), config.eos_token_ids.end(), token) !=
-        config.eos_token_ids.end()) {
-      return;
-    }
+    if (std::ranges::find(stop_ids, token) != stop_ids.end()) return;
     tokens.push_back(token);
     emit(token);
   }

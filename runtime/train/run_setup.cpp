@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "kernels/core/check.h"
+#include "runtime/data/mapped_file.h"
 #include "runtime/model/hf_export.h"
 #include "runtime/model/initialization.h"
+#include "runtime/model/json_reader.h"
 #include "runtime/model/weight_source.h"
 
 namespace hearth {
@@ -37,6 +39,22 @@ TokenFormat ToTokenFormat(DataFormat format) {
   return TokenFormat::kAuto;
 }
 
+// Ids of another tokenizer are other words: nothing else would notice.
+void RequireModelTokenizer(const TokenDataset& data, const ResolvedConfig& resolved) {
+  const std::filesystem::path file =
+      std::filesystem::path(resolved.config.model.name_or_path) / "tokenizer.json";
+  if (!std::filesystem::exists(file)) return;
+  const Hash128 expected = Xxh3Hash128(std::string_view(MappedFile(file.string()).text()));
+  for (const TokenFile* shard : data.Files()) {
+    if (shard->tokenizer_hash() == Hash128{} || shard->tokenizer_hash() == expected) continue;
+    throw ConfigError(fmt::format(
+        "{}: error: its tokens are those of the tokenizer '{}', not of {}; prepare it again with "
+        "--tokenizer {}, or, where only the files differ, put the same tokenizer.json there",
+        shard->path(), OneLine(shard->tokenizer_name()), file.string(),
+        resolved.config.model.name_or_path));
+  }
+}
+
 std::shared_ptr<const TokenDataset> Open(const std::vector<DatasetEntry>& entries,
                                          const ResolvedConfig& resolved, const ModelSpec& spec,
                                          SampleOrdering ordering) {
@@ -47,12 +65,14 @@ std::shared_ptr<const TokenDataset> Open(const std::vector<DatasetEntry>& entrie
                      .weight = ordering == SampleOrdering::kShuffled ? entry.weight : 1.0});
   }
   const DataSection& data = resolved.config.data;
-  return std::make_shared<const TokenDataset>(
+  auto opened = std::make_shared<const TokenDataset>(
       specs, TokenDatasetOptions{.sequence_len = data.sequence_len,
                                  .sample_packing = data.sample_packing,
                                  .data_seed = static_cast<uint64_t>(data.data_seed),
                                  .vocab_limit = spec.config.vocab_size,
                                  .ordering = ordering});
+  RequireModelTokenizer(*opened, resolved);
+  return opened;
 }
 
 // The part of the parameter's elements [begin, end) that this rank updates, relative to the unit.

@@ -43,6 +43,8 @@ struct ModelSetup {
 };
 ModelSetup SetUpModel(const ResolvedConfig& resolved, const std::string& installed_configs);
 
+// ConfigError for data of another tokenizer than the one in the model's folder, where both are
+// known.
 std::shared_ptr<const TokenDataset> OpenTrainingData(const ResolvedConfig& resolved,
                                                      const ModelSpec& spec);
 // Null without evaluation datasets.

@@ -24,7 +24,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "
            "<|end_header_id|>", "<|eot_id|>"]
 ADDED = ["<tool_response>", "</tool_response>", "<think>", "</think>"]
 VOCABULARY = 330
-MAX_LENGTH = 72  # tokens of a training chat
+MAX_LENGTH = 96  # tokens of a training chat; longer ones are cut
 
 SYSTEM = {"role": "system", "content": "Answer in one word."}
 

@@ -72,6 +72,7 @@ bench-gpu: build
 
 goldens:
 	@$(PYTHON) tests/golden/make_goldens.py
+	@$(PYTHON) -B tests/golden/make_chat_goldens.py
 
 install: build
 	@cmake --install build/cpu --prefix $(PREFIX)

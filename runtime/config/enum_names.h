@@ -123,7 +123,10 @@ inline constexpr EnumWords<OnNonfinite, 2> kEnumWords<OnNonfinite> = {
     {{"stop", OnNonfinite::kStop}, {"skip", OnNonfinite::kSkip}}};
 
 template <>
-inline constexpr EnumWords<ReportTarget, 2> kEnumWords<ReportTarget> = {
-    {{"jsonl", ReportTarget::kJsonl}, {"tensorboard", ReportTarget::kTensorboard}}};
+inline constexpr EnumWords<ReportTarget, 4> kEnumWords<ReportTarget> = {
+    {{"jsonl", ReportTarget::kJsonl},
+     {"tensorboard", ReportTarget::kTensorboard},
+     {"wandb", ReportTarget::kWandb},
+     {"prometheus", ReportTarget::kPrometheus}}};
 
 }  // namespace hearth

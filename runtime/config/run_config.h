@@ -33,7 +33,7 @@ enum class CommBackend { kAuto, kNccl, kCopyEngine, kMpi };
 enum class ResumeMode { kAuto, kNone, kFolder };
 enum class ExportHf { kEnd, kNone };
 enum class OnNonfinite { kStop, kSkip };
-enum class ReportTarget { kJsonl, kTensorboard };
+enum class ReportTarget { kJsonl, kTensorboard, kWandb, kPrometheus };
 
 // The word run.yaml uses for a value, such as "bf16_stochastic".
 std::string_view EnumName(DeviceKind value);

@@ -13,7 +13,9 @@
 #include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "runtime/telemetry/json_lines_log.h"
+#include "runtime/telemetry/prometheus_file.h"
 #include "runtime/telemetry/tensorboard_log.h"
+#include "runtime/telemetry/wandb_log.h"
 
 namespace hearth {
 
@@ -23,6 +25,10 @@ constexpr size_t kMaxWaiting = 8192;  // records
 
 double SteadySeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double WallSeconds() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace
@@ -70,18 +76,44 @@ struct Logger::Shared {
     }
   }
 
+  // For those who read other programs' logs.
+  void OpenOthers() {
+    if (options.wandb) {
+      Try("wandb", &wandb_reported, [&] {
+        const std::filesystem::path folder = options.output_dir / "wandb";
+        if (options.resume_step < 0) std::filesystem::remove_all(folder);
+        wandb.emplace(folder, WandbRun{.name = options.run_name, .config = options.config});
+        if (!jsonl) return;
+        ReadJsonLines(options.output_dir / "log.jsonl",
+                      [&](const StepRecord& record) { wandb->Append(record, std::nullopt); });
+      });
+    }
+    if (options.prometheus) {
+      prometheus.emplace(options.output_dir / "metrics.prom", options.run_name);
+    }
+  }
+
+  void WriteOthers(const StepRecord& record) {
+    if (wandb) Try("wandb", &wandb_reported, [&] { wandb->Append(record, WallSeconds()); });
+    if (prometheus) {
+      Try("metrics.prom", &prometheus_reported, [&] { prometheus->Update(record, WallSeconds()); });
+    }
+  }
+
   void Write(const StepRecord& record) {
     AddToCurve(record);
     if (jsonl) Try("log.jsonl", &jsonl_reported, [&] { jsonl->Append(record); });
     if (tensorboard) {
       Try("tensorboard", &tensorboard_reported, [&] { tensorboard->Append(record); });
     }
+    WriteOthers(record);
     progress.Show(record, SteadySeconds());
   }
 
   void Sync() {
     if (jsonl) Try("log.jsonl", &jsonl_reported, [&] { jsonl->Sync(); });
     if (tensorboard) Try("tensorboard", &tensorboard_reported, [&] { tensorboard->Sync(); });
+    if (wandb) Try("wandb", &wandb_reported, [&] { wandb->Sync(); });
   }
 
   LossCurve CopyCurve() {
@@ -113,6 +145,9 @@ struct Logger::Shared {
       ++done;
       changed.notify_all();
     }
+    lock.unlock();
+    wandb.reset();  // writes its last record, so here and not in whoever destroys this
+    lock.lock();
     finished = true;
     changed.notify_all();
   }
@@ -136,9 +171,13 @@ struct Logger::Shared {
   // Of the thread alone.
   std::optional<JsonLinesLog> jsonl;
   std::optional<TensorboardLog> tensorboard;
+  std::optional<WandbLog> wandb;
+  std::optional<PrometheusFile> prometheus;
   Progress progress;
   bool jsonl_reported = false;
   bool tensorboard_reported = false;
+  bool wandb_reported = false;
+  bool prometheus_reported = false;
   bool svg_reported = false;
 
   std::mutex mutex;  // guards all that follows
@@ -153,7 +192,10 @@ struct Logger::Shared {
 };
 
 Logger::Logger(const LoggerOptions& options) : shared_(std::make_shared<Shared>(options)) {
-  shared_->Enqueue([shared = shared_.get()] { shared->OpenFiles(); });
+  shared_->Enqueue([shared = shared_.get()] {
+    shared->OpenFiles();
+    shared->OpenOthers();
+  });
   thread_ = std::thread([shared = shared_] { shared->Run(); });
 }
 

@@ -1,4 +1,5 @@
-// Where a run's StepRecords go: log.jsonl, TensorBoard event files, the terminal, loss.svg.
+// Where a run's StepRecords go: log.jsonl, TensorBoard event files, a W&B run, a file for
+// Prometheus, the terminal, loss.svg.
 // A logger never throws, stops or blocks the run: a thread of its own does the writing, failures
 // are counted and the first of each target is reported.
 #pragma once
@@ -9,6 +10,8 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "runtime/telemetry/loss_curve.h"
 #include "runtime/telemetry/progress.h"
@@ -21,6 +24,10 @@ struct LoggerOptions {
   std::string run_name;              // the title of loss.svg
   bool jsonl = true;                 // output_dir/log.jsonl
   bool tensorboard = true;           // output_dir/tb/
+  bool wandb = false;                // output_dir/wandb/; after a resume made anew from log.jsonl
+  bool prometheus = false;           // output_dir/metrics.prom
+  // Of the run, for W&B: dotted key and value as YAML flow text.
+  std::vector<std::pair<std::string, std::string>> config = {};
   // The checkpoint's step the run goes on from: what the log says of later steps is dropped.
   // -1: a run that starts, whose log begins empty.
   int64_t resume_step = -1;

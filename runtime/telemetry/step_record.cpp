@@ -53,10 +53,12 @@ std::optional<double> StepRecord::Number(std::string_view name) const {
   return std::nullopt;
 }
 
+std::string ToJson(const StepValue& value) { return std::visit(ToJsonText{}, value); }
+
 std::string ToJson(const StepRecord& record) {
   std::string line = fmt::format("{{\"step\":{}", record.step);
   for (const auto& [name, value] : record.values) {
-    line += fmt::format(",{}:{}", StringToJson(name), std::visit(ToJsonText{}, value));
+    line += fmt::format(",{}:{}", StringToJson(name), ToJson(value));
   }
   return line + "}";
 }

@@ -32,5 +32,7 @@ struct StepRecord {
 // in the shortest form that reads back to the same bits; those that JSON cannot express are the
 // strings "NaN", "Infinity" and "-Infinity".
 std::string ToJson(const StepRecord& record);
+// One of its values.
+std::string ToJson(const StepValue& value);
 
 }  // namespace hearth

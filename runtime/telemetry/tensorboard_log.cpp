@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <bit>
 #include <chrono>
 #include <cstring>
 #include <variant>
 
 #include "kernels/core/error.h"
 #include "runtime/telemetry/crc32c.h"
+#include "runtime/telemetry/protobuf_writer.h"
 
 namespace hearth {
 
@@ -20,43 +20,7 @@ enum EventField { kWallTime = 1, kStep = 2, kFileVersion = 3, kSummary = 5, kSes
 enum SummaryField { kValue = 1 };
 enum SummaryValueField { kTag = 1, kSimpleValue = 2 };
 enum SessionLogField { kStatus = 1 };
-constexpr uint64_t kSessionStart = 1;
-
-enum WireType { kVarint = 0, kFixed64 = 1, kLengthDelimited = 2, kFixed32 = 5 };
-
-template <typename Integer>
-void AppendLittleEndian(std::string& out, Integer value) {
-  for (size_t byte = 0; byte < sizeof(Integer); ++byte) {
-    out.push_back(static_cast<char>(value >> (8 * byte) & 0xff));
-  }
-}
-
-void AppendVarint(std::string& out, uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<char>((value & 0x7f) | 0x80));
-  out.push_back(static_cast<char>(value));
-}
-
-void AppendTag(std::string& out, int field, WireType type) {
-  AppendVarint(out, static_cast<uint64_t>(field) << 3 | type);
-}
-
-void AppendBytes(std::string& out, int field, std::string_view bytes) {
-  AppendTag(out, field, kLengthDelimited);
-  AppendVarint(out, bytes.size());
-  out += bytes;
-}
-
-void AppendInteger(std::string& out, int field, int64_t value) {
-  AppendTag(out, field, kVarint);
-  AppendVarint(out, static_cast<uint64_t>(value));
-}
-
-std::string StartEvent(double wall_time_s) {
-  std::string event;
-  AppendTag(event, kWallTime, kFixed64);
-  AppendLittleEndian(event, std::bit_cast<uint64_t>(wall_time_s));
-  return event;
-}
+constexpr int64_t kSessionStart = 1;
 
 double WallTime() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -88,35 +52,32 @@ std::string FrameTfRecord(std::string_view data) {
 }
 
 std::string EncodeVersionEvent(double wall_time_s) {
-  std::string event = StartEvent(wall_time_s);
-  AppendBytes(event, kFileVersion, "brain.Event:2");
-  return event;
+  return ProtobufWriter()
+      .Double(kWallTime, wall_time_s)
+      .Bytes(kFileVersion, "brain.Event:2")
+      .bytes();
 }
 
 std::string EncodeRestartEvent(double wall_time_s, int64_t step) {
-  std::string event = StartEvent(wall_time_s);
-  AppendInteger(event, kStep, step);
-  std::string session;
-  AppendInteger(session, kStatus, kSessionStart);
-  AppendBytes(event, kSessionLog, session);
-  return event;
+  return ProtobufWriter()
+      .Double(kWallTime, wall_time_s)
+      .Integer(kStep, step)
+      .Message(kSessionLog, ProtobufWriter().Integer(kStatus, kSessionStart))
+      .bytes();
 }
 
 std::string EncodeScalarsEvent(double wall_time_s, const StepRecord& record) {
-  std::string summary;
+  ProtobufWriter summary;
   for (const auto& [name, value] : record.values) {
     if (std::holds_alternative<std::string>(value)) continue;
-    std::string scalar;
-    AppendBytes(scalar, kTag, name);
-    AppendTag(scalar, kSimpleValue, kFixed32);
     const auto number = static_cast<float>(*record.Number(name));
-    AppendLittleEndian(scalar, std::bit_cast<uint32_t>(number));
-    AppendBytes(summary, kValue, scalar);
+    summary.Message(kValue, ProtobufWriter().Bytes(kTag, name).Float(kSimpleValue, number));
   }
-  std::string event = StartEvent(wall_time_s);
-  AppendInteger(event, kStep, record.step);
-  AppendBytes(event, kSummary, summary);
-  return event;
+  return ProtobufWriter()
+      .Double(kWallTime, wall_time_s)
+      .Integer(kStep, record.step)
+      .Message(kSummary, summary)
+      .bytes();
 }
 
 TensorboardLog::TensorboardLog(const std::filesystem::path& folder,

@@ -10,6 +10,7 @@
 
 #include "kernels/core/check.h"
 #include "runtime/checkpoint/folders.h"
+#include "runtime/config/field_table.h"
 #include "runtime/data/bigram_table.h"
 #include "runtime/optimizer/lr_schedule.h"
 #include "runtime/telemetry/units.h"
@@ -47,6 +48,12 @@ std::string BlockYaml(std::string_view key, const std::string& text) {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) yaml += "  " + line + "\n";
   return yaml;
+}
+
+std::vector<std::pair<std::string, std::string>> ConfigTexts(const RunConfig& config) {
+  std::vector<std::pair<std::string, std::string>> texts;
+  for (const Field& field : FieldTable()) texts.emplace_back(field.path, field.print(config));
+  return texts;
 }
 
 }  // namespace
@@ -120,6 +127,9 @@ void Trainer::OpenLogger() {
                                              .run_name = resolved_.config.run_name,
                                              .jsonl = reports(ReportTarget::kJsonl),
                                              .tensorboard = reports(ReportTarget::kTensorboard),
+                                             .wandb = reports(ReportTarget::kWandb),
+                                             .prometheus = reports(ReportTarget::kPrometheus),
+                                             .config = ConfigTexts(resolved_.config),
                                              .resume_step = resumed_ ? first_step_ - 1 : -1,
                                              .progress = progress});
 }

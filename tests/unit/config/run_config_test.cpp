@@ -254,8 +254,8 @@ TEST(RunConfig, ListsAreRead) {
   EXPECT_EQ(MoreError("logging:\n  report_to: [jsonl, jsonl]\n"),
             "run.yaml:6:22: error: logging.report_to: jsonl is given twice; remove one");
   EXPECT_THAT(MoreError("logging: {report_to: jsonl}\n"), HasSubstr("is not a list"));
-  EXPECT_THAT(MoreError("logging: {report_to: [jsonl, wandb]}\n"),
-              StartsWith("run.yaml:5:30: error: logging.report_to: 'wandb' is not known"));
+  EXPECT_THAT(MoreError("logging: {report_to: [jsonl, comet]}\n"),
+              StartsWith("run.yaml:5:30: error: logging.report_to: 'comet' is not known"));
   EXPECT_THAT(MoreError("logging: {report_to: [jsonl,,tensorboard]}\n"), HasSubstr("error: "));
 }
 

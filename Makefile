@@ -5,7 +5,8 @@ PYTHON ?= python3
 CUDA ?= auto
 JOBS := $(shell nproc)
 
-.PHONY: build quickstart test test-asan test-tsan test-long test-gpu portable bench-cpu bench-gpu goldens install clean
+.PHONY: build quickstart test test-asan test-tsan test-long test-gpu portable bench-cpu bench-gpu goldens install \
+  package clean
 .DEFAULT_GOAL := build
 
 # CUDA is compiled where there are a toolkit and a working GPU, for that GPU; CUDA=on: for all that
@@ -74,8 +75,15 @@ goldens:
 	@$(PYTHON) tests/golden/make_goldens.py
 	@$(PYTHON) -B tests/golden/make_chat_goldens.py
 
+# DESTDIR=FOLDER puts it below that folder.
 install: build
-	@cmake --install build/cpu --prefix $(PREFIX)
+	@cmake --install build/$(PRESET) --prefix $(PREFIX)
+
+# A tarball, and of a CPU build a Debian package, in build/packages/.
+package: build
+	@cmake/setup.sh dpkg-dev
+	@cpack --config build/$(PRESET)/CPackConfig.cmake -B build/packages
+	@rm -rf build/packages/_CPack_Packages
 
 clean:
 	rm -rf build

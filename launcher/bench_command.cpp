@@ -62,6 +62,11 @@ void PrintJson(const HostAdamwBenchResult& result) {
   fmt::print("\n{}\n", json.dump());
 }
 
+std::string Describe(const AttentionReport& attention) {
+  if (attention.reason.empty()) return attention.provider;
+  return fmt::format("{} ({})", attention.provider, attention.reason);
+}
+
 void PrintTable(const KernelsBenchResult& result) {
   fmt::print("{}, {}, {} sequences of {} tokens, {} micro-batches a step; {}\n", result.model,
              result.compute_dtype, result.micro_batch_size, result.sequence_len,
@@ -72,6 +77,7 @@ void PrintTable(const KernelsBenchResult& result) {
     fmt::print("; {} {:.1f} TFLOP/s{}", peak.type, peak.tflops,
                peak.is_measured ? " (measured)" : "");
   }
+  fmt::print("; attention: {}", Describe(result.attention));
   fmt::print("\n\n{:18} {:62} {:>6} {:>11} {:>11} {:>8} {:>9}\n", "op", "shape", "calls", "us",
              "floor us", "of floor", "ms/step");
   for (const KernelsBenchOp& op : result.ops) {
@@ -95,6 +101,8 @@ void PrintJson(const KernelsBenchResult& result) {
                                  {"repetitions", result.repetitions},
                                  {"copy_gb_per_s", result.copy_gb_per_s},
                                  {"host_link_gb_per_s", result.host_link_gb_per_s},
+                                 {"attention", result.attention.provider},
+                                 {"attention_reason", result.attention.reason},
                                  {"peaks", nlohmann::ordered_json::object()},
                                  {"ops", nlohmann::ordered_json::array()},
                                  {"step_milliseconds", result.step_milliseconds},
@@ -147,7 +155,7 @@ void PrintTable(const StepBenchResult& result) {
                           HeadChunks(plan)));
   row("recomputed", fmt::format("[{}]", fmt::join(Recomputed(plan), ", ")));
   row("ZeRO stage", fmt::format("{}", plan.zero_stage));
-  row("attention", std::string(result.attention));
+  row("attention", Describe(result.attention));
   row("deterministic", result.deterministic ? "yes" : "no");
   row("device memory",
       fmt::format("{} planned, {} used", FormatBytes(result.memory.device_predicted),
@@ -188,7 +196,8 @@ void PrintJson(const StepBenchResult& result) {
                                  {"head_chunks", HeadChunks(plan)},
                                  {"recompute", Recomputed(plan)},
                                  {"zero_stage", plan.zero_stage},
-                                 {"attention", result.attention},
+                                 {"attention", result.attention.provider},
+                                 {"attention_reason", result.attention.reason},
                                  {"deterministic", result.deterministic},
                                  {"steps", result.step_seconds.size()},
                                  {"step_ms", milliseconds},

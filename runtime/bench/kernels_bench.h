@@ -45,6 +45,7 @@ struct KernelsBenchResult {
   int repetitions = 0;
   double copy_gb_per_s = 0;       // device memory, read and written
   double host_link_gb_per_s = 0;  // pinned host memory to device memory
+  AttentionReport attention;
   std::vector<KernelsBenchPeak> peaks;
   std::vector<KernelsBenchOp> ops;     // in the order of a step
   double step_milliseconds = 0;        // all calls, one after the other

@@ -28,6 +28,10 @@ class MeasuringBackend final : public KernelBackend {
   std::string MatmulTable() const override { return inner_.MatmulTable(); }
   void LoadMatmulTable(std::string_view text) override { inner_.LoadMatmulTable(text); }
   std::vector<std::string> TakeMatmulWarnings() override { return inner_.TakeMatmulWarnings(); }
+  std::string WhyNoAttention(AttentionProvider provider) override {
+    return inner_.WhyNoAttention(provider);
+  }
+  AttentionReport Attention() const override { return inner_.Attention(); }
 
   OpProfiler& profiler() { return profiler_; }
   void set_measuring(bool on) { measuring_ = on; }

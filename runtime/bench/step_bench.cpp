@@ -156,8 +156,7 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
                          .compute_dtype = EnumName(precision.compute_dtype),
                          .fp8_recipe = plan.precision.fp8 ? EnumName(precision.fp8_recipe) : "none",
                          .lm_head = LmHeadType(plan.precision),
-                         // Each kind of device has one so far.
-                         .attention = device.kind() == DeviceType::kCpu ? "reference" : "own",
+                         .attention = environment.backend.Attention(),
                          .deterministic = shortened.config.deterministic,
                          .memory = MeasureMemory(trainer, device),
                          .loss = loss,

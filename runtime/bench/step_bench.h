@@ -33,7 +33,7 @@ struct StepBenchResult {
   std::string_view compute_dtype;
   std::string_view fp8_recipe;  // "none" without FP8
   std::string_view lm_head;     // the type of the head's matmuls
-  std::string_view attention;   // which implementation
+  AttentionReport attention;
   bool deterministic = true;
   StepBenchMemory memory;
   double loss = 0;                   // of the last step, per target; finite

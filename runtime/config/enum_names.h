@@ -74,6 +74,12 @@ inline constexpr EnumWords<Fp8Format, 2> kEnumWords<Fp8Format> = {
     {{"e4m3", Fp8Format::kE4m3}, {"hybrid", Fp8Format::kHybrid}}};
 
 template <>
+inline constexpr EnumWords<AttentionChoice, 3> kEnumWords<AttentionChoice> = {
+    {{"auto", AttentionChoice::kAuto},
+     {"own", AttentionChoice::kOwn},
+     {"cudnn", AttentionChoice::kCudnn}}};
+
+template <>
 inline constexpr EnumWords<ReductionOrder, 3> kEnumWords<ReductionOrder> = {
     {{"auto", ReductionOrder::kAuto},
      {"micro_then_rank", ReductionOrder::kMicroThenRank},

@@ -179,6 +179,9 @@ void AddPrecision(std::vector<Field>& table) {
            "forward matmuls in FP8: faster, less exact sums on a GPU; exact on the CPU");
   rows.Add("fp8_lm_head", &PrecisionSection::fp8_lm_head, BooleanCodec{},
            "the LM head's matmuls in FP8 too; with compute_dtype fp8");
+  rows.Add("attention_provider", &PrecisionSection::attention_provider,
+           EnumCodec<AttentionChoice>{},
+           "whose attention a GPU runs; auto: cuDNN's where it is measured to be faster");
   rows.Add("grad_dtype", &PrecisionSection::grad_dtype, EnumCodec<FloatDtype>{},
            "storage of accumulated gradients; always fp32 under compute_dtype fp32");
 }

@@ -31,6 +31,7 @@ std::string_view EnumName(LrSchedulerType value) { return WordOf(value); }
 std::string_view EnumName(ComputeDtype value) { return WordOf(value); }
 std::string_view EnumName(Fp8Recipe value) { return WordOf(value); }
 std::string_view EnumName(Fp8Format value) { return WordOf(value); }
+std::string_view EnumName(AttentionChoice value) { return WordOf(value); }
 std::string_view EnumName(ReductionOrder value) { return WordOf(value); }
 std::string_view EnumName(RecomputeItem value) { return WordOf(value); }
 std::string_view EnumName(OffloadTarget value) { return WordOf(value); }

@@ -23,6 +23,7 @@ enum class LrSchedulerType { kConstant, kLinear, kCosine, kWsd };
 enum class ComputeDtype { kFp32, kBf16, kFp8 };
 enum class Fp8Recipe { kTensorwiseCurrent, kTensorwiseVerified };
 enum class Fp8Format { kE4m3, kHybrid };
+enum class AttentionChoice { kAuto, kOwn, kCudnn };
 enum class ReductionOrder { kAuto, kMicroThenRank, kRankThenMicro };
 enum class PlanMode { kAuto, kManual, kFile };
 enum class RecomputeItem { kSwiglu, kNorm, kFfn, kQkv, kAttention, kBlock };
@@ -47,6 +48,7 @@ std::string_view EnumName(LrSchedulerType value);
 std::string_view EnumName(ComputeDtype value);
 std::string_view EnumName(Fp8Recipe value);
 std::string_view EnumName(Fp8Format value);
+std::string_view EnumName(AttentionChoice value);
 std::string_view EnumName(ReductionOrder value);
 std::string_view EnumName(RecomputeItem value);
 std::string_view EnumName(OffloadTarget value);
@@ -123,6 +125,7 @@ struct PrecisionSection {
   Fp8Format fp8_format = Fp8Format::kE4m3;
   bool fp8_fast_accumulation = false;
   bool fp8_lm_head = false;
+  AttentionChoice attention_provider = AttentionChoice::kAuto;
   FloatDtype grad_dtype = FloatDtype::kBf16;  // fp32 after resolution when compute_dtype is fp32
   bool operator==(const PrecisionSection&) const = default;
 };

@@ -210,6 +210,22 @@ void ValidateLength(const ResolvedConfig& resolved) {
   }
 }
 
+void ValidateAttention(const ResolvedConfig& resolved) {
+  constexpr std::string_view kProvider = "precision.attention_provider";
+  const RunConfig& config = resolved.config;
+  if (config.precision.attention_provider != AttentionChoice::kCudnn) return;
+  if (config.data.sample_packing) {
+    resolved.Fail(kProvider,
+                  "cuDNN computes sequences of one length, not packed documents; write "
+                  "sample_packing: false, or attention_provider: auto");
+  }
+  if (config.precision.compute_dtype == ComputeDtype::kFp32) {
+    resolved.Fail(kProvider,
+                  "cuDNN's attention is in bf16; write attention_provider: auto, or another "
+                  "compute_dtype than fp32");
+  }
+}
+
 void ValidateMemory(const ResolvedConfig& resolved) {
   const MemorySection& memory = resolved.config.memory;
   if (memory.optimizer_device != OptimizerDevice::kCpu) return;
@@ -265,6 +281,7 @@ void Validate(const ResolvedConfig& resolved) {
   ValidateBatch(resolved);
   ValidateLength(resolved);
   ValidateMemory(resolved);
+  ValidateAttention(resolved);
 }
 
 }  // namespace hearth

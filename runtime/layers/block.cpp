@@ -31,12 +31,25 @@ std::vector<float> RopeTable(const ModelConfig& config, int64_t positions) {
 
 namespace {
 
-AttentionShape MakeAttentionShape(const ModelConfig& config) {
+AttentionShape MakeAttentionShape(const ModelConfig& config, const SequenceViews& sequences) {
   return {
       .heads = config.num_heads,
       .kv_heads = config.num_kv_heads,
       .head_dim = config.head_dim,
-      .softmax_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim)))};
+      .softmax_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config.head_dim))),
+      .sequence_len = sequences.sequence_len};
+}
+
+AttentionProvider Provider(const Precision& precision) {
+  switch (precision.attention) {
+    case AttentionChoice::kOwn:
+      return AttentionProvider::kOwn;
+    case AttentionChoice::kCudnn:
+      return AttentionProvider::kCudnn;
+    case AttentionChoice::kAuto:
+      break;
+  }
+  return AttentionProvider::kAuto;
 }
 
 QkNormWeights MakeQkNorm(const ModelConfig& config, const BlockWeights& weights) {
@@ -241,14 +254,16 @@ void AttentionPartBackward(const LayerContext& context, const BlockWeights& weig
                            .weight = weights.o,
                            .d_input = Matrix(views[kDAttention]),
                            .d_weight = gradients.o});
-  context.backend.AttentionBackward(context.stream, {.shape = MakeAttentionShape(context.config),
-                                                     .qkv = views[kQkv],
-                                                     .sequence_offsets = sequences.sequence_offsets,
-                                                     .out = views[kAttention],
-                                                     .log_sum_exp = views[kLogSumExp],
-                                                     .d_out = views[kDAttention],
-                                                     .d_qkv = views[kDQkv],
-                                                     .workspace = context.workspace});
+  context.backend.AttentionBackward(context.stream,
+                                    {.shape = MakeAttentionShape(context.config, sequences),
+                                     .qkv = views[kQkv],
+                                     .sequence_offsets = sequences.sequence_offsets,
+                                     .out = views[kAttention],
+                                     .log_sum_exp = views[kLogSumExp],
+                                     .d_out = views[kDAttention],
+                                     .d_qkv = views[kDQkv],
+                                     .workspace = context.attention_workspace,
+                                     .provider = Provider(context.precision)});
 }
 
 void QkvBackward(const LayerContext& context, const BlockWeights& weights,
@@ -310,12 +325,14 @@ void RunSegment(const LayerContext& context, Segment segment, const BlockWeights
     case Segment::kQkvRope:
       return QkvRope(context, weights, sequences, views);
     case Segment::kAttention:
-      return context.backend.AttentionForward(context.stream,
-                                              {.shape = MakeAttentionShape(context.config),
-                                               .qkv = views[kQkv],
-                                               .sequence_offsets = sequences.sequence_offsets,
-                                               .out = views[kAttention],
-                                               .log_sum_exp = views[kLogSumExp]});
+      return context.backend.AttentionForward(
+          context.stream, {.shape = MakeAttentionShape(context.config, sequences),
+                           .qkv = views[kQkv],
+                           .sequence_offsets = sequences.sequence_offsets,
+                           .out = views[kAttention],
+                           .log_sum_exp = views[kLogSumExp],
+                           .workspace = context.attention_workspace,
+                           .provider = Provider(context.precision)});
     case Segment::kOutputAdd:
       return OutputAdd(context, weights, views, scales);
     case Segment::kNorm2:

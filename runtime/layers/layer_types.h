@@ -18,6 +18,8 @@ struct LayerContext {
   TensorView workspace;  // u8, as large as the largest op of kernels/api/workspace.h needs
   // How a tensor's FP8 scale is found where it is first quantised: kCurrent or kVerified.
   ScaleMode scales = ScaleMode::kCurrent;
+  // u8, what attention may use instead of `workspace`; no smaller.
+  TensorView attention_workspace;
 };
 
 // A linear's weight [n, k]: in the storage type, or in FP8 with its transposed copy.
@@ -72,6 +74,7 @@ struct SequenceViews {
   TensorView positions;         // [N] i32
   TensorView sequence_offsets;  // [capacity + 1] i32
   TensorView cos_sin;           // [positions, head_dim] f32
+  int64_t sequence_len = 0;     // 0: any; otherwise of every sequence (AttentionShape)
 };
 
 }  // namespace hearth

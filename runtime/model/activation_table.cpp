@@ -202,6 +202,7 @@ Precision MakePrecision(const PrecisionSection& section) {
       section.fp8_format == Fp8Format::kHybrid ? DType::kF8E5M2 : DType::kF8E4M3;
   precision.fast_accumulation = precision.fp8 && section.fp8_fast_accumulation;
   precision.verified_scales = precision.fp8 && section.fp8_recipe == Fp8Recipe::kTensorwiseVerified;
+  precision.attention = section.attention_provider;
   precision.fp8_head = precision.fp8 && section.fp8_lm_head;
   return precision;
 }

@@ -23,6 +23,7 @@ struct Precision {
   bool fast_accumulation = false;          // FP8 forward matmuls; exact where a device has no other
   bool verified_scales = false;            // FP8 scales from the step before, verified at each use
   bool fp8_head = false;                   // the LM head's matmuls in FP8; with `fp8` only
+  AttentionChoice attention = AttentionChoice::kAuto;
 
   bool operator==(const Precision&) const = default;
 };

@@ -68,8 +68,9 @@ void PlanBatch(const ResolvedConfig& resolved, Plan& plan) {
   plan.sequence_len = config.data.sequence_len;
   const int64_t tokens = plan.numeric.micro_batch_size * plan.sequence_len;
   plan.tokens_per_micro_batch = RoundUp(tokens, kTokenAlignment);
+  plan.packed = config.data.sample_packing;
   // Every token can be a document of its own.
-  plan.max_sequences = tokens;
+  plan.max_sequences = plan.packed ? tokens : plan.numeric.micro_batch_size;
 }
 
 void PlanMemory(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& plan) {

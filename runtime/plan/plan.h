@@ -61,7 +61,8 @@ struct Plan {
   int64_t global_batch_size = 0;        // sequences of a step, all ranks
   int64_t micro_batches = 1;            // of a step and rank; ranks with less work get masked ones
   int64_t tokens_per_micro_batch = 0;   // with padding to a multiple of 16
-  int64_t max_sequences = 0;            // packed documents in a micro-batch, at most
+  bool packed = true;                   // sequences of any length; otherwise all of sequence_len
+  int64_t max_sequences = 0;            // in a micro-batch, at most
   int64_t head_chunk_tokens = 0;        // rows of the logits buffer
   std::vector<RecomputeSet> recompute;  // by layer
   OptimizerPlacement optimizer;

@@ -188,6 +188,14 @@ TensorView ActivationStore::DStream() const {
                             {memory_.plan.tokens_per_micro_batch, memory_.spec.config.hidden_size});
 }
 
+TensorView ActivationStore::AttentionWorkspace() const {
+  const MemoryLayout& layout = memory_.layout;
+  const int64_t logits = memory_.plan.head_chunk_tokens * memory_.spec.padded_vocab_size() *
+                         SizeOf(memory_.plan.precision.storage);
+  if (logits <= layout.workspace_bytes) return Workspace();
+  return memory_.arena.View(layout.head.logits, DType::kU8, {logits});
+}
+
 TensorView ActivationStore::Workspace() const {
   return memory_.arena.View(memory_.layout.workspace, DType::kU8, {memory_.layout.workspace_bytes});
 }

@@ -116,7 +116,9 @@ class ActivationStore {
   TensorView Boundary(int layer) const;  // [N, hidden] the input of a layer; the last output
   TensorView DStream() const;            // [N, hidden] gradient of the residual stream
   TensorView Workspace() const;          // u8
-  TensorView CosSin() const;             // [sequence_len, head_dim] f32
+  // u8, no smaller: the logits' memory where that is larger, for no head runs beside attention.
+  TensorView AttentionWorkspace() const;
+  TensorView CosSin() const;  // [sequence_len, head_dim] f32
 
  private:
   const RankMemory& memory_;

@@ -9,13 +9,20 @@
 namespace hearth {
 
 LayerContext Executor::Context(Stream& stream) const {
-  return {backend_, stream, spec_.config, plan_.precision, activations_.Workspace(), FirstScales()};
+  return {backend_,
+          stream,
+          spec_.config,
+          plan_.precision,
+          activations_.Workspace(),
+          FirstScales(),
+          activations_.AttentionWorkspace()};
 }
 
 SequenceViews Executor::Sequences(int micro_batch) const {
   return {.positions = BatchView(micro_batch, &BatchLayout::positions),
           .sequence_offsets = BatchView(micro_batch, &BatchLayout::sequence_offsets),
-          .cos_sin = activations_.CosSin()};
+          .cos_sin = activations_.CosSin(),
+          .sequence_len = plan_.packed ? 0 : plan_.sequence_len};
 }
 
 BlockWeights Executor::WeightsOf(int unit) const {

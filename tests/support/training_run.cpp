@@ -12,6 +12,7 @@
 #include "runtime/data/hearth_writer.h"
 #include "runtime/telemetry/json_lines_log.h"
 #include "runtime/train/trainer.h"
+#include "tests/support/backend_under_test.h"
 #include "tests/support/inproc_world.h"
 #include "tests/support/temporary_folder.h"
 
@@ -146,8 +147,9 @@ TrainingRunResult TrainInProcess(const TrainingRunOptions& options) {
   const TemporaryFolder temporary;
   const std::filesystem::path folder = options.folder.empty() ? temporary.path() : options.folder;
   if (!std::filesystem::exists(folder / "model.yaml")) WriteInputs(options, folder);
-  const ResolvedConfig resolved =
-      ParseConfig({.text = RunYaml(options, folder), .file_name = "test.yaml"});
+  const ResolvedConfig resolved = ParseConfig({.text = RunYaml(options, folder),
+                                               .file_name = "test.yaml",
+                                               .features = {.cuda = BackendUnderTest() == "cuda"}});
   TrainingRunResult result;
   const InprocWorldOptions world{
       .ranks = options.ranks, .threads = options.threads, .backend = options.backend};

@@ -70,6 +70,15 @@ TEST(Plan, TokensArePaddedToSixteen) {
   EXPECT_EQ(plan.max_sequences, 72);
 }
 
+TEST(Plan, WithoutPackingARowIsASequence) {
+  EXPECT_TRUE(SmallPlan({.training = "global_batch_size: 3, micro_batch_size: 3"}).packed);
+  const Plan plan = SmallPlan(
+      {.training = "global_batch_size: 3, micro_batch_size: 3", .data = ", sample_packing: false"});
+  EXPECT_FALSE(plan.packed);
+  EXPECT_EQ(plan.max_sequences, 3);
+  EXPECT_EQ(plan.tokens_per_micro_batch, 80);
+}
+
 TEST(Plan, MoreRanksThanSequencesAreRefusedAtTheirPlace) {
   const std::string message =
       PlanError({.training = "global_batch_size: 1, micro_batch_size: 1", .world = 2});

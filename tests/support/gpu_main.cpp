@@ -29,17 +29,16 @@ int main(int argc, char** argv) {
   // As the launcher does too: other users of the box may lose their GPUs to it.
   setenv("NCCL_NVLS_ENABLE", "0", 0);
   hearth::test::SetBackendUnderTest("cuda");
-  const bool has_ranks = argc > 1 && std::string_view(argv[1]) == "--ranks";
-  if (testing::GTEST_FLAG(filter) == "*") {
-    const std::string of_ranks = std::string(hearth::test::kGpuRanksPrefix) + "*";
-    testing::GTEST_FLAG(filter) = has_ranks ? of_ranks : "-" + of_ranks;
-  }
-  if (has_ranks) {
+  const std::string of_ranks = std::string(hearth::test::kGpuRanksPrefix) + "*";
+  if (argc > 1 && std::string_view(argv[1]) == "--ranks") {
+    if (testing::GTEST_FLAG(filter) == "*") testing::GTEST_FLAG(filter) = of_ranks;
     testing::AddGlobalTestEnvironment(new NeedsGpu);  // GoogleTest owns it
     argv[1] = argv[0];
     return hearth::test::RunAsRank(argc - 1, argv + 1);
   }
   testing::InitGoogleTest(&argc, argv);
+  std::string& filter = testing::GTEST_FLAG(filter);
+  filter += (filter.find('-') == std::string::npos ? "-" : ":") + of_ranks;
   testing::AddGlobalTestEnvironment(new NeedsGpu);  // GoogleTest owns it
   return RUN_ALL_TESTS();
 }

@@ -13,8 +13,9 @@ namespace hearth {
 
 // A command line, taken apart.
 struct Invocation {
-  std::string file;    // where the command takes one
-  std::string second;  // what followed it, where the command may take more
+  std::string file;                // where the command takes one
+  std::string second;              // what followed it, where the command may take more
+  std::vector<std::string> files;  // FILE and all that followed it, where it may be repeated
   boost::program_options::variables_map options;
   std::vector<Override> overrides;  // where the command takes a run's keys
 
@@ -33,6 +34,7 @@ struct Command {
   std::string_view summary;  // one line
   std::string_view details;  // further lines for --help
   bool takes_run_keys = false;
+  bool repeats_file = false;  // FILE may be given several times
   void (*add_options)(boost::program_options::options_description* options) = nullptr;
   // Returns the exit code. May throw any of Hearth's errors.
   int (*run)(const Invocation& invocation) = nullptr;
@@ -50,6 +52,7 @@ Command MakeGenerateCommand();
 Command MakeExportCommand();
 Command MakeInspectCommand();
 Command MakeBenchCommand();
+Command MakeReportCommand();
 Command MakeDoctorCommand();
 Command MakeConvertConfigCommand();
 

@@ -9,6 +9,7 @@
 
 #include "kernels/core/error.h"
 #include "launcher/command.h"
+#include "launcher/command_reference.h"
 #include "launcher/program_info.h"
 #include "launcher/rank_entry.h"
 #include "launcher/supervisor.h"
@@ -17,13 +18,15 @@
 
 namespace hearth {
 
-namespace {
-
 namespace po = boost::program_options;
+
+namespace {
 
 constexpr const char* kFileOption = "config";
 
-po::options_description MakeOptions(const Command& command) {
+}  // namespace
+
+po::options_description CommandOptions(const Command& command) {
   po::options_description options("Options");
   if (!command.file.empty()) {
     options.add_options()(kFileOption, po::value<std::string>()->value_name("FILE"),
@@ -43,9 +46,11 @@ std::string UsageLine(const Command& command) {
   return usage;
 }
 
+namespace {
+
 std::string CommandHelp(const Command& command) {
   std::ostringstream options;
-  options << MakeOptions(command);
+  options << CommandOptions(command);
   std::string help = fmt::format("Usage: {}\n\n{}\n", UsageLine(command), command.summary);
   if (!command.details.empty()) help += fmt::format("{}\n", command.details);
   help += fmt::format("\n{}", options.str());
@@ -58,7 +63,7 @@ std::string ProgramHelp() {
       "Usage: hearth COMMAND FILE [options]\n\n"
       "Trains and fine-tunes large language models in FP8.\n\nCommands:\n";
   for (const Command& command : Commands()) {
-    help += fmt::format("  {:10} {:11} {}\n", command.name, command.file, command.summary);
+    help += fmt::format("  {:14} {:11} {}\n", command.name, command.file, command.summary);
   }
   return help +
          "\nhearth COMMAND --help shows a command's options; hearth --version shows the build.\n";
@@ -92,7 +97,7 @@ std::string OptionComplaint(const Command& command, const po::error& error) {
 }
 
 Invocation ParseOptions(const Command& command, const std::vector<std::string>& arguments) {
-  po::options_description options = MakeOptions(command);
+  po::options_description options = CommandOptions(command);
   options.add_options()("FILE", po::value<std::vector<std::string>>());
   po::positional_options_description positional;
   positional.add("FILE", -1);
@@ -120,7 +125,7 @@ void TakeFile(const Command& command, Invocation* invocation) {
   if (invocation->Has(kFileOption)) files.push_back(invocation->Get<std::string>(kFileOption));
   const size_t wanted = command.file.empty() ? 0 : 1;
   const size_t most = wanted + (command.second.empty() ? 0 : 1);
-  if (files.size() > most) {
+  if (files.size() > most && !command.repeats_file) {
     FailUsage(
         fmt::format("'{}' is one argument too many; usage: {}", files[most], UsageLine(command)));
   }
@@ -129,18 +134,24 @@ void TakeFile(const Command& command, Invocation* invocation) {
   }
   if (wanted > 0) invocation->file = files[0];
   if (files.size() > wanted) invocation->second = files[wanted];
+  invocation->files = std::move(files);
 }
 
-int RunCommand(const Command& command, const std::vector<std::string>& arguments) {
+Invocation ParseInvocation(const Command& command, const std::vector<std::string>& arguments) {
   SplitArguments split{.overrides = {}, .rest = arguments};
   if (command.takes_run_keys) split = SplitOverrides(arguments);
   Invocation invocation = ParseOptions(command, split.rest);
+  invocation.overrides = split.overrides;
+  if (!invocation.Has("help")) TakeFile(command, &invocation);
+  return invocation;
+}
+
+int RunCommand(const Command& command, const std::vector<std::string>& arguments) {
+  const Invocation invocation = ParseInvocation(command, arguments);
   if (invocation.Has("help")) {
     fmt::print("{}", CommandHelp(command));
     return kExitDone;
   }
-  invocation.overrides = split.overrides;
-  TakeFile(command, &invocation);
   return command.run(invocation);
 }
 
@@ -150,6 +161,10 @@ int Dispatch(const std::vector<std::string>& arguments) {
     return kExitUsage;
   }
   const std::string& first = arguments[0];
+  if (first == "help" && arguments.size() > 1 && arguments[1] == "--markdown") {
+    fmt::print("{}", CommandReference());
+    return kExitDone;
+  }
   if (first == "--help" || first == "-h" || first == "help") {
     fmt::print("{}", ProgramHelp());
     return kExitDone;
@@ -162,6 +177,11 @@ int Dispatch(const std::vector<std::string>& arguments) {
 }
 
 }  // namespace
+
+void CheckCommandLine(const std::vector<std::string>& arguments) {
+  if (arguments.empty()) FailUsage("no command");
+  ParseInvocation(FindCommand(arguments[0]), {arguments.begin() + 1, arguments.end()});
+}
 
 int RunCommandLine(const std::vector<std::string>& arguments) {
   try {

@@ -68,4 +68,13 @@ RunLock::RunLock(const std::filesystem::path& output_dir, std::chrono::milliseco
 
 RunLock::~RunLock() { close(file_); }
 
+bool IsLocked(const std::filesystem::path& output_dir) {
+  const int file = open((output_dir / ".lock").c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  // Shared, and let go at once: a run that starts meanwhile tries again.
+  const bool is_locked = flock(file, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  close(file);
+  return is_locked;
+}
+
 }  // namespace hearth

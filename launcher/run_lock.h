@@ -21,4 +21,7 @@ class RunLock {
   int file_ = -1;
 };
 
+// Whether a run holds the folder's lock now. Creates nothing; false where it cannot be told.
+bool IsLocked(const std::filesystem::path& output_dir);
+
 }  // namespace hearth

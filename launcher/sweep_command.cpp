@@ -9,6 +9,7 @@
 #include "launcher/command.h"
 #include "launcher/run_lock.h"
 #include "launcher/supervisor.h"
+#include "launcher/sweep_outcome.h"
 #include "launcher/sweep_plan.h"
 #include "launcher/sweep_results.h"
 #include "launcher/sweep_run_folder.h"
@@ -74,6 +75,7 @@ int Run(const Invocation& invocation) {
   std::fflush(stdout);
   signal(SIGPIPE, SIG_IGN);  // a closed terminal does not end the runs
   const RunLock lock(plan.folder, kLockPatience);
+  ReplaceFile(plan.folder / "sweep.yaml", plan.text);  // what the results are about
   return SweepScheduler(plan).Run();
 }
 

@@ -138,7 +138,7 @@ RunNeeds NeedsOf(const ResolvedConfig& resolved, const SweepConfig& sweep,
 SweepPlan PlanSweep(const std::string& file, const SweepMachine& machine) {
   const std::string text = ReadFileText(
       file, fmt::format("{}: error: there is no such file; give the path of a sweep.yaml", file));
-  SweepPlan sweep{.config = ParseSweep(text, file), .machine = machine};
+  SweepPlan sweep{.config = ParseSweep(text, file), .text = text, .machine = machine};
   const SweepConfig& config = sweep.config;
   const std::string base = ReadFileText(
       config.base, fmt::format("{}: error: base: there is no file {}; give the path of a run.yaml",

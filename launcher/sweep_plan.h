@@ -25,6 +25,7 @@ struct PlannedRun {
 
 struct SweepPlan {
   SweepConfig config;
+  std::string text;  // of the sweep's file
   std::filesystem::path folder;
   std::vector<std::string> keys;  // that may differ between the runs
   std::vector<PlannedRun> runs;   // in the order in which they are tried

@@ -249,13 +249,10 @@ TEST(Kill, ACheckpointExportsAsTheRunDid) {
 
 TEST(Kill, TwentyTimes) { ExpectSurvives(20, 120, 1); }
 
-TEST(LongKill, AThousandTimes) {
-  for (unsigned seed = 0; seed < 20; ++seed) {
-    SCOPED_TRACE(seed);
-    ExpectSurvives(50, 200, seed);
-    if (HasFailure()) return;
-  }
-}
+// A thousand in all.
+class LongKill : public testing::TestWithParam<unsigned> {};
+TEST_P(LongKill, FiftyTimes) { ExpectSurvives(50, 200, GetParam()); }
+INSTANTIATE_TEST_SUITE_P(Seeds, LongKill, testing::Range(0u, 20u));
 
 }  // namespace
 }  // namespace hearth::test

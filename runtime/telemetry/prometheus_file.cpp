@@ -56,7 +56,7 @@ void PrometheusFile::Update(const StepRecord& record, double wall_time_s) {
   values_["hearth_step"] = NumberText(static_cast<double>(record.step));
   values_["hearth_updated_timestamp_seconds"] = fmt::format("{:.3f}", wall_time_s);
   const std::filesystem::path next =
-      path_.parent_path() / ("." + path_.filename().string() + ".next");
+      path_.parent_path() / fmt::format(".{}.next", path_.filename().string());
   std::error_code error;
   std::filesystem::remove(next, error);
   AppendFile(next).Append(Text());

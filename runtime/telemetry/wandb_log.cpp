@@ -56,7 +56,8 @@ std::array<uint32_t, 256> MakeCrcTable() {
 }
 
 std::string Frame(FrameKind kind, std::string_view data) {
-  const std::string checked = std::string(1, kind) + std::string(data);
+  std::string checked(1, kind);
+  checked += data;
   std::string frame;
   AppendLittleEndian(frame, Crc32(checked));
   AppendLittleEndian(frame, static_cast<uint16_t>(data.size()));

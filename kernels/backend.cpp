@@ -15,6 +15,8 @@ std::unique_ptr<KernelBackend> MakeBackend(std::string_view kind, const BackendO
   throw ConfigError(Format("this build has no backend '{}'; choose one of: {}", kind, available));
 }
 
+int CudaDeviceCount() { return static_cast<int>(UsableGpus().size()); }
+
 std::vector<std::string> AvailableBackends() {
   if (HasCuda()) return {"cpu", "cuda"};
   return {"cpu"};

@@ -12,7 +12,7 @@ namespace hearth {
 
 struct BackendOptions {
   int threads = 1;         // CPU: threads that share an op's work
-  int device_ordinal = 0;  // CUDA: which of the visible GPUs
+  int device_ordinal = 0;  // CUDA: which of UsableGpus()
 };
 
 // kind: one of AvailableBackends(); ConfigError otherwise. DeviceError when its device cannot be
@@ -22,9 +22,11 @@ std::unique_ptr<KernelBackend> MakeBackend(std::string_view kind, const BackendO
 // What is compiled into this build: "cpu", and "cuda" where it has CUDA code.
 std::vector<std::string> AvailableBackends();
 
-// How many GPUs this process may use; 0 in a build without CUDA.
+// The GPUs this process may use, in the driver's order: visible, and of compute capability 8.0 or
+// later. None in a build without CUDA.
+std::vector<GpuInfo> UsableGpus();
 int CudaDeviceCount();
-// Why that is 0, for people.
+// Why there are none, for people.
 std::string WhyNoGpu();
 
 }  // namespace hearth

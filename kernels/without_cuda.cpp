@@ -5,7 +5,7 @@ namespace hearth {
 
 bool HasCuda() { return false; }
 
-int CudaDeviceCount() { return 0; }
+std::vector<GpuInfo> UsableGpus() { return {}; }
 
 std::string WhyNoGpu() { return "this build has no CUDA code"; }
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "kernels/core/error.h"
+#include "runtime/train/device_support.h"
 
 namespace hearth {
 
@@ -18,10 +19,14 @@ int DefaultRanksPerHost(DeviceKind device) {
 }
 
 void RequireDevice(const ResolvedConfig& resolved) {
-  if (resolved.config.device != DeviceKind::kCuda || CudaDeviceCount() > 0) return;
-  resolved.Fail("device", fmt::format("no GPU can be used on this host: {}; make one visible, or "
-                                      "use device: cpu",
-                                      WhyNoGpu()));
+  if (!UsesGpus(resolved.config.device)) return;
+  const std::vector<GpuInfo> gpus = UsableGpus();
+  if (gpus.empty()) {
+    resolved.Fail("device", fmt::format("no GPU can be used on this host: {}; make one visible, or "
+                                        "use device: cpu",
+                                        WhyNoGpu()));
+  }
+  RequireFp8(resolved, gpus.front());
 }
 
 void PrepareForGpus() {

@@ -14,7 +14,8 @@ bool UsesGpus(DeviceKind device);
 // Ranks of this host when nobody says how many: one per GPU, 1 on the CPU.
 int DefaultRanksPerHost(DeviceKind device);
 
-// Refuses a run that asks for a GPU on a host without one. ConfigError.
+// Refuses a run that asks for a GPU on a host without one, or for FP8 where the first one has none.
+// ConfigError.
 void RequireDevice(const ResolvedConfig& resolved);
 
 // Settings that the GPU's driver reads once, before anything asks for a GPU and before there are

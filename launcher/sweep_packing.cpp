@@ -44,7 +44,12 @@ std::vector<std::string> GpuNames(const char* visible, int count) {
 }
 
 SweepMachine LookAtMachine() {
-  return {.gpus = GpuNames(std::getenv("CUDA_VISIBLE_DEVICES"), CudaDeviceCount()),
+  const std::vector<GpuInfo> gpus = UsableGpus();
+  const std::vector<std::string> names =
+      GpuNames(std::getenv("CUDA_VISIBLE_DEVICES"), gpus.empty() ? 0 : gpus.back().ordinal + 1);
+  std::vector<std::string> usable;
+  for (const GpuInfo& gpu : gpus) usable.push_back(names[static_cast<size_t>(gpu.ordinal)]);
+  return {.gpus = std::move(usable),
           .cores = std::max<int64_t>(1, std::ssize(UsableProcessors())),
           .free_bytes = AvailableMemory()};
 }

@@ -9,6 +9,7 @@
 
 #include "kernels/core/buffer.h"
 #include "kernels/core/device_health.h"
+#include "kernels/core/gpu_info.h"
 #include "kernels/core/stream.h"
 
 namespace hearth {
@@ -21,6 +22,9 @@ class Device {
   virtual DeviceType kind() const = 0;
   // For people: "CPU (2 threads)", "NVIDIA H200".
   virtual std::string name() const = 0;
+
+  // What it is where it is a GPU.
+  virtual std::optional<GpuInfo> gpu() const { return std::nullopt; }
 
   // Asks the device's management interface, which takes up to milliseconds and disturbs no work;
   // nothing where there is none. Any thread may call it.

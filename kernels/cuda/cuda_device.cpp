@@ -14,7 +14,6 @@ namespace {
 
 constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kHugePageThreshold = int64_t{8} << 20;
-constexpr int kOldestCapability = 80;
 constexpr int kBusIdBytes = 64;
 
 int64_t MappedBytes(int64_t bytes) { return RoundUp(bytes == 0 ? 1 : bytes, kPageBytes); }
@@ -40,8 +39,7 @@ CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal) {
   multiprocessors_ = properties.multiProcessorCount;
   compute_capability_ = 10 * properties.major + properties.minor;
   if (compute_capability_ < kOldestCapability) {
-    throw DeviceError(Format("{} has compute capability {}.{}; Hearth needs 8.0 or later", name_,
-                             properties.major, properties.minor));
+    throw DeviceError(WhyNoneIsUsable({{name_, compute_capability_, ordinal}}));
   }
   if (Attribute(cudaDevAttrCanMapHostMemory, ordinal) == 0 ||
       Attribute(cudaDevAttrUnifiedAddressing, ordinal) == 0) {

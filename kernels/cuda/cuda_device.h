@@ -21,6 +21,9 @@ class CudaDevice final : public Device {
 
   DeviceType kind() const override { return DeviceType::kCuda; }
   std::string name() const override { return name_; }
+  std::optional<GpuInfo> gpu() const override {
+    return GpuInfo{name_, compute_capability_, ordinal_};
+  }
   std::optional<DeviceHealth> Health() const override;
   Buffer Allocate(int64_t bytes, MemoryKind kind) override;
   void Seal() override { sealed_ = true; }

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/api/kernel_backend.h"
 
@@ -11,11 +12,11 @@ namespace hearth {
 
 // Whether this build has CUDA code.
 bool HasCuda();
-// How many GPUs this process may use; 0 without a driver.
-int CudaDeviceCount();
-// Why CudaDeviceCount() is 0, for people.
+// The GPUs this process may use, in the driver's order; none without a driver.
+std::vector<GpuInfo> UsableGpus();
+// Why there are none, for people.
 std::string WhyNoGpu();
-// DeviceError when that GPU cannot be used.
-std::unique_ptr<KernelBackend> MakeCudaBackend(int ordinal);
+// On UsableGpus()[index]. DeviceError when that GPU cannot be used.
+std::unique_ptr<KernelBackend> MakeCudaBackend(int index);
 
 }  // namespace hearth

@@ -12,6 +12,7 @@
 #include "kernels/core/check.h"
 #include "runtime/bench/measuring_backend.h"
 #include "runtime/telemetry/device_peaks.h"
+#include "runtime/train/device_support.h"
 
 namespace hearth {
 
@@ -243,6 +244,7 @@ class Rates {
 
 KernelsBenchResult BenchKernels(const ResolvedConfig& resolved, const RunEnvironment& environment,
                                 const KernelsBenchOptions& options) {
+  RequireFp8(resolved, environment.backend.device().gpu());
   const ModelSetup model = SetUpModel(resolved, environment.installed_configs);
   const Plan plan = MakePlan(resolved, model.spec, 1);
   ModelConfig one_block = model.spec.config;

@@ -8,6 +8,8 @@
 #include "kernels/core/check.h"
 #include "kernels/core/log.h"
 #include "runtime/checkpoint/folders.h"
+#include "runtime/config/field_table.h"
+#include "runtime/config/suggestion.h"
 
 namespace hearth {
 
@@ -109,6 +111,8 @@ std::unique_ptr<Checkpoint> OpenNamed(const ResolvedConfig& resolved, Bootstrap&
   return std::move(opened.checkpoint);
 }
 
+constexpr std::string_view kPrecisionSection = "precision.";
+
 // Sets an open choice to the checkpoint's; refuses another one.
 void Keep(ResolvedConfig& resolved, std::string_view path, bool open, std::string_view value,
           std::string_view saved) {
@@ -174,6 +178,29 @@ ResolvedConfig KeepChoices(const ResolvedConfig& given, const Checkpoint& checkp
   Keep(resolved, "training.global_batch_size", false, text(global_batch),
        text(info.global_batch_size));
   return resolved;
+}
+
+std::map<std::string, std::string> PrecisionOf(const ResolvedConfig& resolved) {
+  std::map<std::string, std::string> precision;
+  for (const Field& field : FieldTable()) {
+    if (!field.path.starts_with(kPrecisionSection)) continue;
+    precision[field.path.substr(kPrecisionSection.size())] = field.print(resolved.config);
+  }
+  return precision;
+}
+
+std::string PrecisionChange(const ResolvedConfig& resolved, const Checkpoint& checkpoint) {
+  const std::map<std::string, std::string>& saved = checkpoint.manifest().info.precision;
+  std::string changes;
+  for (const auto& [key, value] : PrecisionOf(resolved)) {
+    const auto before = saved.find(key);
+    if (before == saved.end() || before->second == value) continue;
+    changes += fmt::format("{}{}{} is {}, was {}", changes.empty() ? "" : "; ", kPrecisionSection,
+                           key, value, Printable(before->second));
+  }
+  if (changes.empty()) return "";
+  return fmt::format("the run goes on in another precision than that of {}: {}",
+                     checkpoint.folder().string(), changes);
 }
 
 void RequireStateTypes(const ResolvedConfig& resolved, const Checkpoint& checkpoint) {

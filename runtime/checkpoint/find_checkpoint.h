@@ -2,7 +2,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <string>
 
 #include "comm/api/bootstrap.h"
 #include "runtime/checkpoint/checkpoint.h"
@@ -21,6 +23,12 @@ std::unique_ptr<Checkpoint> FindCheckpoint(const ResolvedConfig& resolved, Boots
 // The configuration with the checkpoint's numeric choices where it leaves them open. ConfigError
 // naming the key where it asks for others, or for another order of data or of random numbers.
 ResolvedConfig KeepChoices(const ResolvedConfig& resolved, const Checkpoint& checkpoint);
+
+// The section `precision` as it is printed, by leaf.
+std::map<std::string, std::string> PrecisionOf(const ResolvedConfig& resolved);
+// A warning that names every key of it with the value now and the one the checkpoint was trained
+// with; "" where they are equal, or unknown.
+std::string PrecisionChange(const ResolvedConfig& resolved, const Checkpoint& checkpoint);
 
 // ConfigError where the optimizer state has other types than the plan's.
 void RequireStateTypes(const ResolvedConfig& resolved, const Checkpoint& checkpoint);

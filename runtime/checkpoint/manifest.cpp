@@ -54,6 +54,7 @@ Json ToJson(const CheckpointInfo& info) {
   if (!info.fp8_amax.empty()) {
     json["fp8_amax"] = std::vector<double>(info.fp8_amax.begin(), info.fp8_amax.end());
   }
+  if (!info.precision.empty()) json["precision"] = info.precision;
   return json;
 }
 
@@ -108,6 +109,18 @@ std::string ParseFileName(const JsonNode& node) {
   return name;
 }
 
+std::vector<float> ParseAmaxes(const JsonNode& node) {
+  std::vector<float> amaxes;
+  for (const JsonNode& amax : node.AsArray()) {
+    const double value = amax.AsReal();
+    if (!(value >= 0 && value <= static_cast<double>(std::numeric_limits<float>::max()))) {
+      amax.Fail("is no magnitude; the file is damaged");
+    }
+    amaxes.push_back(static_cast<float>(value));
+  }
+  return amaxes;
+}
+
 CheckpointInfo ParseInfo(const JsonNode& node) {
   const auto integer = [&](std::string_view key, int64_t lowest) {
     return node.Get(key).AsInteger(lowest, kMaxCount);
@@ -139,13 +152,13 @@ CheckpointInfo ParseInfo(const JsonNode& node) {
                            .bytes = shard.Get("bytes").AsInteger(0, kMaxFileBytes),
                            .hash = ParseHash(shard.Get("hash"))});
   }
-  if (!node.Has("fp8_amax")) return info;
-  for (const JsonNode& amax : node.Get("fp8_amax").AsArray()) {
-    const double value = amax.AsReal();
-    if (!(value >= 0 && value <= static_cast<double>(std::numeric_limits<float>::max()))) {
-      amax.Fail("is no magnitude; the file is damaged");
+  if (node.Has("fp8_amax")) info.fp8_amax = ParseAmaxes(node.Get("fp8_amax"));
+  if (node.Has("precision")) {
+    const JsonNode precision = node.Get("precision");
+    precision.RequireObject();
+    for (const std::string& key : precision.Keys()) {
+      info.precision[key] = precision.Get(key).AsString();
     }
-    info.fp8_amax.push_back(static_cast<float>(value));
   }
   return info;
 }

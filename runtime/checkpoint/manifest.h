@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,8 @@ struct CheckpointInfo {
   std::string model_folder;  // absolute; where tokenizer files lie; empty: nowhere
   std::vector<ShardHash> shards;
   std::vector<float> fp8_amax;  // Executor::AmaxHistory; finite, not negative
+  // PrecisionOf its configuration; empty where an earlier version wrote the manifest.
+  std::map<std::string, std::string> precision;
 };
 
 struct CheckpointFile {

@@ -22,9 +22,12 @@ std::string BytesCell(const std::optional<int64_t>& bytes) {
 
 std::string DifferenceCell(const MemoryRow& row) {
   if (!row.predicted_bytes || !row.measured_bytes || *row.predicted_bytes == 0) return "";
-  return fmt::format("{:+.1f} %",
-                     100.0 * static_cast<double>(*row.measured_bytes - *row.predicted_bytes) /
-                         static_cast<double>(*row.predicted_bytes));
+  std::string text = fmt::format(
+      "{:+.1f}", 100.0 * static_cast<double>(*row.measured_bytes - *row.predicted_bytes) /
+                     static_cast<double>(*row.predicted_bytes));
+  // Nothing, whatever its sign.
+  if (text == "-0.0" || text == "+0.0") text = "0.0";
+  return text + " %";
 }
 
 bool HasValue(const Column& column) {

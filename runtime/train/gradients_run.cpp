@@ -6,6 +6,7 @@
 
 #include "kernels/core/check.h"
 #include "runtime/model/safetensors.h"
+#include "runtime/train/device_support.h"
 
 namespace hearth {
 
@@ -108,6 +109,7 @@ void Write(const std::filesystem::path& out, Executor& executor, const ModelSpec
 
 void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environment,
                   const std::filesystem::path& out, bool with_logits) {
+  RequireFp8(resolved, environment.backend.device().gpu());
   const ModelSetup model = SetUpModel(resolved, environment.installed_configs);
   Plan plan = MakePlan(resolved, model.spec, environment.bootstrap.world());
   plan.saves_from_copy = false;

@@ -9,6 +9,7 @@
 #include "kernels/core/log.h"
 #include "runtime/checkpoint/folders.h"
 #include "runtime/optimizer/lr_schedule.h"
+#include "runtime/train/device_support.h"
 
 namespace hearth {
 
@@ -80,6 +81,7 @@ Trainer::~Trainer() = default;
 
 void Trainer::Prepare() {
   environment_.heartbeat.Progress(0, RunPhase::kLoading);
+  RequireFp8(resolved_, environment_.backend.device().gpu());
   if (checkpoint_) RequireFittingCheckpoint(*checkpoint_, resolved_, model_.spec, plan_);
   data_ = rehearsal_ ? rehearsal_->data : OpenTrainingData(resolved_, model_.spec);
   if (checkpoint_) RequireSameData(*checkpoint_, *data_, environment_.bootstrap);
@@ -138,6 +140,8 @@ void Trainer::FillState() {
   }
   if (IsRoot()) {
     fmt::print(stderr, "hearth: going on from {}\n", checkpoint_->folder().string());
+    const std::string change = PrecisionChange(resolved_, *checkpoint_);
+    if (!change.empty()) LogWarning(change);
   }
   checkpoint_.reset();
 }
@@ -366,6 +370,7 @@ CheckpointInfo Trainer::MakeInfo(int64_t step) const {
     info.model_folder = std::filesystem::absolute(*model_.loaded.hf_folder).string();
   }
   info.fp8_amax = executor_->AmaxHistory();
+  info.precision = PrecisionOf(resolved_);
   if (IsRoot()) info.shards = data_->ShardHashes();
   return info;
 }

@@ -44,7 +44,8 @@ class SmallCheckpoint {
                      .numeric = {.micro_batch_size = 2, .head_slab_tokens = 16},
                      .types = {.master = DType::kF32, .m = DType::kBF16, .v = DType::kBF16},
                      .model_folder = "/models/a\"b",
-                     .shards = {{"a.hearth", 100, {}}}};
+                     .shards = {{"a.hearth", 100, {}}},
+                     .precision = {{"compute_dtype", "fp8"}}};
     std::vector<SafetensorsEntry> entries;
     for (const ParameterSpec& parameter : spec.parameters) AddParameter(parameter, entries);
     SafetensorsWriter writer(folder.Path(kStateName), entries, {});

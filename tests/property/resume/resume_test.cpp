@@ -169,6 +169,33 @@ TEST(ResumeElsewhere, OtherPlacementAndStage) {
   EXPECT_EQ(StateFiles(folder.path(), 12), StateFiles(whole_folder.path(), 12));
 }
 
+// Precision may change, but not in silence.
+TEST(ResumeElsewhere, AnotherPrecisionIsNamed) {
+  const TemporaryFolder folder;
+  TrainingRunOptions options = Options({{"precision", "compute_dtype: fp8"}}, 2);
+  options.folder = folder.path();
+  const auto go_on_until = [&](int64_t steps) {
+    options.stop_after = steps;
+    testing::internal::CaptureStderr();
+    TrainInProcess(options);
+    return testing::internal::GetCapturedStderr();
+  };
+  go_on_until(2);
+  EXPECT_EQ(go_on_until(1).find("warning"), std::string::npos);
+  options.keys.emplace_back("precision", "fp8_lm_head: true");
+  options.keys.emplace_back("precision", "fp8_recipe: tensorwise_verified");
+  const std::string said = go_on_until(1);
+  EXPECT_NE(said.find("warning: the run goes on in another precision than that of"),
+            std::string::npos)
+      << said;
+  EXPECT_NE(said.find("/checkpoint-3: precision.fp8_lm_head is true, was false; "
+                      "precision.fp8_recipe is tensorwise_verified, was tensorwise_current\n"),
+            std::string::npos)
+      << said;
+  EXPECT_EQ(said.find("warning"), said.rfind("warning")) << said;
+  EXPECT_EQ(go_on_until(1).find("warning"), std::string::npos);
+}
+
 TEST(ResumeState, AFinishedRunDoesNothing) {
   const TemporaryFolder folder;
   TrainingRunOptions options = Options({}, 2);

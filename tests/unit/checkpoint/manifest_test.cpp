@@ -30,7 +30,8 @@ CheckpointManifest Example() {
                    .config_hash = Xxh3Hash128("config"),
                    .model_folder = "/models/\"quoted\"\n",
                    .shards = {{"a.hearth", 100, Xxh3Hash128("a")}, {"b", 0, {}}},
-                   .fp8_amax = {0.1f, 0.0f, 3.4e38f, 1e-44f, 2.5f}};
+                   .fp8_amax = {0.1f, 0.0f, 3.4e38f, 1e-44f, 2.5f},
+                   .precision = {{"fp8_lm_head", "true"}, {"compute_dtype", "fp8"}}};
   manifest.files = {{"config.json", 10, Xxh3Hash128("x")}, {"state-0.safetensors", 96, {}}};
   CheckpointParameter matrix{.name = "embedding", .shape = {3, 4}};
   for (auto& pieces : matrix.pieces) pieces = {{1, "e", 0, 5}, {0, "f", 5, 7}};
@@ -75,6 +76,7 @@ TEST(Manifest, ReadsBackWhatWasWritten) {
   EXPECT_EQ(info.model_folder, "/models/\"quoted\"\n");
   EXPECT_EQ(info.shards, written.info.shards);
   EXPECT_EQ(info.fp8_amax, written.info.fp8_amax);
+  EXPECT_EQ(info.precision, written.info.precision);
   EXPECT_EQ(read.files, written.files);
   ASSERT_EQ(read.parameters.size(), 2u);
   for (size_t i = 0; i < 2; ++i) {
@@ -108,6 +110,7 @@ TEST(Manifest, RefusesWhatCannotBe) {
       {"\"bytes\": 96", "\"bytes\": -96"},
       {"\"bytes\": 96", "\"bytes\": 1e30"},
       {" 2.5\n", " -2.5\n"},
+      {"\"fp8_lm_head\": \"true\"", "\"fp8_lm_head\": true"},
       {" 2.5\n", " 3.5e38\n"},
       {" 2.5\n", " \"2.5\"\n"},
       {"\"step\": 17", "\"step\": -1"},

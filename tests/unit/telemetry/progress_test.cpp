@@ -121,6 +121,11 @@ TEST(MemoryTableTest, ShowsWhatIsKnown) {
             "memory  predicted  measured  off by\n"
             "host       1000 B     970 B  -3.0 %\n");
   EXPECT_EQ(FormatMemoryTable({}), "");
+  for (const int64_t measured : {99'951, 100'000, 100'049}) {
+    const std::string table = FormatMemoryTable(
+        {{.tier = "host", .item = "", .predicted_bytes = 100'000, .measured_bytes = measured}});
+    EXPECT_TRUE(table.ends_with("  0.0 %\n")) << table;
+  }
 }
 
 }  // namespace

@@ -1,0 +1,27 @@
+#include "kernels/core/gpu_info.h"
+
+#include <gtest/gtest.h>
+
+namespace hearth {
+namespace {
+
+const GpuInfo kT4{"Tesla T4", 75, 0}, kA100{"NVIDIA A100", 80, 1}, kH200{"NVIDIA H200", 90, 2};
+
+TEST(GpuInfo, OldOnesAreLeftOutAndTheOthersKeepTheirPlace) {
+  const std::vector<GpuInfo> usable = UsableOf({kT4, kA100, kH200});
+  ASSERT_EQ(usable.size(), 2u);
+  EXPECT_EQ(usable[0].ordinal, 1);
+  EXPECT_EQ(usable[1].name, "NVIDIA H200");
+  EXPECT_TRUE(UsableOf({kT4}).empty());
+}
+
+TEST(GpuInfo, WhyThereIsNone) {
+  EXPECT_EQ(WhyNoneIsUsable({kT4, kA100}), "");
+  EXPECT_EQ(WhyNoneIsUsable({}), "no GPU is visible (CUDA_VISIBLE_DEVICES?)");
+  EXPECT_EQ(WhyNoneIsUsable({kT4, kT4}),
+            "Hearth needs compute capability 8.0 or later, which none of 2 has "
+            "(Tesla T4, compute capability 7.5)");
+}
+
+}  // namespace
+}  // namespace hearth

@@ -22,7 +22,10 @@ set(fuzz_readers kernels/api/gemm_table runtime/config/built_values runtime/conf
     runtime/data/hearth_format runtime/data/jsonl_reader runtime/data/mapped_file
     runtime/data/megatron_format runtime/data/token_dataset runtime/data/token_file
     runtime/data/token_formats runtime/checkpoint/checkpoint runtime/checkpoint/manifest
-    runtime/telemetry/json_lines_log)
+    runtime/telemetry/json_lines_log runtime/text/added_tokens runtime/text/bpe_model
+    runtime/text/byte_alphabet runtime/text/character_classes runtime/text/nfc
+    runtime/text/tokenizer runtime/text/tokenizer_file runtime/text/tokenizer_parts
+    runtime/text/unicode_tables runtime/text/utf8 runtime/text/word_cache runtime/text/word_splitter)
 # Of the launcher, whose library would bring everything else.
 set(fuzz_launcher ${PROJECT_SOURCE_DIR}/launcher/hostfile.cpp
     ${PROJECT_SOURCE_DIR}/launcher/sweep_log.cpp ${PROJECT_SOURCE_DIR}/launcher/sweep_outcome.cpp)
@@ -35,7 +38,7 @@ function(fuzz_program name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(${name} PRIVATE HEARTH_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE fmt::fmt runtime_checkpoint runtime_telemetry
-                        runtime_data runtime_model runtime_config kernels_api kernels_core fmt::fmt-header-only)
+                        runtime_data runtime_text runtime_model runtime_config kernels_api kernels_core fmt::fmt-header-only)
 endfunction()
 
 if(CMAKE_CXX_FLAGS MATCHES "fsanitize=fuzzer-no-link")

@@ -23,6 +23,7 @@ const std::vector<FuzzTarget>& FuzzTargets() {
       {"metric_log", FuzzMetricLog, LogSeeds, LogWords},
       {"sweep_outcome", FuzzSweepOutcome, SweepOutcomeSeeds, LogWords},
       {"prepare_jsonl", FuzzPrepareJsonl, PrepareJsonlSeeds, PrepareJsonlWords},
+      {"tokenizer", FuzzTokenizer, TokenizerSeeds, TokenizerWords},
       {"hostfile", FuzzHostfile, HostfileSeeds, HostfileWords},
   };
   return targets;

@@ -74,6 +74,10 @@ int FuzzPrepareJsonl(const uint8_t* data, size_t size);
 std::vector<std::string> PrepareJsonlSeeds();
 std::vector<std::string> PrepareJsonlWords();
 
+int FuzzTokenizer(const uint8_t* data, size_t size);
+std::vector<std::string> TokenizerSeeds();
+std::vector<std::string> TokenizerWords();
+
 int FuzzHostfile(const uint8_t* data, size_t size);
 std::vector<std::string> HostfileSeeds();
 std::vector<std::string> HostfileWords();

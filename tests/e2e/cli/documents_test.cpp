@@ -1,0 +1,195 @@
+// What guides and READMEs show is what the program takes.
+#include "tests/e2e/cli/documents.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <sstream>
+
+#include "kernels/core/error.h"
+#include "launcher/command_line.h"
+#include "launcher/command_reference.h"
+#include "runtime/config/field_table.h"
+#include "tests/e2e/cli/program.h"
+
+namespace hearth::test {
+namespace {
+
+std::string ReadAll(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+bool Contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+// Why the program would not take the words, "" when it would. Within a line a command may stand
+// without its FILE and other required options, and with "..." for some.
+std::string Refusal(const ShownCommand& command) {
+  std::vector<std::string> arguments(command.words.begin() + 1, command.words.end());
+  if (arguments[0] == "--version" || arguments[0] == "--help" || arguments[0] == "help") return "";
+  std::erase(arguments, "...");
+  if (arguments[0] == "COMMAND") return "";
+  const bool asks = std::find(arguments.begin(), arguments.end(), "--help") != arguments.end();
+  if (!command.is_fenced && !asks) arguments.push_back("--help");  // then nothing is required
+  try {
+    CheckCommandLine(arguments);
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// The targets of the Makefile that a user may ask for.
+std::set<std::string> MakeTargets() {
+  std::string makefile = ReadAll(std::filesystem::path(HEARTH_SOURCE_DIR) / "Makefile");
+  const size_t begin = makefile.find(".PHONY:") + 7;
+  std::string names = makefile.substr(begin, makefile.find("\n.DEFAULT_GOAL") - begin);
+  std::replace(names.begin(), names.end(), '\\', ' ');
+  std::istringstream words(names);
+  return {std::istream_iterator<std::string>(words), {}};
+}
+
+TEST(DocumentsTest, TheReferenceIsWhatTheTablesSay) {
+  EXPECT_EQ(ReadAll(std::filesystem::path(HEARTH_SOURCE_DIR) / "docs" / "commands.md"),
+            CommandReference())
+      << "mend it: hearth help --markdown >docs/commands.md";
+  const Workplace workplace;
+  EXPECT_EQ(workplace.Run({"help", "--markdown"}).output, CommandReference());
+}
+
+// The program's help says no less and no more than the reference.
+TEST(DocumentsTest, EveryOptionOfEveryCommandIsInItsHelp) {
+  const Workplace workplace;
+  const std::string reference = CommandReference();
+  for (const Command& command : Commands()) {
+    const std::string name(command.name);
+    const std::string help = workplace.Run({name, "--help"}).output;
+    const size_t begin = reference.find("### hearth " + name + "\n");
+    ASSERT_NE(begin, std::string::npos) << name;
+    const std::string section = reference.substr(begin, reference.find("\n##", begin + 1) - begin);
+    const std::string options = help.substr(0, help.find("Keys of run.yaml"));
+    int found = 0;
+    for (size_t at = options.find("\n  -"); at != options.npos;
+         at = options.find("\n  -", at + 1)) {
+      const std::string line = options.substr(at + 3, options.find('\n', at + 3) - at - 3);
+      const std::string first = line.substr(0, line.find(' '));
+      EXPECT_TRUE(Contains(section, "`" + first + " ") || Contains(section, "`" + first + "`"))
+          << name << ": " << first;
+      ++found;
+    }
+    int rows = 0;
+    for (size_t at = section.find("\n| `-"); at != section.npos;
+         at = section.find("\n| `-", at + 1)) {
+      ++rows;
+    }
+    EXPECT_EQ(found, rows) << section << help;
+    if (!command.takes_run_keys) continue;
+    for (const Field& field : FieldTable()) {
+      const std::string row = fmt::format("| `{}` |", field.leaf());
+      std::string option = fmt::format("--{} VALUE", field.leaf());
+      std::replace(option.begin(), option.end(), '_', '-');
+      const bool is_offered =
+          Contains(help, option) || Contains(help, fmt::format("--set {}=VALUE", field.path));
+      EXPECT_TRUE(!is_offered || Contains(reference, row)) << field.path;
+    }
+  }
+}
+
+TEST(DocumentsTest, TheExampleRunHasEveryKeyOfTheReference) {
+  const std::string example =
+      ReadAll(std::filesystem::path(HEARTH_SOURCE_DIR) / "configs" / "runs" / "example.yaml");
+  for (const Field& field : FieldTable()) {
+    EXPECT_TRUE(Contains(example, std::string(field.leaf()) + ":")) << field.path;
+  }
+}
+
+TEST(DocumentsTest, EveryCommandShownIsTaken) {
+  const std::set<std::string> targets = MakeTargets();
+  ASSERT_EQ(targets.count("quickstart"), 1u);
+  int commands = 0;
+  for (const std::filesystem::path& document : Documents()) {
+    for (const ShownCommand& command : CommandsIn(document)) {
+      ++commands;
+      if (command.words[0] == "hearth") {
+        EXPECT_EQ(Refusal(command), "") << command.place;
+        continue;
+      }
+      for (size_t i = 1; i < command.words.size(); ++i) {
+        const std::string& word = command.words[i];
+        if (word.find('=') != word.npos) continue;
+        EXPECT_EQ(targets.count(word), 1u) << command.place << ": make " << word;
+      }
+    }
+  }
+  EXPECT_GE(commands, 30);  // or the reader above reads nothing
+}
+
+TEST(DocumentsTest, CommandsThatNobodyTakesAreNoticed) {
+  const Workplace workplace;
+  workplace.Write(
+      "a.md",
+      "Say `hearth train --learning-rat 1` or `hearth frobnicate`, not `hearth bench cpu`.\n"
+      "```\nA=1 build/hearth inspect \\\n  x --json >y\nmpirun -n 2 hearth rank 'a b.yaml'\n"
+      "hearth validate\n```\n");
+  const std::vector<ShownCommand> commands = CommandsIn(workplace.folder() / "a.md");
+  ASSERT_EQ(commands.size(), 6u);
+  EXPECT_TRUE(Contains(Refusal(commands[0]), "--learning-rat"));
+  EXPECT_TRUE(Contains(Refusal(commands[1]), "frobnicate"));
+  EXPECT_EQ(Refusal(commands[2]), "");
+  EXPECT_EQ(commands[3].words, (std::vector<std::string>{"hearth", "inspect", "x", "--json"}));
+  EXPECT_EQ(commands[4].words, (std::vector<std::string>{"hearth", "rank", "a b.yaml"}));
+  EXPECT_EQ(Refusal(commands[4]), "");
+  EXPECT_TRUE(Contains(Refusal(commands[5]), "RUN.yaml is missing"));
+}
+
+// The guide's own commands one after the other, its model and its length made small.
+TEST(DocumentsTest, ThePretrainingGuideRuns) {
+  const std::filesystem::path guide =
+      std::filesystem::path(HEARTH_SOURCE_DIR) / "docs" / "pre-training.md";
+  const Workplace workplace;
+  std::filesystem::create_directories(workplace.folder() / "texts");
+  for (int file = 0; file < 40; ++file) {
+    std::string text;
+    for (int i = 0; i < 40; ++i) text += fmt::format("line {} of text {}\n", i * 7 % 31, file);
+    workplace.Write(fmt::format("texts/{}.txt", file), text);
+  }
+  for (const FencedFile& file : FilesIn(guide)) workplace.Write(file.name, file.text);
+  ASSERT_TRUE(workplace.Exists("run.yaml"));
+  const std::vector<std::string> small = {
+      "--name-or-path",
+      std::string(HEARTH_SOURCE_DIR) + "/configs/models/tiny.yaml",
+      "--sequence-len",
+      "32",
+      "--global-batch-size",
+      "4",
+      "--micro-batch-size",
+      "2",
+      "--max-steps",
+      "4",
+      "--max-tokens",
+      "null",
+      "--device",
+      "cpu"};
+  int ran = 0;
+  for (const ShownCommand& command : CommandsIn(guide)) {
+    if (!command.is_fenced || command.words[0] != "hearth") continue;
+    std::vector<std::string> arguments(command.words.begin() + 1, command.words.end());
+    const bool takes_keys =
+        std::any_of(Commands().begin(), Commands().end(),
+                    [&](const Command& c) { return c.name == arguments[0] && c.takes_run_keys; });
+    if (takes_keys) arguments.insert(arguments.end(), small.begin(), small.end());
+    const ProgramResult result = workplace.Run(arguments);
+    EXPECT_EQ(result.exit_code, 0) << command.place << ": " << result.output << result.errors;
+    ++ran;
+  }
+  EXPECT_GE(ran, 6);
+}
+
+}  // namespace
+}  // namespace hearth::test

@@ -69,7 +69,9 @@ HearthWriter::HearthWriter(HearthWriterOptions options, HearthWriterState state)
                    Place{.temporary_path = options.temporary_path, .open_flags = O_NOFOLLOW}) {
   state_ = std::move(state);
   const int64_t hashed = static_cast<int64_t>(state_.block_table.size()) * kHearthBlockBytes;
-  const int64_t end = int64_t{sizeof(HearthHeader)} + state_.payload_bytes;
+  // The header comes last, so the file of an empty payload is empty.
+  const int64_t end =
+      state_.payload_bytes == 0 ? 0 : int64_t{sizeof(HearthHeader)} + state_.payload_bytes;
   struct stat status {};
   if (fstat(file_descriptor_, &status) != 0) Refuse(temporary_path_, "cannot be examined");
   if (hashed > state_.payload_bytes || status.st_size < end) {

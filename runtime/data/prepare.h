@@ -70,7 +70,8 @@ struct PrepareOptions {
 
   int threads = 1;                // change no byte of the output
   int64_t chunk_bytes = 1 << 19;  // of text that a thread takes at a time; changes no byte either
-  // Between two states that a killed prepare goes on from.
+  // Between two states that a killed prepare goes on from, and at least 20 times what saving takes;
+  // 0: after every chunk.
   double save_interval_s = 30;
   // Fraction in (0, 1) for F-holdout.hearth. round(fraction * documents) whole documents, chosen by
   // a fixed permutation of their indices; when that is none (a single document, or few), the tail

@@ -104,6 +104,10 @@ class TextRun {
   // Documents that end in this chunk, or begin in it, go where the choice says.
   void Write(const EncodedChunk& chunk, int64_t begin, int64_t end);
   void SaveSometimes();
+  void SaveIn(double seconds) {
+    next_save_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                    std::chrono::duration<double>(seconds));
+  }
 
   const TextPass& pass_;
   const PrepareOptions& options_;
@@ -207,9 +211,9 @@ void TextRun::SaveSometimes() {
   if (holdout_) state.holdout = holdout_->Checkpoint();
   WritePrepareState(state_path_, identity_, state);
   const double took = std::chrono::duration<double>(Clock::now() - begin).count();
-  next_save_ =
-      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
-                         std::max(options_.save_interval_s, took / kSavingShare)));
+  if (options_.save_interval_s > 0) {
+    SaveIn(std::max(options_.save_interval_s, took / kSavingShare));
+  }
 }
 
 PrepareResult TextRun::Run() {
@@ -224,8 +228,7 @@ PrepareResult TextRun::Run() {
     }
   }
   progress_.SkipTo(resumed_bytes_ > 0 ? (passes_ - 1) * pass_.inputs.bytes() + resumed_bytes_ : 0);
-  next_save_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                  std::chrono::duration<double>(options_.save_interval_s));
+  SaveIn(options_.save_interval_s);
   std::vector<Workers::Work> works;
   for (int i = 0; i < std::max(options_.threads, 1); ++i) {
     const auto encoder = std::make_shared<ChunkEncoder>(pass_.encoding);

@@ -222,16 +222,23 @@ TEST(PrepareChats, PackedSamplesHoldWholeChats) {
   EXPECT_EQ(packed, whole);
 }
 
-// A child is killed behind the first state it saved; its successor must not begin anew.
+// A child is killed when three quarters are done; its successor must not begin anew.
 TEST(PrepareChats, AKilledPrepareGoesOn) {
   const TemporaryFolder folder;
   folder.Write("a.jsonl", ChatLines(400));
   folder.Write("b.jsonl", ChatLines(300));
-  for (const int64_t pack : {0, 96}) {
-    PrepareOptions options = Options(folder, folder.Path("*.jsonl"));
+  folder.Write("c.txt", ChatLines(500));
+  struct Case {
+    std::string pattern;
+    int64_t pack;
+  };
+  for (const auto& [pattern, pack] :
+       std::vector<Case>{{"*.jsonl", 0}, {"*.jsonl", 96}, {"*.txt", 0}}) {
+    PrepareOptions options = Options(folder, folder.Path(pattern));
     options.holdout = 0.2;
     options.pack = pack;
     options.chunk_bytes = 2000;
+    if (pattern == "*.txt") options.tokenizer = "byte";
     Prepare(options);
     const std::string train = ReadFile(options.output);
     const std::string held = ReadFile(HoldoutPath(options.output));
@@ -251,9 +258,9 @@ TEST(PrepareChats, AKilledPrepareGoesOn) {
     waitpid(child, &status, 0);
     ASSERT_EQ(WEXITSTATUS(status), 9);
     const PrepareResult result = Prepare(options);
-    EXPECT_GT(result.resumed_bytes, 0);
-    EXPECT_TRUE(ReadFile(options.output) == train);
-    EXPECT_TRUE(ReadFile(HoldoutPath(options.output)) == held);
+    EXPECT_GT(result.resumed_bytes, 10'000) << pattern;
+    EXPECT_TRUE(ReadFile(options.output) == train) << pattern;
+    EXPECT_TRUE(ReadFile(HoldoutPath(options.output)) == held) << pattern;
     for (const std::string& name : folder.Names()) {
       EXPECT_EQ(name.find("partial"), std::string::npos) << name;
     }

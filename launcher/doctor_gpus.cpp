@@ -4,6 +4,7 @@
 #include <charconv>
 #include <sstream>
 
+#include "kernels/core/gpu_info.h"
 #include "launcher/doctor_checks.h"
 #include "runtime/config/built_values.h"
 #include "runtime/config/field_table.h"
@@ -41,9 +42,9 @@ struct PrecisionNeed {
   const char* lacking;
 };
 constexpr PrecisionNeed kNeeds[] = {
-    {"fp32", 80, "is older than Hearth's CUDA code"},
-    {"bf16", 80, "has no BF16 matmuls"},
-    {"fp8", 89, "has no FP8 matmuls"},
+    {"fp32", kOldestCapability, "is older than Hearth's CUDA code"},
+    {"bf16", kOldestCapability, "has no BF16 matmuls"},
+    {"fp8", kFp8Capability, "has no FP8 matmuls"},
 };
 
 std::vector<std::string> SplitFields(const std::string& line) {
@@ -118,9 +119,9 @@ Finding GpuFinding(const Gpu& gpu) {
     finding.text += "; " + text;
     finding.remedy = remedy;
   };
-  if (gpu.capability != 0 && gpu.capability < 80) {
-    warn(Health::kProblem, "Hearth needs compute capability 8.0 or later",
-         "leave it out: CUDA_VISIBLE_DEVICES with the other GPUs, or device: cpu");
+  if (gpu.capability != 0 && gpu.capability < kOldestCapability) {
+    warn(Health::kWarning, "left out: Hearth needs compute capability 8.0 or later",
+         "a newer GPU, or device: cpu");
   } else if (gpu.compute_mode == "Prohibited") {
     warn(Health::kProblem, "its compute mode lets nobody use it",
          fmt::format("sudo nvidia-smi -i {} -c DEFAULT", gpu.index));
@@ -196,7 +197,15 @@ void CheckLibraries(System& system, Findings* findings) {
        {Library{"libcuda.so.1", "the driver", Health::kProblem,
                 "install NVIDIA's driver; in a container: docker run --gpus all"},
         Library{"libnvidia-ml.so.1", "gpu/* in the log", Health::kWarning,
-                "install NVIDIA's driver completely (its package of libnvidia-ml.so.1)"}}) {
+                "install NVIDIA's driver completely (its package of libnvidia-ml.so.1)"},
+        Library{
+            "libcudnn.so.9", "precision.attention_provider: cudnn", Health::kWarning,
+            "install cuDNN 9 (NVIDIA's package libcudnn9-cuda-*), or set LD_LIBRARY_PATH to it; "
+            "without it attention is our own"},
+        Library{
+            "libnccl.so.2", "comm.backend: nccl", Health::kWarning,
+            "install NCCL (NVIDIA's package libnccl2), or set LD_LIBRARY_PATH to it; one machine "
+            "does without"}}) {
     const auto loaded = system.CanLoad(library.name);
     const bool fine = loaded.value_or(false);
     findings->push_back({.health = fine ? Health::kOk : library.when_missing,
@@ -265,10 +274,12 @@ void CheckGpus(System& system, Findings* findings) {
   } else {
     for (const Gpu& gpu : gpus) findings->push_back(GpuFinding(gpu));
     used = CheckCuda(system, gpus.size(), findings);
-    CheckLibraries(system, findings);
+    if (system.BuiltWithCuda()) CheckLibraries(system, findings);
   }
+  std::vector<Gpu> usable = gpus;
+  std::erase_if(usable, [](const Gpu& gpu) { return gpu.capability < kOldestCapability; });
   for (const PrecisionNeed& need : kNeeds) {
-    CheckPrecision(need, used ? gpus : std::vector<Gpu>{}, findings);
+    CheckPrecision(need, used ? usable : std::vector<Gpu>{}, findings);
   }
 }
 

@@ -93,7 +93,9 @@ TEST(DoctorTest, ABlackwellCapabilityIsNotTakenForAnOldOne) {
 TEST(DoctorTest, GpusThatCannotBeUsedAreProblems) {
   FakeSystem old;
   old.AddGpu("0", "Tesla V100", "7.0");
-  ExpectFinding(Look(old, "gpu 0"), Health::kProblem, "8.0 or later", "CUDA_VISIBLE_DEVICES");
+  ExpectFinding(Look(old, "gpu 0"), Health::kWarning, "8.0 or later", "device: cpu");
+  old.AddGpu("1", "NVIDIA H200", "9.0");
+  ExpectFinding(Look(old, "precision fp8"), Health::kOk, "on every GPU", "");  // that is used
   FakeSystem prohibited;
   prohibited.AddGpu("3", "NVIDIA H200", "9.0", "570.86, 81559, 4, Prohibited, Disabled");
   ExpectFinding(Look(prohibited, "gpu 3"), Health::kProblem, "compute mode",
@@ -118,6 +120,8 @@ TEST(DoctorTest, AGpuThatThisBuildOrDriverCannotReachIsSaid) {
   without_code.AddGpu("0", "NVIDIA H200", "9.0");
   without_code.cuda = false;
   ExpectFinding(Look(without_code, "cuda"), Health::kWarning, "no CUDA backend", "make build");
+  without_code.libraries = {};  // which such a build does not load
+  EXPECT_FALSE(HasProblem(Examine(without_code, {})));
   FakeSystem no_driver;
   no_driver.folders["/sys/bus/pci/devices"] = {"0000:01:00.0", "0000:02:00.0"};
   no_driver.files["/sys/bus/pci/devices/0000:01:00.0/vendor"] = "0x10de\n";
@@ -138,7 +142,11 @@ TEST(DoctorTest, AGpuThatThisBuildOrDriverCannotReachIsSaid) {
   lacking.AddGpu("0", "NVIDIA H200", "9.0");
   lacking.libraries["libnvidia-ml.so.1"] = false;
   lacking.libraries["libcuda.so.1"] = std::nullopt;
+  lacking.libraries["libcudnn.so.9"] = false;
+  lacking.libraries["libnccl.so.2"] = false;
   ExpectFinding(Look(lacking, "libnvidia-ml.so.1"), Health::kWarning, "cannot be loaded", "driver");
+  ExpectFinding(Look(lacking, "libcudnn.so.9"), Health::kWarning, "attention_provider", "our own");
+  ExpectFinding(Look(lacking, "libnccl.so.2"), Health::kWarning, "nccl", "libnccl2");
   ExpectFinding(Look(lacking, "libcuda.so.1"), Health::kProblem, "does not answer", "driver");
 }
 
@@ -170,7 +178,8 @@ TEST(DoctorTest, CgroupLimitsOfBothVersionsAreFound) {
 TEST(DoctorTest, LittleOrRefusedMemoryIsNamed) {
   FakeSystem small;
   small.files["/proc/meminfo"] = "MemTotal: 65536000 kB\nMemAvailable: 1000000 kB\n";
-  ExpectFinding(Look(small, "host memory"), Health::kWarning, "976.6 MiB free", "end other programs");
+  ExpectFinding(Look(small, "host memory"), Health::kWarning, "976.6 MiB free",
+                "end other programs");
   FakeSystem strict;
   strict.files["/proc/sys/vm/overcommit_memory"] = "2\n";
   ExpectFinding(Look(strict, "overcommit"), Health::kWarning, "refuses", "vm.overcommit_memory=0");

@@ -87,7 +87,9 @@ class FakeSystem : public System {
                       .write_megabytes_s = 1234.4,
                       .read_megabytes_s = 2345.6}}};
   std::map<std::string, std::optional<bool>> libraries = {{"libcuda.so.1", true},
-                                                          {"libnvidia-ml.so.1", true}};
+                                                          {"libnvidia-ml.so.1", true},
+                                                          {"libcudnn.so.9", true},
+                                                          {"libnccl.so.2", true}};
   CommandEnd two_ranks = Said("");
   int64_t wall_time = 1'800'000'000;
   bool cuda = false;

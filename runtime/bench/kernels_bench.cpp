@@ -267,6 +267,7 @@ KernelsBenchResult BenchKernels(const ResolvedConfig& resolved, const RunEnviron
   result.copy_gb_per_s = probe.CopyRate(MemoryKind::kDevice);
   result.host_link_gb_per_s = probe.CopyRate(MemoryKind::kPinnedHost);
   const MeasuredStep step = MeasureStep(environment, cut_plan, cut_spec, options.timer);
+  result.attention = environment.backend.Attention();
 
   std::map<TaskClass, int64_t> whole =
       CountTasks(BuildSchedule(Phase::kTrain, plan, model.spec, 0), model.spec);

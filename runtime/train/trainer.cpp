@@ -21,6 +21,14 @@ double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+void RequireAttention(const ResolvedConfig& resolved, KernelBackend& backend) {
+  if (resolved.config.precision.attention_provider != AttentionChoice::kCudnn) return;
+  const std::string why_not = backend.WhyNoAttention(AttentionProvider::kCudnn);
+  if (why_not.empty()) return;
+  resolved.Fail("precision.attention_provider",
+                fmt::format("there is no cuDNN here ({}); write auto or own", why_not));
+}
+
 void RequireFittingCheckpoint(const Checkpoint& checkpoint, const ResolvedConfig& resolved,
                               const ModelSpec& spec, const Plan& plan) {
   checkpoint.RequireModel(spec);
@@ -82,6 +90,7 @@ Trainer::~Trainer() = default;
 void Trainer::Prepare() {
   environment_.heartbeat.Progress(0, RunPhase::kLoading);
   RequireFp8(resolved_, environment_.backend.device().gpu());
+  RequireAttention(resolved_, environment_.backend);
   if (checkpoint_) RequireFittingCheckpoint(*checkpoint_, resolved_, model_.spec, plan_);
   data_ = rehearsal_ ? rehearsal_->data : OpenTrainingData(resolved_, model_.spec);
   if (checkpoint_) RequireSameData(*checkpoint_, *data_, environment_.bootstrap);

@@ -36,7 +36,9 @@ std::string Refusal(const ShownCommand& command) {
   std::erase(arguments, "...");
   if (arguments[0] == "COMMAND") return "";
   const bool asks = std::find(arguments.begin(), arguments.end(), "--help") != arguments.end();
-  if (!command.is_fenced && !asks) arguments.push_back("--help");  // then nothing is required
+  if (!command.is_fenced && !asks) {  // then nothing is required
+    arguments.insert(arguments.begin() + 1, "--help");
+  }
   try {
     CheckCommandLine(arguments);
   } catch (const ConfigError& error) {

@@ -33,7 +33,11 @@ bool Contains(const std::string& text, const std::string& part) {
 std::string Refusal(const ShownCommand& command) {
   std::vector<std::string> arguments(command.words.begin() + 1, command.words.end());
   if (arguments[0] == "--version" || arguments[0] == "--help" || arguments[0] == "help") return "";
-  std::erase(arguments, "...");
+  for (size_t i = arguments.size(); i-- > 1;) {  // "..." is a value behind an option, else left out
+    const bool is_value = arguments[i - 1].rfind("--", 0) == 0;
+    if (arguments[i] == "..." && !is_value)
+      arguments.erase(arguments.begin() + static_cast<long>(i));
+  }
   if (arguments[0] == "COMMAND") return "";
   const bool asks = std::find(arguments.begin(), arguments.end(), "--help") != arguments.end();
   if (!command.is_fenced && !asks) {  // then nothing is required

@@ -11,7 +11,7 @@ namespace hearth {
 
 namespace {
 
-constexpr std::array<std::string_view, 24> kTaskNames = {"begin_step",
+constexpr std::array<std::string_view, 23> kTaskNames = {"begin_step",
                                                          "load_batch",
                                                          "zero_gradients",
                                                          "forward",
@@ -33,7 +33,6 @@ constexpr std::array<std::string_view, 24> kTaskNames = {"begin_step",
                                                          "quantize_weights",
                                                          "gather_weights",
                                                          "transpose_weights",
-                                                         "quantize_tied_head",
                                                          "end_step"};
 constexpr std::array<std::string_view, kStreamCount> kStreamNames = {"compute", "comm", "to_device",
                                                                      "to_host", "host_optimizer"};
@@ -42,7 +41,7 @@ constexpr std::array<std::string_view, 4> kPhaseNames = {"train", "gradients", "
 
 std::string Describe(const Task& task) {
   std::string text =
-      fmt::format("{:>4} {:<14} {:<18}", task.id, Name(task.stream), Name(task.kind));
+      fmt::format("{:>4} {:<14} {:<17}", task.id, Name(task.stream), Name(task.kind));
   if (task.unit >= 0) text += fmt::format(" unit {}", task.unit);
   if (task.kind == TaskKind::kRecompute) text += fmt::format(" {}", Name(task.segment));
   if (task.micro_batch >= 0) text += fmt::format(" micro-batch {}", task.micro_batch);

@@ -32,8 +32,7 @@ enum class TaskKind : uint8_t {
   kReduceAmax,        // of a unit's FP8 matrices over the ranks
   kQuantizeWeights,   // staging to FP8 values and dense weights
   kGatherWeights,     // a unit's updated shards to every rank
-  kTransposeWeights,  // the second FP8 copy
-  kQuantizeTiedHead,  // the FP8 copies of the embedding's whole table
+  kTransposeWeights,  // the second FP8 copy; of the embedding's table, for a tied head, both
   kEndStep,           // the step's words to the host
 };
 std::string_view Name(TaskKind kind);

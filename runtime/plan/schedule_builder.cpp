@@ -373,11 +373,9 @@ class ScheduleBuilder {
                     (Staged(unit) ? Unit(unit).matmul_elements : 0),
            .accesses = {Write(kWeights, unit)}});
     }
-    if (Staged(unit)) {
+    const bool tied_head = unit == spec_.embedding_unit() && HasTiedFp8Head(plan_, spec_);
+    if (Staged(unit) || tied_head) {
       Add({.kind = TaskKind::kTransposeWeights, .unit = unit, .accesses = {Write(kWeights, unit)}});
-    }
-    if (unit == spec_.embedding_unit() && HasTiedFp8Head(plan_, spec_)) {
-      Add({.kind = TaskKind::kQuantizeTiedHead, .unit = unit, .accesses = {Write(kWeights, unit)}});
     }
   }
 

@@ -257,8 +257,6 @@ void Executor::Dispatch(const Task& task, Stream& stream) {
       return GatherWeights(task, stream);
     case TaskKind::kTransposeWeights:
       return TransposeWeights(task, stream);
-    case TaskKind::kQuantizeTiedHead:
-      return QuantizeTiedHead(task, stream);
     case TaskKind::kEndStep:
       return EndStep(stream);
   }

@@ -178,7 +178,7 @@ class Executor {
   void QuantizeWeights(const Task& task, Stream& stream);
   void GatherWeights(const Task& task, Stream& stream);
   void TransposeWeights(const Task& task, Stream& stream);
-  void QuantizeTiedHead(const Task& task, Stream& stream);
+  void QuantizeTiedHead(Stream& stream);
   // The reduced gradient of what this rank updates.
   TensorView UpdatedGradient(int unit, const ElementRange& range) const;
   AdamwArgs UpdateArgs(const Task& task) const;

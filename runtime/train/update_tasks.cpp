@@ -271,6 +271,7 @@ void Executor::GatherWeights(const Task& task, Stream& stream) {
 
 void Executor::TransposeWeights(const Task& task, Stream& stream) {
   const Lease weights = parameters_.Write(task.unit, input_.step);
+  if (task.unit == spec_.embedding_unit()) return QuantizeTiedHead(stream);
   for (const ParameterSpec& parameter : spec_.UnitParameters(task.unit)) {
     if (!parameter.fp8) continue;
     const ParameterView view = parameters_.Parameter(task.unit, parameter.role);
@@ -279,15 +280,14 @@ void Executor::TransposeWeights(const Task& task, Stream& stream) {
 }
 
 // Every rank has the whole table, so that all find the same scale without being told.
-void Executor::QuantizeTiedHead(const Task& task, Stream& stream) {
-  const Lease weights = parameters_.Write(task.unit, input_.step);
+void Executor::QuantizeTiedHead(Stream& stream) {
   const ParameterView head = parameters_.HeadMatrix();
-  backend_.Quantize(stream,
-                    {.input = parameters_.Parameter(task.unit, ParameterRole::kEmbedding).values,
-                     .output = {.values = head.values,
-                                .transposed = head.transposed,
-                                .scale = head.scale,
-                                .mode = ScaleMode::kCurrent}});
+  const ParameterSpec& table = spec_.HeadMatrix();
+  backend_.Quantize(stream, {.input = parameters_.Parameter(table.unit, table.role).values,
+                             .output = {.values = head.values,
+                                        .transposed = head.transposed,
+                                        .scale = head.scale,
+                                        .mode = ScaleMode::kCurrent}});
 }
 
 }  // namespace hearth

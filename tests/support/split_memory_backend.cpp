@@ -218,7 +218,7 @@ void SplitMemoryBackend::DoEmbeddingBackward(Stream& stream, const EmbeddingBack
 
 void SplitMemoryBackend::DoCrossEntropy(Stream& stream, const CrossEntropyArgs& args) {
   CrossEntropyArgs a = args;
-  Translate(a.logits, a.targets, a.losses, a.gradient_scale, a.d_logits);
+  Translate(a.logits, a.targets, a.losses, a.gradient_scale, a.d_logits, a.d_logits_scale);
   inner_->CrossEntropy(stream, a);
 }
 

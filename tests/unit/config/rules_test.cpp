@@ -111,6 +111,18 @@ TEST(ConfigRules, GradientsAreFp32UnderFp32Compute) {
   EXPECT_EQ(MoreConfig("precision: {grad_dtype: fp32}\n").precision.grad_dtype, FloatDtype::kFp32);
 }
 
+TEST(ConfigRules, AnFp8HeadNeedsFp8Blocks) {
+  const std::string head = "precision: {fp8_lm_head: true}\n";
+  EXPECT_TRUE(MoreConfig(head).precision.fp8_lm_head);
+  EXPECT_EQ(MoreError("precision: {compute_dtype: bf16, fp8_lm_head: true}\n"),
+            "run.yaml:5:47: error: precision.fp8_lm_head: the head is in FP8 only where "
+            "compute_dtype is fp8, not bf16; write false, or compute_dtype: fp8");
+  // What is asked for later decides.
+  EXPECT_FALSE(MoreConfig(head, {"--compute-dtype=bf16"}).precision.fp8_lm_head);
+  EXPECT_THAT(MoreError("precision: {compute_dtype: fp32}\n", {"--fp8-lm-head", "true"}),
+              HasSubstr("precision.fp8_lm_head: the head is in FP8 only where"));
+}
+
 TEST(ConfigRules, OffloadOptimizerSetsThree) {
   const OffloadSection all =
       MoreConfig("memory: {offload: {m: auto, optimizer: host}}\n").memory.offload;

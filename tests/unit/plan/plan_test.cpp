@@ -117,6 +117,26 @@ TEST(Plan, SizesThatFp8CannotTakeAreRefusedAtTheirPlace) {
   PlanOf({.name = "bf16", .more = "precision: {compute_dtype: bf16}\n"}, spec);
 }
 
+TEST(Plan, SlabsThatAnFp8HeadCannotTakeAreRefusedAtTheirPlace) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const auto plan = [&](const std::string& head) {
+    return PlanOf(
+        {.name = "slabs",
+         .more = "precision: {fp8_lm_head: " + head + "}\nmemory: {head_slab_tokens: 24}\n"},
+        spec);
+  };
+  EXPECT_EQ(plan("false").precision.fp8_head, false);
+  try {
+    plan("true");
+    FAIL() << "planned";
+  } catch (const ConfigError& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "run.yaml:5:28: error: memory.head_slab_tokens: an FP8 head sums its gradient over "
+        "slabs in multiples of 16 tokens, not 24; write 32, or fp8_lm_head: false");
+  }
+}
+
 TEST(Plan, ChunksOfTheHeadAreWholeSlabs) {
   // 3 sequences of 24 tokens, padded to 80; slabs of 16: five.
   for (int chunks = 1; chunks <= 9; ++chunks) {

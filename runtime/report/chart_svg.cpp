@@ -73,7 +73,8 @@ ChartAxis StepAxis(const Chart& chart) {
     first = first <= begin ? first : begin;
     last = last >= end ? last : end;
   }
-  return CountAxis(first, last, 7);
+  if (first < 0.02 * last) first = 0;
+  return CountAxis(first, last, 6);
 }
 
 class Picture {

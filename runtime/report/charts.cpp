@@ -30,7 +30,7 @@ struct ChartKind {
   bool only_if_varying = false;
 };
 
-constexpr size_t kMostCurves = 12;       // of metrics in a chart
+constexpr size_t kMostCurves = 8;        // of metrics in a chart
 constexpr size_t kMostOtherCharts = 24;  // of metrics we have no name for
 constexpr size_t kPaletteSize = 8;       // colours in the style sheet
 

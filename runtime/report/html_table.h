@@ -16,7 +16,7 @@ struct HtmlCell {
 // Text from anywhere, escaped, with at most `most_bytes` shown.
 HtmlCell TextCell(std::string_view text, int64_t most_bytes = 120);
 HtmlCell CodeCell(std::string_view text, int64_t most_bytes = 400);
-// Six digits; empty for none.
+// Five digits; empty for none.
 HtmlCell NumberCell(const std::optional<double>& value);
 HtmlCell BytesCell(const std::optional<int64_t>& bytes);
 // "12,345"

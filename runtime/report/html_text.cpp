@@ -81,7 +81,7 @@ std::string GroupedInteger(int64_t value) {
 }
 
 std::string NumberText(const std::optional<double>& value) {
-  return value ? fmt::format("{:.6g}", *value) : "";
+  return value ? fmt::format("{:#.5g}", *value) : "";
 }
 
 }  // namespace hearth

@@ -24,7 +24,7 @@ std::string Shortened(std::string_view text, int64_t most_bytes);
 // "12,345"
 std::string GroupedInteger(int64_t value);
 
-// Six significant digits or fewer, without needless zeros; "" for none.
+// Five significant digits, so that those of a column stand below each other; "" for none.
 std::string NumberText(const std::optional<double>& value);
 
 }  // namespace hearth

@@ -76,7 +76,7 @@ function logAxis(low, high) {
 
 // Along the bottom: steps, tokens or the time spent in steps.
 function alongAxis(low, high, width) {
-  const count = Math.max(2, Math.min(9, Math.floor(width / 90)));
+  const count = Math.max(3, Math.min(9, Math.floor(width / 75)));
   if (high <= low) high = low + 1;
   let least = (high - low) / count;
   const unit = state.along !== 'time' ? 1 : high < 120 ? 1 : high < 7200 ? 60 : 3600;
@@ -171,10 +171,11 @@ function alongRange(curves) {
   if (state.zoom) return state.zoom;
   let low = Infinity, high = -Infinity;
   for (const curve of curves) {
-    const x = places(curve);
+    const x = places(curve), grid = data.grids[curve.grid];
     low = Math.min(low, x[0]);
-    high = Math.max(high, x[x.length - 1]);
+    high = Math.max(high, x[x.length - 1], state.along === 'step' ? grid.b[x.length - 1] : 0);
   }
+  if (low < 0.02 * high) low = 0;
   return low <= high ? [low, high] : [0, 1];
 }
 

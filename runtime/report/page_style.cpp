@@ -76,7 +76,7 @@ svg .line{stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}
 svg .raw{stroke-width:1;opacity:.32;stroke-linejoin:round}svg .raw.many{opacity:.13}
 svg .band{opacity:.2}svg .band.many{opacity:.08}
 svg .best{stroke:var(--soft);stroke-dasharray:3 4;opacity:.8}
-svg .dot{stroke:var(--card);stroke-width:1.5;cursor:default}svg .dot.open{fill-opacity:.45}
+svg .dot{stroke:var(--card);stroke-width:1.5;cursor:default}svg .dot.open{fill:var(--card);stroke-width:2}
 svg .cross{stroke:var(--soft);stroke-dasharray:2 3}
 svg .beyond{text-anchor:end;font-size:11px;paint-order:stroke;stroke:var(--card);stroke-width:4px}
 svg .zoom{fill:var(--accent);opacity:.14}
@@ -134,7 +134,7 @@ max-width:min(430px,92vw);white-space:pre-line}
 .js #controls{position:static}}
 @media (max-width:560px){header,main{padding-left:14px;padding-right:14px}header{padding-top:18px}
 h1{font-size:22px}.chart{padding:11px 10px 6px}.tiles{grid-template-columns:repeat(2,minmax(0,1fr));gap:8px}
-.tile{padding:10px 12px}.tile dd{font-size:20px}th,td{padding:6px 10px}.leaves td:first-child{white-space:normal}}
+.tile{padding:10px 12px}.tile dd{font-size:20px}.plot:not([data-live]) svg text{font-size:16.5px}th,td{padding:6px 10px}.leaves td:first-child{white-space:normal}}
 @media print{body{font-size:11pt}header,main{max-width:none;padding:0}#theme,.js #controls,.log{display:none}
 .chart,.tile,tr,.tier{break-inside:avoid}h2{break-after:avoid}.scroll{overflow:visible}}
 )css";

@@ -194,11 +194,12 @@ class Drawing {
     const SweepRunData& run = sweep_.runs[point.run];
     const std::string tip = fmt::format("{}\n{} {:.6g}\n{} {}", Shortened(run.run.name, 60),
                                         sweep_.metric, point.value, key, Shortened(point.text, 60));
+    const bool is_whole = run.run.state == RunState::kFinished;
     body_ += fmt::format(
-        "<circle class=\"dot{}\" r=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" style=\"fill:var(--r{})\" "
+        "<circle class=\"dot{}\" r=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" style=\"{}:var(--r{})\" "
         "data-run=\"{}\" data-tip=\"{}\"><title>{}</title></circle>",
-        run.run.state == RunState::kFinished ? "" : " open", point.run == 0 ? 6 : 4.5,
-        X(point.position), Y(point.value), point.run, point.run, EscapeHtml(tip), EscapeHtml(tip));
+        is_whole ? "" : " open", point.run == 0 ? 6 : 4.5, X(point.position), Y(point.value),
+        is_whole ? "fill" : "stroke", point.run, point.run, EscapeHtml(tip), EscapeHtml(tip));
   }
 
   const SweepData& sweep_;

@@ -54,12 +54,6 @@ std::string Percent(const std::optional<double>& fraction) {
   return fraction ? fmt::format("{:.1f} %", 100 * *fraction) : "";
 }
 
-std::string StepsText(const RunData& run) {
-  std::string text = GroupedInteger(run.last_step);
-  if (run.total_steps) text += fmt::format(" of {}", GroupedInteger(*run.total_steps));
-  return text;
-}
-
 std::string Tile(std::string_view name, const std::string& value, const std::string& note) {
   if (value.empty()) return "";
   return fmt::format("<div class=\"tile\"><dt>{}</dt><dd>{}</dd>{}</div>\n", name, value,
@@ -141,8 +135,8 @@ std::string MemoryBars(const RunData& run, const std::string& tier) {
         100 * static_cast<double>(*measured) / longest);
   }
   if (!pools.empty()) {
-    html += fmt::format("<details><summary>{} parts</summary>{}</details>", pools.size(),
-                        ToHtml(table));
+    html += fmt::format("<details><summary>{} part{}</summary>{}</details>", pools.size(),
+                        pools.size() == 1 ? "" : "s", ToHtml(table));
   }
   return html + "</div>";
 }
@@ -262,8 +256,11 @@ std::string SummaryTiles(const RunData& run) {
     return fmt::format("lowest {:.5g} at step {}", series->Lowest()->min,
                        GroupedInteger(series->Lowest()->first_step));
   };
-  std::string html = Tile("Steps", run.last_step > 0 ? StepsText(run) : "",
-                          TrainingTime(run).empty() ? "" : TrainingTime(run) + " spent in steps");
+  std::vector<std::string> progress;
+  if (run.total_steps) progress.push_back(fmt::format("of {}", GroupedInteger(*run.total_steps)));
+  if (!TrainingTime(run).empty()) progress.push_back(TrainingTime(run) + " spent in steps");
+  std::string html = Tile("Steps", run.last_step > 0 ? GroupedInteger(run.last_step) : "",
+                          fmt::format("{}", fmt::join(progress, ", ")));
   html += Tile("Evaluation loss", number(LastOf(run, "eval/loss")), lowest("eval/loss"));
   html += Tile("Training loss", number(LastOf(run, "train/loss")), lowest("train/loss"));
   const std::optional<double> speed = MedianOf(run, "train/tokens_per_second");

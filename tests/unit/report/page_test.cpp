@@ -64,7 +64,7 @@ TEST_F(ReportTest, HasEverythingThatARunLogged) {
   for (const char* words : {"my-run",
                             "finished",
                             "2 x NVIDIA H200, 139.8 GiB",
-                            "20 of 20",
+                            "of 20, 1s spent in steps",
                             "Loss",
                             "Learning rate",
                             "Gradient norm",

@@ -2,6 +2,7 @@
 
 #include <pcre2.h>
 
+#include <limits>
 #include <utility>
 
 #include "kernels/core/check.h"
@@ -80,13 +81,21 @@ WordSplitter::~WordSplitter() = default;
 
 struct WordReader::Match {
   pcre2_match_data* data = nullptr;
-  ~Match() { pcre2_match_data_free(data); }
+  pcre2_match_context* context = nullptr;
+  ~Match() {
+    pcre2_match_data_free(data);
+    pcre2_match_context_free(context);
+  }
 };
 
 WordReader::WordReader(const WordSplitter& splitter, const CharacterClasses& classes)
     : splitter_(&splitter), classes_(&classes), match_(std::make_unique<Match>()) {
   match_->data = pcre2_match_data_create(1, nullptr);
-  CHECK(match_->data != nullptr, "no memory for a match of PCRE2");
+  match_->context = pcre2_match_context_create(nullptr);
+  CHECK(match_->data != nullptr && match_->context != nullptr, "no memory for a match of PCRE2");
+  // The default is less than the steps back over a run of ten million spaces. No expression here
+  // takes more than linear time.
+  pcre2_set_match_limit(match_->context, std::numeric_limits<uint32_t>::max());
 }
 
 WordReader::~WordReader() = default;
@@ -119,7 +128,7 @@ bool WordReader::Next(std::string_view* word) {
   if (subject_at_ == subject_.size()) return false;
   const int result =
       pcre2_match(splitter_->code_->code, reinterpret_cast<PCRE2_SPTR>(subject_.data()),
-                  subject_.size(), subject_at_, 0, match_->data, nullptr);
+                  subject_.size(), subject_at_, 0, match_->data, match_->context);
   CHECK(result == 1, "a pattern that matches everywhere gave {} at {}", result, subject_at_);
   const size_t end = pcre2_get_ovector_pointer(match_->data)[1];
   CHECK(end > subject_at_, "an empty word at {}", subject_at_);

@@ -40,6 +40,7 @@ TEST(Nfc, ExamplesOfTheStandard) {
       {"a\u05ae\u0300\u0315b", "\u00e0\u05ae\u0315b"},
       {"\u09c7\u09be", "\u09cb"},  // a starter that composes with the one before
       {"\u09c7x\u09be", "\u09c7x\u09be"},
+      {"a\u030d\u0301", "a\u030d\u0301"},  // blocked by a mark of the same class
       {"\u0301", "\u0301"},
       {"\ufb01", "\ufb01"},  // only compatible, not canonical
   };

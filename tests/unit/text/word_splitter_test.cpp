@@ -89,6 +89,14 @@ TEST(WordSplitter, WordsCoverTheText) {
   }
 }
 
+// Longer than PCRE2 goes back by default.
+TEST(WordSplitter, LongRuns) {
+  const std::string spaces(12'000'000, ' ');
+  for (const SplitPattern pattern : {SplitPattern::kGpt2, SplitPattern::kQwen2}) {
+    EXPECT_EQ(Split(pattern, spaces + "a" + spaces).size(), 3u);
+  }
+}
+
 TEST(WordSplitter, OnlyKnownExpressions) {
   EXPECT_EQ(FindSplitPattern(
                 R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"),

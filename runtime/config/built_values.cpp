@@ -42,13 +42,23 @@ constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"logging.trace_steps", {"[]"}, false},
 };
 
-constexpr PartlyBuilt kWithoutCuda{"device", {"auto", "cpu"}};
+constexpr std::array kWithoutCuda = {
+    PartlyBuilt{"device", {"auto", "cpu"}},
+    PartlyBuilt{"precision.attention_provider", {"auto", "own"}, false},
+};
+
+template <size_t kRows>
+const PartlyBuilt* FindIn(const std::array<PartlyBuilt, kRows>& rows, std::string_view path) {
+  const auto row = std::find_if(rows.begin(), rows.end(),
+                                [&](const PartlyBuilt& each) { return each.path == path; });
+  return row == rows.end() ? nullptr : &*row;
+}
+
+bool NeedsCuda(std::string_view path) { return FindIn(kWithoutCuda, path) != nullptr; }
 
 const PartlyBuilt* FindRow(std::string_view path, const BuildFeatures& features) {
-  if (!features.cuda && path == kWithoutCuda.path) return &kWithoutCuda;
-  const auto row = std::find_if(kPartlyBuilt.begin(), kPartlyBuilt.end(),
-                                [&](const PartlyBuilt& each) { return each.path == path; });
-  return row == kPartlyBuilt.end() ? nullptr : &*row;
+  if (!features.cuda && NeedsCuda(path)) return FindIn(kWithoutCuda, path);
+  return FindIn(kPartlyBuilt, path);
 }
 
 }  // namespace
@@ -74,7 +84,7 @@ void CheckBuilt(const ResolvedConfig& resolved, const BuildFeatures& features) {
     if (built.empty()) continue;
     const std::string value = field.print(resolved.config);
     if (std::find(built.begin(), built.end(), value) != built.end()) continue;
-    if (field.path == kWithoutCuda.path) {
+    if (!features.cuda && NeedsCuda(field.path)) {
       resolved.Fail(field.path,
                     fmt::format("this build has no CUDA backend, so '{}' cannot be had; "
                                 "use {}, or build with CUDA",

@@ -248,6 +248,25 @@ TEST(ConfigRules, CudaDependsOnTheBuild) {
             DeviceKind::kCuda);
 }
 
+TEST(ConfigRules, CudnnNeedsAGpuAndSequencesOfOneLength) {
+  const std::string asked = "precision: {attention_provider: cudnn}\n";
+  const BuildFeatures cuda{.cuda = true};
+  EXPECT_EQ(RunError(kMinimal + asked, {}, cuda),
+            "run.yaml:5:33: error: precision.attention_provider: cuDNN computes sequences of one "
+            "length, not packed documents; write sample_packing: false, or attention_provider: "
+            "auto");
+  const std::vector<std::string> whole = {"--set", "data.sample_packing=false"};
+  EXPECT_EQ(MoreError(asked, whole),
+            "run.yaml:5:33: error: precision.attention_provider: this build has no CUDA backend, "
+            "so 'cudnn' cannot be had; use auto or own, or build with CUDA");
+  EXPECT_THAT(RunError(kMinimal + "precision: {attention_provider: cudnn, compute_dtype: fp32}\n",
+                       whole, cuda),
+              HasSubstr("cuDNN's attention is in bf16"));
+  EXPECT_EQ(ParseRun(kMinimal + asked, whole, cuda).config.precision.attention_provider,
+            AttentionChoice::kCudnn);
+  EXPECT_EQ(MoreError("precision: {attention_provider: own}\n"), "no error");
+}
+
 TEST(ConfigRules, EveryPartlyBuiltRowNamesARealFieldAndItsDefault) {
   int rows = 0;
   for (const Field& field : FieldTable()) {
@@ -257,7 +276,7 @@ TEST(ConfigRules, EveryPartlyBuiltRowNamesARealFieldAndItsDefault) {
     EXPECT_NE(std::find(built.begin(), built.end(), field.print(RunConfig{})), built.end())
         << field.path;
   }
-  EXPECT_EQ(rows, 19);  // all rows were found by a field, `device` included
+  EXPECT_EQ(rows, 19);  // all rows were found by a field, those of a build without CUDA included
 }
 
 TEST(ConfigRules, HelpOffersWhatIsBuiltOnly) {

@@ -15,20 +15,10 @@ std::unique_ptr<Bootstrap> MakeMpiBootstrap(const BootstrapOptions& options) {
   return std::make_unique<MpiBootstrap>(options);
 }
 
-namespace {
-
-// What "auto" means.
-std::string_view Choose(const Bootstrap& bootstrap, KernelBackend& backend) {
-  if (backend.device().kind() != DeviceType::kCuda || bootstrap.world() == 1) return "mpi";
-  return bootstrap.local_world() == bootstrap.world() ? "copy_engine" : "nccl";
-}
-
-}  // namespace
-
 std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap& bootstrap,
                                                KernelBackend& backend,
                                                const CommunicatorOptions& options) {
-  if (kind == "auto") kind = Choose(bootstrap, backend);
+  if (kind == "auto") kind = "mpi";  // until the links are measured
   const bool needs_gpus = kind == "copy_engine" || kind == "nccl";
   if (needs_gpus && backend.device().kind() != DeviceType::kCuda) {
     throw ConfigError(

@@ -34,8 +34,7 @@ struct CommunicatorOptions {
 // kind: "auto"; "mpi"; "inproc" for a bootstrap of MakeInprocBootstraps; "copy_engine" and "nccl"
 // where each rank has a GPU; ConfigError otherwise, and for what is not in this build. Collective
 // over the ranks of `bootstrap`, which must outlive the communicator, as must the backend. Every
-// call makes an independent communicator. "auto" is "mpi" without GPUs, "copy_engine" where the
-// ranks share a host, "nccl" where they do not.
+// call makes an independent communicator. "auto" is "mpi" until links are measured.
 std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap& bootstrap,
                                                KernelBackend& backend,
                                                const CommunicatorOptions& options);

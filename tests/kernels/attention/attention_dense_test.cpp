@@ -91,6 +91,8 @@ TEST_P(DenseAttentionTest, EqualsTheFormulas) {
 TEST_P(DenseAttentionTest, LengthsThatFillNoBlock) {
   for (const int64_t head_dim : {64, 128}) {
     for (const int64_t length : {1, 17, 63, 65, 100, 129, 257}) {
+      // cuDNN refuses the backward of a single token.
+      if (length == 1 && provider() == AttentionProvider::kCudnn) continue;
       ExpectRight({2, 1, head_dim, length, 2});
     }
   }

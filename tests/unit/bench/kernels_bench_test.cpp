@@ -60,8 +60,8 @@ int64_t Calls(const KernelsBenchResult& result, const std::string& op) {
 
 TEST(KernelsBenchTest, CountsTheWorkOfAStep) {
   constexpr int64_t kLayers = 3, kMicroBatches = 6, kTokens = 12 * 48;
-  for (const char* precision :
-       {"compute_dtype: fp32", "compute_dtype: bf16", "compute_dtype: fp8"}) {
+  for (const char* precision : {"compute_dtype: fp32", "compute_dtype: bf16", "compute_dtype: fp8",
+                                "compute_dtype: fp8, fp8_lm_head: true"}) {
     SCOPED_TRACE(precision);
     const KernelsBenchResult result = Bench(precision);
     EXPECT_EQ(result.micro_batches, kMicroBatches);
@@ -99,6 +99,7 @@ TEST(KernelsBenchTest, FastAccumulationIsForForwardFp8Matmuls) {
     return Bench("compute_dtype: " + dtype + ", fp8_fast_accumulation: true");
   };
   EXPECT_EQ(fast_calls(with("fp8")), kLayers * kMicroBatches * kLinears);
+  EXPECT_EQ(fast_calls(with("fp8, fp8_lm_head: true")), (kLayers * kLinears + 1) * kMicroBatches);
   EXPECT_EQ(fast_calls(with("bf16")), 0);
   EXPECT_EQ(fast_calls(Bench("compute_dtype: fp8")), 0);
 }

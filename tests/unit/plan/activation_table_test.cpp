@@ -62,6 +62,16 @@ int64_t KeptBytesPerToken(const ModelConfig& config, const Precision& precision,
   return bytes / kTokens;
 }
 
+TEST(MakePrecision, TheHeadIsInFp8OnlyWhereTheBlocksAre) {
+  const auto head = [](ComputeDtype compute, bool fp8) {
+    return std::string(LmHeadType(MakePrecision({.compute_dtype = compute, .fp8_lm_head = fp8})));
+  };
+  EXPECT_EQ(head(ComputeDtype::kFp8, true), "fp8");
+  EXPECT_EQ(head(ComputeDtype::kFp8, false), "bf16");
+  EXPECT_EQ(head(ComputeDtype::kBf16, true), "bf16");
+  EXPECT_EQ(head(ComputeDtype::kFp32, false), "fp32");
+}
+
 TEST(ActivationTable, Qwen25Of7BKeepsWhatTheMemoryModelSays) {
   EXPECT_EQ(KeptBytesPerToken(Qwen25Of7B(), kFp8), 132728);
 }

@@ -37,6 +37,17 @@ std::string Lower(std::string_view text) {
   return lower;
 }
 
+// Fit for a comment: Printable, and without the control characters beyond ASCII.
+std::string Shown(std::string_view text) {
+  std::string shown = Printable(text);
+  for (size_t at = 0; at + 1 < shown.size(); ++at) {
+    if (shown[at] == '\xC2' && static_cast<unsigned char>(shown[at + 1]) < 0xA0) {
+      shown.replace(at, 2, "?");
+    }
+  }
+  return shown;
+}
+
 // The parts of "a;b;c".
 std::vector<std::string_view> SplitWords(std::string_view text) {
   std::vector<std::string_view> words;
@@ -151,9 +162,7 @@ class Converter {
   }
 
   void Lose(const ForeignValue& value, std::string_view why) {
-    std::string shown = Printable(value.text);
-    if (shown.size() > 80) shown = shown.substr(0, 77) + "...";
-    result_.lost.push_back(fmt::format("{}: {}: {}", Printable(value.key), shown, why));
+    result_.lost.push_back(fmt::format("{}: {}: {}", Shown(value.key), Shown(value.text), why));
   }
 
   void Apply(const Mapping& mapping, const std::vector<ForeignValue>& values) {
@@ -203,7 +212,7 @@ class Converter {
         result_.lost.push_back(
             fmt::format("{}: {}: make it of them: hearth prepare --input ... "
                         "--output {}",
-                        value.key, Printable(value.text), ShardName(value.items)));
+                        value.key, Shown(value.text), ShardName(value.items)));
         break;
       case ValueRule::kFiles:
         text = FileList(value.items);
@@ -293,7 +302,7 @@ class Converter {
 
   std::string Text() const {
     std::string text = fmt::format("# From {} ({}) by hearth convert-config.\n",
-                                   Printable(options_.file_name), format_.title);
+                                   Shown(options_.file_name), format_.title);
     std::vector<std::string> open;  // sections that the next line may go on in
     for (const Field& field : FieldTable()) {
       const auto value = chosen_.find(field.path);
@@ -323,7 +332,7 @@ class Converter {
       open->push_back(sections[depth]);
     }
     open->resize(sections.size());
-    std::string comment = value.origin.empty() ? "assumed" : Printable(value.origin);
+    std::string comment = value.origin.empty() ? "assumed" : Shown(value.origin);
     if (!value.note.empty()) comment += "; " + value.note;
     *text += fmt::format("{:{}}{}: {}  # {}\n", "", 2 * sections.size(), field.leaf(), value.text,
                          comment);
@@ -358,7 +367,7 @@ ConvertedConfig ConvertConfig(const std::string& text, const ConvertOptions& opt
                                         : ReadForeignYaml(text, options.file_name));
   }
   throw ConfigError(fmt::format("command line: error: --from {}: not known; write {}",
-                                Printable(options.format), fmt::join(ForeignFormatNames(), " | ")));
+                                Shown(options.format), fmt::join(ForeignFormatNames(), " | ")));
 }
 
 }  // namespace hearth

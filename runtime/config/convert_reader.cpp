@@ -13,8 +13,6 @@ namespace hearth {
 
 namespace {
 
-constexpr size_t kMaxCommandBytes = size_t{1} << 20;
-
 // What stands for a list's entry that is a map: where the data is.
 std::string ItemText(const YamlNode& item) {
   if (item.IsScalar()) return item.text;
@@ -125,12 +123,7 @@ std::vector<ForeignValue> ReadForeignYaml(const std::string& text, const std::st
 }
 
 std::vector<ForeignValue> ReadCommandLine(const std::string& text, const std::string& file_name) {
-  if (text.size() > kMaxCommandBytes || text.find('\0') != std::string::npos) {
-    throw ConfigError(
-        fmt::format("{}: error: this is no command line; give a text file that holds "
-                    "one",
-                    file_name));
-  }
+  YamlDocument::PlainScalar(text, file_name);  // UTF-8 of at most 1 MiB without control characters
   const std::vector<std::string> words = WordSplitter(text, file_name).Split();
   std::vector<ForeignValue> values;
   for (size_t i = 0; i < words.size(); ++i) {

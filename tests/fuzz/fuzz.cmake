@@ -14,6 +14,7 @@ list(FILTER fuzz_sources EXCLUDE REGEX "/(driver|libfuzzer_main)\\.cpp$")
 
 # Whatever turns the content of a file into something of ours; the rest comes from the libraries.
 set(fuzz_readers kernels/api/gemm_table runtime/config/built_values runtime/config/codecs
+    runtime/config/convert_*
     runtime/config/field_table runtime/config/fields runtime/config/overrides runtime/config/resolved_config
     runtime/config/scalar_text runtime/config/sweep_* runtime/config/validation
     runtime/config/yaml_document runtime/config/yaml_values runtime/model/hf_config

@@ -299,6 +299,9 @@ TEST(ConvertConfigTest, TheirTextCannotEscapeItsComment) {
       Convert("{\"evil\": \"a\\nseed: 1\", \"run_name\": \"b # c\\u0022\"}", "hf");
   EXPECT_EQ(Read(converted).seed, 42);
   EXPECT_EQ(Read(converted).run_name, "b # c\"");
+  // U+0085 is a line's end to some readers of YAML.
+  Read(Convert("{\"a\": \"\\x85seed: 1\"}", "hf"));
+  EXPECT_THAT(ErrorOf([] { Convert("--name \xff", "llmq"); }), HasSubstr("this is not UTF-8"));
 }
 
 TEST(ConvertReaderTest, WordsAreTakenApartAsAShellDoes) {

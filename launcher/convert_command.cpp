@@ -6,10 +6,10 @@
 
 #include "kernels/core/error.h"
 #include "launcher/command.h"
-#include "launcher/program_info.h"
 #include "launcher/supervisor.h"
 #include "runtime/config/config_paths.h"
 #include "runtime/config/convert_config.h"
+#include "runtime/config/resolved_config.h"
 
 namespace hearth {
 
@@ -58,10 +58,10 @@ int Run(const Invocation& invocation) {
   Report("To be filled in:", converted.missing);
   Report("Assumed, as the other program does where it is not told:", converted.assumed);
   Report("No counterpart:", converted.lost);
-  // Values that are fine alone may not be so together.
+  // Values that are fine alone may not be so together. The run may be meant for another machine.
   try {
     ParseConfig(
-        {.text = converted.yaml, .file_name = out, .overrides = {}, .features = BuiltFeatures()});
+        {.text = converted.yaml, .file_name = out, .overrides = {}, .features = {.cuda = true}});
   } catch (const ConfigError& error) {
     fmt::print(stderr, "To be mended before it can run:\n  {}\n", error.what());
     return kExitFailed;

@@ -123,7 +123,8 @@ std::vector<ForeignValue> ReadForeignYaml(const std::string& text, const std::st
 }
 
 std::vector<ForeignValue> ReadCommandLine(const std::string& text, const std::string& file_name) {
-  YamlDocument::PlainScalar(text, file_name);  // UTF-8 of at most 1 MiB without control characters
+  // UTF-8 of at most 1 MiB without control characters.
+  YamlDocument::PlainScalar(text, fmt::format("{}: error", file_name));
   const std::vector<std::string> words = WordSplitter(text, file_name).Split();
   std::vector<ForeignValue> values;
   for (size_t i = 0; i < words.size(); ++i) {

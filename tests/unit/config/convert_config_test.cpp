@@ -27,8 +27,10 @@ ConvertedConfig Convert(const std::string& text, const std::string& format,
 
 // What the result says when the config library reads it.
 RunConfig Read(const ConvertedConfig& converted) {
-  return ParseConfig(
-             {.text = converted.yaml, .file_name = "run.yaml", .overrides = {}, .features = {}})
+  return ParseConfig({.text = converted.yaml,
+                      .file_name = "run.yaml",
+                      .overrides = {},
+                      .features = {.cuda = true}})
       .config;
 }
 

@@ -26,6 +26,7 @@ set(fuzz_readers kernels/api/gemm_table runtime/config/built_values runtime/conf
     runtime/telemetry/json_lines_log runtime/text/added_tokens runtime/text/bpe_model
     runtime/text/byte_alphabet runtime/text/character_classes runtime/text/nfc
     runtime/text/tokenizer runtime/text/tokenizer_file runtime/text/tokenizer_parts
+    runtime/text/chat_format runtime/text/chat_reader runtime/text/white_space
     runtime/text/unicode_tables runtime/text/utf8 runtime/text/word_cache runtime/text/word_splitter)
 # Of the launcher, whose library would bring everything else.
 set(fuzz_launcher ${PROJECT_SOURCE_DIR}/launcher/hostfile.cpp

@@ -24,6 +24,7 @@ const std::vector<FuzzTarget>& FuzzTargets() {
       {"sweep_outcome", FuzzSweepOutcome, SweepOutcomeSeeds, LogWords},
       {"prepare_jsonl", FuzzPrepareJsonl, PrepareJsonlSeeds, PrepareJsonlWords},
       {"tokenizer", FuzzTokenizer, TokenizerSeeds, TokenizerWords},
+      {"chat_lines", FuzzChatLines, ChatLinesSeeds, ChatLinesWords},
       {"convert_config", FuzzConvertConfig, ConvertConfigSeeds, ConvertConfigWords},
       {"hostfile", FuzzHostfile, HostfileSeeds, HostfileWords},
   };

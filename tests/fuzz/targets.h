@@ -78,6 +78,10 @@ int FuzzTokenizer(const uint8_t* data, size_t size);
 std::vector<std::string> TokenizerSeeds();
 std::vector<std::string> TokenizerWords();
 
+int FuzzChatLines(const uint8_t* data, size_t size);
+std::vector<std::string> ChatLinesSeeds();
+std::vector<std::string> ChatLinesWords();
+
 int FuzzConvertConfig(const uint8_t* data, size_t size);
 std::vector<std::string> ConvertConfigSeeds();
 std::vector<std::string> ConvertConfigWords();

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "kernels/core/error.h"
+
 namespace hearth {
 
 namespace {
@@ -32,6 +34,14 @@ std::vector<std::string> HostArguments(const MpirunOptions& options) {
     return {"--quiet",  "--mca", "ras", "^slurm",     "--mca", "plm",
             "isolated", "--mca", "btl", "self,vader", "--mca", "oob_tcp_if_include",
             "lo"};
+  }
+  // As containers without ssh have it; mpirun would only say that all hosts are filled.
+  const auto& environment = options.environment;
+  if (std::find(environment.begin(), environment.end(), "OMPI_MCA_plm=isolated") !=
+      environment.end()) {
+    throw ConfigError(
+        "launch.hostfile: the environment's OMPI_MCA_plm=isolated keeps mpirun on this host; unset "
+        "it, or leave the hostfile out");
   }
   // Host by host, whatever the sockets. Without a given folder a rank for whom it is missing would
   // start in its home.

@@ -23,6 +23,7 @@ struct MpirunOptions {
   std::vector<std::string> environment;  // what the job inherits
 };
 
+// ConfigError where the environment forbids what a hostfile asks for.
 ProcessOptions MpirunProcess(const MpirunOptions& options);
 
 }  // namespace hearth

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/core/error.h"
+
 namespace hearth {
 namespace {
 
@@ -62,6 +64,14 @@ TEST(MpirunTest, RootAndHostsAreToldToMpirun) {
   EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "btl_tcp_if_include", "eth1"}));
   EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "oob_tcp_if_include", "eth1"}));
   EXPECT_FALSE(HasSequence(process.arguments, {"--mca", "btl", "self,vader"}));
+}
+
+TEST(MpirunTest, AnEnvironmentThatForbidsOtherHostsIsAnError) {
+  MpirunOptions options = Options();
+  options.environment.push_back("OMPI_MCA_plm=isolated");
+  EXPECT_EQ(MpirunProcess(options).arguments.front(), "/usr/bin/mpirun");
+  options.hostfile = "/dev/shm/job/hosts";
+  EXPECT_THROW(MpirunProcess(options), ConfigError);
 }
 
 TEST(MpirunTest, TheEnvironmentIsThatOfANewJob) {

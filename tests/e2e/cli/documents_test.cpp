@@ -61,12 +61,27 @@ std::set<std::string> MakeTargets() {
   return {std::istream_iterator<std::string>(words), {}};
 }
 
+// The first line in which two texts differ, of both; "" when they are the same.
+std::string FirstDifference(const std::string& one, const std::string& other) {
+  std::istringstream first(one), second(other);
+  for (int number = 1;; ++number) {
+    std::string a, b;
+    const bool has_a = static_cast<bool>(std::getline(first, a));
+    const bool has_b = static_cast<bool>(std::getline(second, b));
+    if (!has_a && !has_b) return one == other ? "" : "the end of the last line";
+    if (has_a != has_b || a != b) return fmt::format("line {}: '{}' and '{}'", number, a, b);
+  }
+}
+
 TEST(DocumentsTest, TheReferenceIsWhatTheTablesSay) {
-  EXPECT_EQ(ReadAll(std::filesystem::path(HEARTH_SOURCE_DIR) / "docs" / "commands.md"),
-            CommandReference())
+  const std::string shown =
+      ReadAll(std::filesystem::path(HEARTH_SOURCE_DIR) / "docs" / "commands.md");
+  EXPECT_EQ(FirstDifference(shown, CommandReference()), "")
       << "mend it: hearth help --markdown >docs/commands.md";
   const Workplace workplace;
-  EXPECT_EQ(workplace.Run({"help", "--markdown"}).output, CommandReference());
+  EXPECT_EQ(FirstDifference(workplace.Run({"help", "--markdown"}).output, CommandReference()), "");
+  EXPECT_EQ(FirstDifference("a\nb\n", "a\nc\n"), "line 2: 'b' and 'c'");
+  EXPECT_NE(FirstDifference("a\n", "a"), "");
 }
 
 // The program's help says no less and no more than the reference.

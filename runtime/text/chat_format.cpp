@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 
 #include "kernels/core/check.h"
 #include "kernels/core/error.h"
@@ -208,15 +209,25 @@ ChatFormat ParseChatFormat(std::string_view name) {
 
 std::optional<ChatFormat> RecognizeChatTemplate(std::string_view jinja) {
   const auto has = [&](std::string_view mark) { return jinja.find(mark) != jinja.npos; };
+  const auto has_any = [&](std::initializer_list<std::string_view> marks) {
+    return std::ranges::any_of(marks, has);
+  };
   if (has("<|start_header_id|>")) {
-    return has("Cutting Knowledge Date") ? ChatFormat::kLlama31 : ChatFormat::kLlama3;
+    if (has("Cutting Knowledge Date")) return ChatFormat::kLlama31;
+    const bool is_other = has_any({"tool", "You are", "think"});
+    return is_other ? std::nullopt : std::optional(ChatFormat::kLlama3);
   }
   if (!has("<|im_start|>")) return std::nullopt;
   if (has("created by Alibaba Cloud")) return ChatFormat::kQwen25;
-  if (has("last_query_index") && has("<think>")) return ChatFormat::kQwen3;
-  // Plain ChatML adds no words of its own.
-  const bool adds = has("You are") || has("<think>") || has("tool");
-  return adds ? std::nullopt : std::optional(ChatFormat::kChatml);
+  if (has("last_query_index") && has("<think>")) {
+    // Models that always think begin their answers otherwise.
+    const bool always = has("assistant\\n<think>");
+    return always ? std::nullopt : std::optional(ChatFormat::kQwen3);
+  }
+  // Plain ChatML has no words, trims or tokens of its own.
+  const bool is_other =
+      has_any({"You are", "think", "tool", "trim", "strip", "bos_token", "<|im_sep|>"});
+  return is_other ? std::nullopt : std::optional(ChatFormat::kChatml);
 }
 
 std::optional<std::string> WhyNotRendered(ChatFormat format, const Chat& chat) {

@@ -127,7 +127,15 @@ TEST(ChatGolden, PublishedTemplatesAreRecognised) {
   EXPECT_EQ(FindChatFormat(kFolder / "model"), ChatFormat::kQwen25);
   EXPECT_EQ(FindChatFormat(kFolder / "model/tokenizer.json"), ChatFormat::kQwen25);
   EXPECT_THROW(FindChatFormat(kFolder), ConfigError);
-  EXPECT_FALSE(RecognizeChatTemplate("{{ '[INST] ' + messages[0].content }}").has_value());
+  const std::string chatml = ReadTextFile(kFolder / "templates/chatml.jinja", int64_t{1} << 20);
+  const std::string llama = ReadTextFile(kFolder / "templates/llama3.jinja", int64_t{1} << 20);
+  const std::string qwen3 = ReadTextFile(kFolder / "templates/qwen3.jinja", int64_t{1} << 20);
+  for (const std::string& other :
+       {std::string("{{ '[INST] ' + messages[0].content }}"), chatml + "You are a helper.",
+        "{{ bos_token }}" + chatml, chatml + "<|im_sep|>", chatml + "| trim", chatml + "tools",
+        llama + "{{ tools }}", qwen3 + "{{ '<|im_start|>assistant\\n<think>\\n' }}"}) {
+    EXPECT_FALSE(RecognizeChatTemplate(other).has_value()) << other;
+  }
 }
 
 TEST(ChatGolden, TheEndOfATextIsNotTheEndOfATurn) {

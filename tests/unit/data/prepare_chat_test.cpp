@@ -237,7 +237,7 @@ TEST(PrepareChats, AKilledPrepareGoesOn) {
     PrepareOptions options = Options(folder, folder.Path(pattern));
     options.holdout = 0.2;
     options.pack = pack;
-    options.chunk_bytes = 2000;
+    options.chunk_bytes = 8000;
     if (pattern == "*.txt") options.tokenizer = "byte";
     Prepare(options);
     const std::string train = ReadFile(options.output);
@@ -271,7 +271,7 @@ TEST(PrepareChats, AnUnfinishedOutputOfOtherInputsIsNotGoneOnWith) {
   const TemporaryFolder folder;
   const std::string path = folder.Write("a.jsonl", ChatLines(400));
   PrepareOptions options = Options(folder, path);
-  options.chunk_bytes = 2000;
+  options.chunk_bytes = 8000;
   options.save_interval_s = 0;
   options.progress_interval_s = 0;
   const pid_t child = fork();
@@ -344,6 +344,44 @@ TEST(PrepareText, DocumentsEndWithTheEndOfTextToken) {
   expected.push_back(*tokenizer->TokenId("<|im_end|>"));
   EXPECT_EQ(DocumentsOf(options.output).at(0).tokens, expected);
   EXPECT_EQ(std::ranges::count(expected, *tokenizer->TokenId("<|im_end|>")), 2);
+}
+
+TEST(PrepareText, WhatATokenizerPutsBeforeATextStandsBeforeEachDocument) {
+  const TemporaryFolder folder;
+  const std::string llama = std::string(HEARTH_SOURCE_DIR) + "/tests/golden/tokenizers/llama3";
+  const auto tokenizer = Tokenizer::Load(llama);
+  folder.Write("a.txt", "one text\nand more\nof it\n");
+  folder.Write("b.txt", "two");
+  PrepareOptions options = Options(folder, folder.Path("*.txt"));
+  options.tokenizer = llama;
+  options.chunk_bytes = 1;  // the first is cut into three
+  Prepare(options);
+  const std::vector<Document> documents = DocumentsOf(options.output);
+  ASSERT_EQ(documents.size(), 2u);
+  const auto expected = [&](const std::string& text) {
+    std::vector<int32_t> tokens = {*tokenizer->TokenId("<|begin_of_text|>")};
+    const std::vector<int32_t> words = tokenizer->Encode(text);
+    tokens.insert(tokens.end(), words.begin(), words.end());
+    tokens.push_back(*tokenizer->TokenId("<|end_of_text|>"));
+    return tokens;
+  };
+  EXPECT_EQ(documents[0].tokens, expected("one text\nand more\nof it\n"));
+  EXPECT_EQ(documents[1].tokens, expected("two"));
+}
+
+// A tokenizer that puts a space before every text must not see a text in pieces.
+TEST(PrepareText, ASpaceBeforeTheTextIsPutOnce) {
+  const TemporaryFolder folder;
+  const std::string gpt2 = std::string(HEARTH_SOURCE_DIR) + "/tests/golden/tokenizers/gpt2-prefix";
+  const auto tokenizer = Tokenizer::Load(gpt2);
+  const std::string text = "one\ntwo\nthree\nfour";
+  PrepareOptions options = Options(folder, folder.Write("a.txt", text));
+  options.tokenizer = gpt2;
+  options.chunk_bytes = 1;
+  options.document_end = "none";
+  Prepare(options);
+  EXPECT_EQ(DocumentsOf(options.output).at(0).tokens, tokenizer->Encode(text));
+  EXPECT_EQ(tokenizer->Decode(tokenizer->Encode(text)), " " + text);
 }
 
 TEST(PrepareText, ALongFileIsOneDocumentWhateverTheChunks) {

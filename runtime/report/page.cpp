@@ -226,7 +226,7 @@ std::string FoldersNote(const std::vector<std::string>& folders) {
 }
 
 std::string SweepTop(const SweepData& sweep, int64_t most_rows) {
-  std::array<int64_t, 7> counts{};
+  std::array<int64_t, kRunStates> counts{};
   for (const SweepRunData& each : sweep.runs) ++counts[static_cast<size_t>(each.run.state)];
   std::vector<std::string> states;
   for (size_t state = 0; state < counts.size(); ++state) {

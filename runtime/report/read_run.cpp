@@ -279,7 +279,8 @@ void FindState(RunData* run, const ReadOptions& options) {
   } else if (IsBroken(*run)) {
     run->state = RunState::kDiverged;
   } else {
-    run->state = is_complete ? RunState::kFinished : RunState::kEnded;
+    const RunState incomplete = run->total_steps ? RunState::kEnded : RunState::kOver;
+    run->state = is_complete ? RunState::kFinished : incomplete;
   }
 }
 
@@ -299,6 +300,8 @@ std::string StateText(RunState state) {
       return "running";
     case RunState::kEnded:
       return "ended before its last step";
+    case RunState::kOver:
+      return "ended";
     case RunState::kFinished:
       return "finished";
     case RunState::kStoppedEarly:

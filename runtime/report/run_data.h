@@ -32,7 +32,18 @@ struct RunEvent {
   bool is_problem = false;
 };
 
-enum class RunState { kEmpty, kRunning, kEnded, kFinished, kStoppedEarly, kDiverged, kFailed };
+// kOver: it does not run, and how many steps it should have made is not known.
+enum class RunState {
+  kEmpty,
+  kRunning,
+  kEnded,
+  kOver,
+  kFinished,
+  kStoppedEarly,
+  kDiverged,
+  kFailed,
+};
+inline constexpr size_t kRunStates = 8;
 
 // "running", "ended before its last step", ...
 std::string StateText(RunState state);

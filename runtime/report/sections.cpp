@@ -282,6 +282,7 @@ std::string RunsTable(const RunList& runs, const std::vector<std::string>& keys)
                   .classes = "runs",
                   .is_sortable = true};
   for (const std::string& key : shown) table.headings.push_back(ShortKeyName(keys, key));
+  table.headings.emplace_back("machine");
   for (size_t i = 0; i < runs.size(); ++i) {
     const RunData& run = *runs[i];
     std::vector<HtmlCell> row = {RunCell(run, i, true)};
@@ -293,6 +294,7 @@ std::string RunsTable(const RunList& runs, const std::vector<std::string>& keys)
                                                                : std::nullopt));
     AppendSpeed(run, &row);
     AppendKeys(run, shown, &row);
+    row.push_back(TextCell(run.machine, 80));
     table.rows.push_back(std::move(row));
     table.row_attributes.push_back(fmt::format("data-run=\"{}\"", i));
   }

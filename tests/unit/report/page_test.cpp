@@ -180,6 +180,7 @@ TEST_F(ReportTest, MissingFilesAreNamed) {
   WriteFile(Path("b") / "log.jsonl", LogText(3));
   const std::string bare = ReportOf({Path("b")});
   ExpectSound(bare);
+  EXPECT_THAT(bare, HasSubstr(">ended<"));  // nobody knows whether that was its last step
   EXPECT_THAT(VisibleText(bare), HasSubstr("resolved.yaml is missing"));
 }
 
@@ -222,6 +223,7 @@ TEST_F(ReportTest, RunsAreOverlaidAndTheirDifferencesListed) {
   const std::string section = html.substr(begin, html.find("</section>", begin) - begin);
   EXPECT_THAT(section, HasSubstr("optimizer.learning_rate"));
   EXPECT_THAT(section, HasSubstr("0.008"));
+  EXPECT_THAT(VisibleText(html), HasSubstr("2 x NVIDIA H200"));
   EXPECT_THAT(section, Not(HasSubstr("weight_decay")));
   EXPECT_THAT(section, Not(HasSubstr("run_name")));
 }

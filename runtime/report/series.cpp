@@ -8,8 +8,13 @@ namespace hearth {
 
 namespace {
 
+// Beyond this, sums and axes overflow; nothing that a run measures is near.
+constexpr double kLargest = 1e100;
+
+bool IsUsable(double value) { return std::abs(value) <= kLargest; }
+
 SeriesBucket OneRecord(int64_t step, double value) {
-  if (!std::isfinite(value)) {
+  if (!IsUsable(value)) {
     return {.first_step = step, .last_step = step, .count = 0, .not_finite = 1};
   }
   return {.first_step = step,
@@ -39,7 +44,7 @@ void Series::Add(int64_t step, double value) {
     return;
   }
   last_step_ = step;
-  ends_not_finite_ = !std::isfinite(value);
+  ends_not_finite_ = !IsUsable(value);
   const SeriesBucket record = OneRecord(step, value);
   if (ends_not_finite_) {
     ++not_finite_;

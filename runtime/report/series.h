@@ -12,7 +12,7 @@ struct SeriesBucket {
   int64_t first_step = 0;
   int64_t last_step = 0;
   int64_t count = 0;       // finite values
-  int64_t not_finite = 0;  // others
+  int64_t not_finite = 0;  // others, among them any beyond 1e100
   double min = 0;          // of the finite values; 0 where there are none
   double max = 0;
   double sum = 0;

@@ -208,6 +208,15 @@ TEST_F(ReportTest, WhatIsNotFiniteIsTold) {
   const nlohmann::json data = ChartData(html);
   EXPECT_TRUE((*FindCurve(data, "train/loss"))["y"][5].is_null());
   EXPECT_THAT(Markup(html), Not(HasSubstr("nan")));
+
+  WriteFile(Path("a") / "log.jsonl",
+            "{\"step\":1,\"train/loss\":-1e308}\n"
+            "{\"step\":2,\"train/loss\":1e308}\n"
+            "{\"step\":3,\"train/loss\":-1e99}\n"
+            "{\"step\":9223372036854775807,\"train/loss\":1e99}\n");
+  const std::string huge = Markup(ReportOf({Path("a")}));
+  EXPECT_THAT(huge, Not(HasSubstr("nan")));
+  EXPECT_THAT(huge, Not(HasSubstr("inf")));
 }
 
 TEST_F(ReportTest, RunsAreOverlaidAndTheirDifferencesListed) {

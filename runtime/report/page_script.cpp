@@ -317,7 +317,6 @@ for (const item of figures) {
 drawAll();
 let width = innerWidth;
 addEventListener('resize', () => { if (width !== innerWidth) { width = innerWidth; drawAll(); } });
-addEventListener('beforeprint', () => { for (const part of document.querySelectorAll('details')) part.open = true; });
 )js";
 }
 

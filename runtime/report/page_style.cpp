@@ -135,7 +135,8 @@ max-width:min(430px,92vw);white-space:pre-line}
 @media (max-width:560px){header,main{padding-left:14px;padding-right:14px}header{padding-top:18px}
 h1{font-size:22px}.chart{padding:11px 10px 6px}.tiles{grid-template-columns:repeat(2,minmax(0,1fr));gap:8px}
 .tile{padding:10px 12px}.tile dd{font-size:20px}.plot:not([data-live]) svg text{font-size:16.5px}th,td{padding:6px 10px}.leaves td:first-child{white-space:normal}}
-@media print{body{font-size:11pt}header,main{max-width:none;padding:0}#theme,.js #controls,.log{display:none}
+@media print{body{font-size:11pt;background:none}
+.charts,.charts.three{grid-template-columns:repeat(2,minmax(0,1fr))}header,main{max-width:none;padding:0}#theme,.js #controls,.log{display:none}
 .chart,.tile,tr,.tier{break-inside:avoid}h2{break-after:avoid}.scroll{overflow:visible}}
 )css";
 }

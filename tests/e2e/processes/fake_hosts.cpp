@@ -20,7 +20,8 @@ constexpr const char* kHost = R"sh(
 hostname "$1" && mount --bind "host-$1" jobs || exit 1
 exec 3<>"queue-$1"
 while read -r job <&3; do
-  ( env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/ sh "$job" </dev/null >"$job.out" 2>&1
+  ( env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/ ASAN_OPTIONS="$ASAN_OPTIONS" \
+      sh "$job" </dev/null >"$job.out" 2>&1
     echo $? >"$job.next"; mv "$job.next" "$job.end" ) 3>&- &
 done
 )sh";

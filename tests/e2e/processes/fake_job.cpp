@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <fstream>
 #include <limits>
 #include <memory>
@@ -297,6 +298,15 @@ bool FakeJob::AwaitNothingLeft() const {
     return processes() == 0 && std::filesystem::is_empty(folder_ / "jobs") &&
            (!hosts_ || hosts_->AreClean());
   });
+}
+
+void Report(const char* what, std::chrono::steady_clock::time_point since) {
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - since;
+  std::printf("%s: %.2f s\n", what, elapsed.count());
+}
+
+bool Contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
 }
 
 }  // namespace hearth::test

@@ -71,4 +71,9 @@ class FakeJob {
   std::unique_ptr<FakeHosts> hosts_;
 };
 
+// Prints how long something took since then, for the documents that state it.
+void Report(const char* what, std::chrono::steady_clock::time_point since);
+
+bool Contains(const std::string& text, const std::string& part);
+
 }  // namespace hearth::test

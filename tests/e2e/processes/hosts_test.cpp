@@ -6,7 +6,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <iterator>
 #include <regex>
@@ -20,14 +19,6 @@ namespace hearth::test {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-void Report(const char* what, Clock::time_point since) {
-  std::printf("%s: %.2f s\n", what, std::chrono::duration<double>(Clock::now() - since).count());
-}
-
-bool Contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 // Open MPI's own complaint about a connection that broke may stand between our lines.
 int64_t OwnLines(const std::string& output) {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -18,15 +17,6 @@ namespace hearth::test {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-// Prints how long something took, for the documents that state it.
-void Report(const char* what, Clock::time_point since) {
-  std::printf("%s: %.2f s\n", what, std::chrono::duration<double>(Clock::now() - since).count());
-}
-
-bool Contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 TEST(ProcessesTest, AJobThatIsDoneLeavesNothing) {
   FakeJob job({.work = FakeWork::kFewSteps});

@@ -13,14 +13,11 @@
 #include <string>
 
 #include "tests/e2e/processes/fake_hosts.h"
+#include "tests/e2e/processes/fake_job.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hearth::test {
 namespace {
-
-bool Contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 class TrainingOnHosts : public testing::Test {
  protected:

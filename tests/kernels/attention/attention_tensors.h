@@ -65,6 +65,24 @@ class AttentionTensors {
   DeviceTensor qkv, offsets, out, log_sum_exp, d_out, d_qkv, workspace;
 };
 
+// Runs attention on normal operands, of which qkv has that deviation, and holds
+// every result against the oracle's bounds.
+inline void ExpectAttention(Rig& rig, Random& random, const AttentionCase& c, double deviation) {
+  AttentionTensors tensors(rig, c,
+                           random.Normals(c.tokens * c.qkv_heads() * c.shape.head_dim, deviation),
+                           random.Normals(c.tokens * c.shape.heads * c.shape.head_dim));
+  tensors.Run();
+  const std::vector<double> qkv = tensors.qkv.Get();
+  const std::vector<double> out = tensors.out.Get();
+  const std::vector<double> lse = tensors.log_sum_exp.Get();
+  const AttentionForwardOracle forward(c, qkv);
+  ExpectWithin(out, forward.out.value, forward.out.bound, "out");
+  ExpectWithin(lse, forward.log_sum_exp.value, forward.log_sum_exp.bound, "log_sum_exp");
+  const Bounded d_qkv = AttentionBackwardOracle(
+      c, {.qkv = qkv, .out = out, .log_sum_exp = lse, .d_out = tensors.d_out.Get()});
+  ExpectWithin(tensors.d_qkv.Get(), d_qkv.value, d_qkv.bound, "d_qkv");
+}
+
 // Rows [begin, begin + count) of a tensor's bytes.
 inline std::vector<uint8_t> RowsOf(const DeviceTensor& tensor, int64_t begin, int64_t count) {
   const std::vector<uint8_t> bytes = tensor.GetBytes();

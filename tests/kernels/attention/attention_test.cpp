@@ -29,19 +29,7 @@ class AttentionTest : public KernelTest {
     if (GetParam() != "cpu" && c.dtype == DType::kBF16) {
       c.factor_roundoff = UnitRoundoff(DType::kBF16);
     }
-    AttentionTensors tensors(
-        rig_, c, random_.Normals(c.tokens * c.qkv_heads() * c.shape.head_dim, deviation),
-        random_.Normals(c.tokens * c.shape.heads * c.shape.head_dim));
-    tensors.Run();
-    const std::vector<double> qkv = tensors.qkv.Get();
-    const std::vector<double> out = tensors.out.Get();
-    const std::vector<double> lse = tensors.log_sum_exp.Get();
-    const AttentionForwardOracle forward(c, qkv);
-    ExpectWithin(out, forward.out.value, forward.out.bound, "out");
-    ExpectWithin(lse, forward.log_sum_exp.value, forward.log_sum_exp.bound, "log_sum_exp");
-    const Bounded d_qkv = AttentionBackwardOracle(
-        c, {.qkv = qkv, .out = out, .log_sum_exp = lse, .d_out = tensors.d_out.Get()});
-    ExpectWithin(tensors.d_qkv.Get(), d_qkv.value, d_qkv.bound, "d_qkv");
+    ExpectAttention(rig_, random_, c, deviation);
   }
 };
 

@@ -1,0 +1,86 @@
+// Builds one schedule: order of tasks in schedule_builder.cpp, forward and backward in
+// schedule_passes.cpp, the optimizer and what carries its result in schedule_updates.cpp.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "runtime/plan/memory_layout.h"
+#include "runtime/plan/schedule.h"
+#include "runtime/plan/schedule_order.h"
+
+namespace hearth {
+
+inline Access Read(ResourceKind kind, int index = 0) { return {kind, index, false}; }
+inline Access Write(ResourceKind kind, int index = 0) { return {kind, index, true}; }
+
+// Used once: Build ends it. `plan` and `spec` must outlive it.
+class ScheduleBuilder {
+ public:
+  ScheduleBuilder(Phase phase, const Plan& plan, const ModelSpec& spec, int rank)
+      : plan_(plan), spec_(spec), rank_(rank) {
+    schedule_.phase = phase;
+  }
+
+  Schedule Build();
+
+ private:
+  int Units() const { return static_cast<int>(spec_.units.size()); }
+  int Layers() const { return static_cast<int>(spec_.config.num_layers); }
+  int MicroBatches() const { return static_cast<int>(plan_.micro_batches); }
+  bool Distributed() const { return plan_.world > 1; }
+  bool Training() const {
+    return schedule_.phase == Phase::kTrain || schedule_.phase == Phase::kGradients;
+  }
+  // Only what trains takes part in the history of scales.
+  bool VerifiesScales() const {
+    return plan_.precision.verified_scales && schedule_.phase == Phase::kTrain;
+  }
+  bool RankThenMicro() const {
+    return plan_.numeric.reduction_order == ReductionOrder::kRankThenMicro;
+  }
+  const UnitSpec& Unit(int unit) const { return spec_.units[static_cast<size_t>(unit)]; }
+  // The new weights pass through staging, to be quantised.
+  bool Staged(int unit) const { return Fp8Elements(plan_, Unit(unit)) > 0; }
+  ElementRange Updated(int unit) const { return plan_.Updated(Unit(unit), rank_); }
+  ElementRange Shard(int unit) const { return plan_.Shard(Unit(unit), rank_); }
+
+  // Appends a task with the waits its accesses call for.
+  int Add(Task task);
+  void AddEnd();
+
+  // All micro-batches at once: a step's tokens take less time than the start of a copy for each.
+  void AddBatch();
+  void AddForwardBackward();
+  void AddForward(int mb);
+  void AddHead(int mb);
+  void AddBackward(int mb);
+  // After the last micro-batch, or after each where ranks are added first.
+  void AddReduceGradients(int unit, int mb);
+  double Flops(Segment segment) const;
+
+  void AddReduceSums();
+  void AddClip();
+  void AddUpdate(int unit);
+  void AddPublish(int unit);
+  void AddWeightsToDevice(int unit);
+  // From a rank's new weights to everybody's working weights.
+  void AddWeightTail(int unit);
+  int64_t StateBytes(int unit, Tier tier) const;
+  // Also where this rank has nothing of the unit, so that all ranks have the same tasks.
+  bool FetchesState() const;
+  // A task that moves a unit's state or gradients between tiers.
+  Task Move(TaskKind kind, StreamId stream, int unit, int64_t bytes,
+            std::vector<Access> accesses) const;
+
+  const Plan& plan_;
+  const ModelSpec& spec_;
+  const int rank_;
+  Schedule schedule_;
+  TaskOrder order_;
+  AccessHistory history_;
+  std::array<bool, kStreamCount> started_{};
+  std::array<int, kStreamCount> last_{-1, -1, -1, -1, -1};
+};
+
+}  // namespace hearth

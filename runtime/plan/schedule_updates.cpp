@@ -1,0 +1,154 @@
+#include "runtime/plan/schedule_builder.h"
+
+#include <utility>
+
+namespace hearth {
+
+using enum ResourceKind;
+
+void ScheduleBuilder::AddReduceSums() {
+  Add({.kind = TaskKind::kReduceSums,
+       .stream = StreamId::kComm,
+       .bytes = static_cast<int64_t>(sizeof(StepWords::sums)) +
+                (VerifiesScales() ? CountVerifiedScales(plan_, spec_) * 4 : 0),
+       .accesses = {Write(kSums)}});
+}
+
+void ScheduleBuilder::AddClip() {
+  for (int unit = 0; unit < Units(); ++unit) {
+    Add({.kind = TaskKind::kSquareSum,
+         .unit = unit,
+         .elements = Shard(unit),
+         .accesses = {Read(kGradients, unit), Write(kSums)}});
+  }
+  if (Distributed()) AddReduceSums();
+  Task clip{.kind = TaskKind::kClip, .accesses = {Read(kSums), Write(kControl)}};
+  if (VerifiesScales()) clip.accesses.push_back(Write(kScales));
+  Add(std::move(clip));
+}
+
+int64_t ScheduleBuilder::StateBytes(int unit, Tier tier) const {
+  const OptimizerPlacement& place = plan_.optimizer;
+  const int64_t per_element = (place.master == tier ? SizeOf(plan_.state_types.master) : 0) +
+                              (place.m == tier ? SizeOf(plan_.state_types.m) : 0) +
+                              (place.v == tier ? SizeOf(plan_.state_types.v) : 0);
+  return Updated(unit).count() * per_element;
+}
+
+bool ScheduleBuilder::FetchesState() const {
+  const OptimizerPlacement& place = plan_.optimizer;
+  return place.master == Tier::kHost || place.m == Tier::kHost || place.v == Tier::kHost;
+}
+
+Task ScheduleBuilder::Move(TaskKind kind, StreamId stream, int unit, int64_t bytes,
+                           std::vector<Access> accesses) const {
+  const bool to_host = stream == StreamId::kToHost;
+  return {.kind = kind,
+          .stream = stream,
+          .unit = unit,
+          .elements = Updated(unit),
+          .slot = unit % kStagingSlots,
+          .source = to_host ? Tier::kDevice : Tier::kHost,
+          .destination = to_host ? Tier::kHost : Tier::kDevice,
+          .bytes = bytes,
+          .accesses = std::move(accesses)};
+}
+
+void ScheduleBuilder::AddUpdate(int unit) {
+  const int slot = unit % kStagingSlots;
+  if (plan_.optimizer.update_on_host) {
+    Add(Move(TaskKind::kGradientsToHost, StreamId::kToHost, unit,
+             Updated(unit).count() * SizeOf(plan_.precision.gradient),
+             {Read(kGradients, unit), Write(kHostStaging, slot)}));
+    Add({.kind = TaskKind::kUpdate,
+         .stream = StreamId::kHostOptimizer,
+         .unit = unit,
+         .elements = Updated(unit),
+         .slot = slot,
+         .accesses = {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)}});
+    AddWeightsToDevice(unit);
+  } else {
+    if (FetchesState()) {
+      Add(Move(TaskKind::kFetchState, StreamId::kToDevice, unit, StateBytes(unit, Tier::kHost),
+               {Read(kState, unit), Write(kStaging, slot)}));
+    }
+    Add({.kind = TaskKind::kUpdate,
+         .unit = unit,
+         .elements = Updated(unit),
+         .slot = slot,
+         .accesses = {Read(kControl), Read(kGradients, unit), Write(kStaging, slot),
+                      Write(kState, unit), Write(kWeights, unit), Write(kAmax, unit)}});
+    if (FetchesState()) {
+      Add(Move(TaskKind::kStoreState, StreamId::kToHost, unit, StateBytes(unit, Tier::kHost),
+               {Read(kStaging, slot), Write(kState, unit)}));
+    }
+  }
+  AddWeightTail(unit);
+}
+
+void ScheduleBuilder::AddWeightsToDevice(int unit) {
+  const int slot = unit % kStagingSlots;
+  Add(Move(TaskKind::kWeightsToDevice, StreamId::kToDevice, unit,
+           Updated(unit).count() * SizeOf(plan_.precision.storage),
+           {Read(kControl), Read(kHostStaging, slot), Write(kStaging, slot), Write(kWeights, unit),
+            Write(kAmax, unit)}));
+}
+
+void ScheduleBuilder::AddPublish(int unit) {
+  const int slot = unit % kStagingSlots;
+  if (plan_.optimizer.update_on_host) {
+    Add({.kind = TaskKind::kCastMaster,
+         .stream = StreamId::kHostOptimizer,
+         .unit = unit,
+         .elements = Updated(unit),
+         .slot = slot,
+         .accesses = {Read(kState, unit), Write(kHostStaging, slot)}});
+    AddWeightsToDevice(unit);
+  } else {
+    if (plan_.optimizer.master == Tier::kHost) {
+      Add(Move(TaskKind::kFetchState, StreamId::kToDevice, unit, StateBytes(unit, Tier::kHost),
+               {Read(kState, unit), Write(kStaging, slot)}));
+    }
+    Add({.kind = TaskKind::kCastMaster,
+         .unit = unit,
+         .elements = Updated(unit),
+         .slot = slot,
+         .accesses = {Read(kState, unit), Write(kStaging, slot), Write(kWeights, unit),
+                      Write(kAmax, unit)}});
+  }
+  AddWeightTail(unit);
+}
+
+void ScheduleBuilder::AddWeightTail(int unit) {
+  const int slot = unit % kStagingSlots;
+  const bool sharded = Distributed() && plan_.zero_stage > 0;
+  if (Staged(unit)) {
+    if (sharded) {
+      Add({.kind = TaskKind::kReduceAmax,
+           .stream = StreamId::kComm,
+           .unit = unit,
+           .bytes = 4 * CountFp8(spec_, unit),
+           .accesses = {Write(kAmax, unit)}});
+    }
+    Add({.kind = TaskKind::kQuantizeWeights,
+         .unit = unit,
+         .elements = Updated(unit),
+         .slot = slot,
+         .accesses = {Read(kAmax, unit), Read(kStaging, slot), Write(kWeights, unit)}});
+  }
+  if (sharded) {
+    Add({.kind = TaskKind::kGatherWeights,
+         .stream = StreamId::kComm,
+         .unit = unit,
+         .elements = Shard(unit),
+         .bytes = DenseElements(plan_, Unit(unit)) * SizeOf(plan_.precision.storage) +
+                  (Staged(unit) ? Unit(unit).matmul_elements : 0),
+         .accesses = {Write(kWeights, unit)}});
+  }
+  const bool tied_head = unit == spec_.embedding_unit() && HasTiedFp8Head(plan_, spec_);
+  if (Staged(unit) || tied_head) {
+    Add({.kind = TaskKind::kTransposeWeights, .unit = unit, .accesses = {Write(kWeights, unit)}});
+  }
+}
+
+}  // namespace hearth

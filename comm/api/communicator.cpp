@@ -11,6 +11,10 @@ void Communicator::RegisterSlab(TensorView slab) {
   DoRegisterSlab();
 }
 
+void Communicator::ReleaseSlab() noexcept {
+  if (slab_) DoReleaseSlab();
+}
+
 void Communicator::CheckRange(const SlabRange& range, int64_t element_bytes) const {
   CHECK(slab_, "no exchange slab is registered");
   CHECK(range.offset_bytes >= 0 && range.bytes >= 0 && range.bytes <= slab_.bytes() &&

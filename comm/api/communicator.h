@@ -64,8 +64,12 @@ class Communicator {
   virtual int world() const = 0;
 
   // The slab all ranges refer to: equal size on every rank, owned by the caller, alive as long as
-  // the communicator. Collective; called once, before the first collective.
+  // the communicator or until it is released. Collective; called once, before the first collective.
   void RegisterSlab(TensorView slab);
+  // Before the owner frees a slab while the communicator lives on: its last collective has ended,
+  // and none follows. Waits a little until no other rank uses this one's slab, unless something has
+  // failed or an exception unwinds.
+  void ReleaseSlab() noexcept;
 
   void AllGather(Stream& stream, const AllGatherArgs& args);
   void ReduceScatter(Stream& stream, const ReduceScatterArgs& args);
@@ -84,6 +88,7 @@ class Communicator {
 
  private:
   virtual void DoRegisterSlab() = 0;
+  virtual void DoReleaseSlab() noexcept {}  // where only this rank reaches it
   virtual void DoAllGather(Stream& stream, const AllGatherArgs& args) = 0;
   virtual void DoReduceScatter(Stream& stream, const ReduceScatterArgs& args) = 0;
   virtual void DoAllReduce(Stream& stream, const AllReduceArgs& args) = 0;

@@ -94,6 +94,12 @@ void CopyEngineCommunicator::DoRegisterSlab() {
   landing_ = backend_.device().Allocate(kHalves * world_ * share_bytes_, MemoryKind::kDevice);
 }
 
+void CopyEngineCommunicator::DoReleaseSlab() noexcept {
+  if (!peer_slabs_ || !sequence_->Stop()) return;  // what did not end still uses them
+  peer_slabs_.reset();
+  sequence_->Leave();
+}
+
 int64_t CopyEngineCommunicator::completed() const { return sequence_->completed(); }
 
 // ---- Collectives ----

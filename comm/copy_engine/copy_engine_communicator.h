@@ -64,6 +64,7 @@ class CopyEngineCommunicator final : public Communicator {
   };
 
   void DoRegisterSlab() override;
+  void DoReleaseSlab() noexcept override;
   void DoAllGather(Stream& stream, const AllGatherArgs& args) override;
   void DoReduceScatter(Stream& stream, const ReduceScatterArgs& args) override;
   void DoAllReduce(Stream& stream, const AllReduceArgs& args) override;

@@ -37,7 +37,6 @@ constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"memory.micro_batches_per_group", {"auto", "1"}, false},
     PartlyBuilt{"memory.attention_chunks", {"auto", "1"}, false},
     PartlyBuilt{"memory.ssd_path", {"null"}, false},
-    PartlyBuilt{"comm.backend", {"auto", "mpi"}, false},
     PartlyBuilt{"comm.interface", {"auto"}, false},
     PartlyBuilt{"logging.trace_steps", {"[]"}, false},
 };
@@ -45,6 +44,7 @@ constexpr std::array kPartlyBuilt = {
 constexpr std::array kWithoutCuda = {
     PartlyBuilt{"device", {"auto", "cpu"}},
     PartlyBuilt{"precision.attention_provider", {"auto", "own"}, false},
+    PartlyBuilt{"comm.backend", {"auto", "mpi"}, false},
 };
 
 template <size_t kRows>

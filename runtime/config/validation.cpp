@@ -226,6 +226,16 @@ void ValidateAttention(const ResolvedConfig& resolved) {
   }
 }
 
+void ValidateComm(const ResolvedConfig& resolved) {
+  const CommBackend backend = resolved.config.comm.backend;
+  if (backend == CommBackend::kAuto || backend == CommBackend::kMpi) return;
+  if (resolved.config.device != DeviceKind::kCpu) return;
+  resolved.Fail("comm.backend",
+                fmt::format("{} moves the memory of GPUs, and device: cpu uses none; write mpi or "
+                            "auto, or another device",
+                            EnumName(backend)));
+}
+
 void ValidateMemory(const ResolvedConfig& resolved) {
   const MemorySection& memory = resolved.config.memory;
   if (memory.optimizer_device != OptimizerDevice::kCpu) return;
@@ -282,6 +292,7 @@ void Validate(const ResolvedConfig& resolved) {
   ValidateLength(resolved);
   ValidateMemory(resolved);
   ValidateAttention(resolved);
+  ValidateComm(resolved);
 }
 
 }  // namespace hearth

@@ -65,7 +65,7 @@ Executor::Executor(KernelBackend& backend, Communicator& communicator, const Pla
 }
 
 Executor::~Executor() {
-  // What is still queued uses the memory that goes away below.
+  // What is still queued uses the memory that goes away below, and so may the other ranks.
   for (const auto& stream : streams_) {
     if (!stream || failed_) continue;
     try {
@@ -74,6 +74,7 @@ Executor::~Executor() {
       // Whoever waited for the step has been told already.
     }
   }
+  if (!failed_) communicator_.ReleaseSlab();
 }
 
 Executor::PreparedSchedule Executor::MakePrepared(Phase phase, const Plan& plan) {

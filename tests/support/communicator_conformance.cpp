@@ -316,6 +316,23 @@ void TwoStreamsShareOne(const ConformanceRank& rank) {
   }
 }
 
+// A released slab may go before its communicator.
+void SlabGoesFirst(const ConformanceRank& rank) {
+  constexpr int64_t kBytes = 5000;
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
+    const auto stream = rank.backend.device().CreateStream("rig");
+    const auto communicator = MakeCommunicator(rank.kind, rank.bootstrap, rank.backend, mode);
+    const TestMemory slab(rank.backend, kBytes);  // destroyed first
+    communicator->RegisterSlab({slab.device(), DType::kU8, {kBytes}});
+    slab.Upload(*stream);
+    communicator->Broadcast(*stream, {.range = {.offset_bytes = 0, .bytes = kBytes}});
+    stream->Synchronize(kRigTimeout);
+    const auto begin = std::chrono::steady_clock::now();
+    communicator->ReleaseSlab();
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(4)) << "not all left";
+  }
+}
+
 // A message that a transport may cut: looked at where it begins and ends and around whole MiB.
 void LargeBroadcast(const ConformanceRank& rank) {
   constexpr int64_t kMiB = int64_t{1} << 20;
@@ -349,6 +366,7 @@ const std::vector<ConformanceCase>& CommunicatorCases() {
       {"AllReduceIntegers", &AllReduceIntegers},
       {"ManyInFlight", &ManyInFlight},
       {"TwoStreamsShareOne", &TwoStreamsShareOne},
+      {"SlabGoesFirst", &SlabGoesFirst},
       {"LargeBroadcast", &LargeBroadcast},
   };
   return cases;

@@ -6,6 +6,8 @@
 #include <fstream>
 #include <limits>
 #include <map>
+#include <optional>
+#include <span>
 
 #include "kernels/core/philox.h"
 #include "runtime/config/resolved_config.h"
@@ -111,6 +113,38 @@ std::vector<float> AllWeights(Executor& executor, Bootstrap& bootstrap) {
   return weights;
 }
 
+ResolvedConfig Parse(const TrainingRunOptions& options, const std::filesystem::path& folder) {
+  return ParseConfig({.text = RunYaml(options, folder),
+                      .file_name = "test.yaml",
+                      .features = {.cuda = BackendUnderTest() == "cuda"}});
+}
+
+struct RankParts {
+  Bootstrap& bootstrap;
+  KernelBackend& backend;
+  Communicator& communicator;
+};
+
+// What one rank knows of the result at the end: weights and steps.
+TrainingRunResult RunTrainer(const TrainingRunOptions& options, const ResolvedConfig& resolved,
+                             const RankParts& rank) {
+  Heartbeat heartbeat;
+  int64_t steps_begun = 0;
+  const RunEnvironment environment{
+      .bootstrap = rank.bootstrap,
+      .backend = rank.backend,
+      .communicator = rank.communicator,
+      .heartbeat = heartbeat,
+      .stop_requested =
+          [&] { return options.stop_after >= 0 && steps_begun++ >= options.stop_after; },
+      .host_threads = options.threads};
+  Trainer trainer(resolved, environment);
+  TrainingRunResult result;
+  result.steps = trainer.Run().steps;
+  result.weights = AllWeights(trainer.executor(), rank.bootstrap);
+  return result;
+}
+
 template <typename T>
 double Difference(const std::vector<T>& a, const std::vector<T>& b) {
   if (a.size() != b.size()) return std::numeric_limits<double>::quiet_NaN();
@@ -147,36 +181,40 @@ TrainingRunResult TrainInProcess(const TrainingRunOptions& options) {
   const TemporaryFolder temporary;
   const std::filesystem::path folder = options.folder.empty() ? temporary.path() : options.folder;
   if (!std::filesystem::exists(folder / "model.yaml")) WriteInputs(options, folder);
-  const ResolvedConfig resolved = ParseConfig({.text = RunYaml(options, folder),
-                                               .file_name = "test.yaml",
-                                               .features = {.cuda = BackendUnderTest() == "cuda"}});
+  const ResolvedConfig resolved = Parse(options, folder);
   TrainingRunResult result;
   const InprocWorldOptions world{
       .ranks = options.ranks, .threads = options.threads, .backend = options.backend};
   RunInprocWorld(world, [&](InprocRank& rank) {
-    Heartbeat heartbeat;
-    int64_t steps_begun = 0;
-    const RunEnvironment environment{
-        .bootstrap = rank.bootstrap,
-        .backend = rank.backend,
-        .communicator = rank.communicator,
-        .heartbeat = heartbeat,
-        .stop_requested =
-            [&] { return options.stop_after >= 0 && steps_begun++ >= options.stop_after; },
-        .host_threads = options.threads};
-    std::vector<float> weights;
-    RunSummary summary;
-    {
-      Trainer trainer(resolved, environment);
-      summary = trainer.Run();
-      weights = AllWeights(trainer.executor(), rank.bootstrap);
-    }
-    if (rank.bootstrap.rank() == 0) {
-      result.weights = std::move(weights);
-      result.steps = summary.steps;
-    }
+    TrainingRunResult mine =
+        RunTrainer(options, resolved, {rank.bootstrap, rank.backend, rank.communicator});
+    if (rank.bootstrap.rank() == 0) result = std::move(mine);
   });
   ReadLog(folder, result);
+  return result;
+}
+
+TrainingRunResult TrainAsRank(const TrainingRunOptions& options, const TrainingRank& rank) {
+  std::optional<TemporaryFolder> temporary;
+  std::string path = options.folder.string();
+  if (rank.bootstrap.rank() == 0) {
+    if (path.empty()) path = temporary.emplace().path().string();
+    if (!std::filesystem::exists(std::filesystem::path(path) / "model.yaml")) {
+      WriteInputs(options, path);
+    }
+  }
+  const auto bytes = std::as_bytes(std::span(path));
+  const Bytes shared = rank.bootstrap.Broadcast(Bytes(bytes.begin(), bytes.end()), 0);
+  path.assign(reinterpret_cast<const char*>(shared.data()), shared.size());
+  const ResolvedConfig resolved = Parse(options, path);
+  TrainingRunResult result;
+  {
+    const auto communicator =
+        MakeCommunicator(rank.kind, rank.bootstrap, rank.backend, rank.communicator);
+    result = RunTrainer(options, resolved, {rank.bootstrap, rank.backend, *communicator});
+  }
+  if (rank.bootstrap.rank() == 0) ReadLog(path, result);
+  rank.bootstrap.Barrier();  // nobody reads the folder any more
   return result;
 }
 

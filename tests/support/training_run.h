@@ -4,7 +4,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "comm/communicators.h"
+#include "kernels/api/kernel_backend.h"
 
 namespace hearth::test {
 
@@ -50,6 +54,18 @@ std::string SmallModel();
 
 // Trains on ranks that are threads, on text made from a fixed seed, in a folder of its own.
 TrainingRunResult TrainInProcess(const TrainingRunOptions& options);
+
+// One rank of a run whose ranks are processes of one host.
+struct TrainingRank {
+  Bootstrap& bootstrap;
+  KernelBackend& backend;  // new: a run allows no allocation after it has begun
+  std::string_view kind;   // for MakeCommunicator
+  CommunicatorOptions communicator;
+};
+
+// Collective; `options.ranks`, `threads` and `backend` do not matter. Every rank has the weights,
+// rank 0 the rest of the result.
+TrainingRunResult TrainAsRank(const TrainingRunOptions& options, const TrainingRank& rank);
 
 // |a - b| / |b| in the Euclidean norm; NaN when either has a NaN or the sizes differ.
 double RelativeDifference(const std::vector<float>& a, const std::vector<float>& b);

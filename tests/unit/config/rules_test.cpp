@@ -190,8 +190,6 @@ TEST(ConfigRules, WhatIsNotBuiltIsRefusedByName) {
       {"memory.micro_batches_per_group", "2"},
       {"memory.attention_chunks", "2"},
       {"memory.ssd_path", "/mnt/ssd"},
-      {"comm.backend", "nccl"},
-      {"comm.backend", "copy_engine"},
       {"comm.interface", "eth0"},
       {"logging.trace_steps", "[5]"},
   };
@@ -265,6 +263,22 @@ TEST(ConfigRules, CudnnNeedsAGpuAndSequencesOfOneLength) {
   EXPECT_EQ(ParseRun(kMinimal + asked, whole, cuda).config.precision.attention_provider,
             AttentionChoice::kCudnn);
   EXPECT_EQ(MoreError("precision: {attention_provider: own}\n"), "no error");
+}
+
+TEST(ConfigRules, GpusExchangeByNcclAndCopyEnginesWhereThereAreAny) {
+  const BuildFeatures cuda{.cuda = true};
+  for (const std::string backend : {"nccl", "copy_engine"}) {
+    const std::string asked = "comm: {backend: " + backend + "}\n";
+    EXPECT_EQ(MoreError(asked),
+              "run.yaml:5:17: error: comm.backend: this build has no CUDA backend, so '" + backend +
+                  "' cannot be had; use auto or mpi, or build with CUDA");
+    EXPECT_EQ(RunError(kMinimal + asked, {"--device", "cpu"}, cuda),
+              "run.yaml:5:17: error: comm.backend: " + backend +
+                  " moves the memory of GPUs, and device: cpu uses none; write mpi or auto, or "
+                  "another device");
+    EXPECT_EQ(EnumName(ParseRun(kMinimal + asked, {}, cuda).config.comm.backend), backend);
+  }
+  EXPECT_EQ(RunError(kMinimal + "comm: {backend: mpi}\ndevice: cpu\n", {}, cuda), "no error");
 }
 
 TEST(ConfigRules, EveryPartlyBuiltRowNamesARealFieldAndItsDefault) {

@@ -106,6 +106,11 @@ ProcessOptions MpirunProcess(const MpirunOptions& options) {
     SetVariable(&process.environment, "OMP_WAIT_POLICY", "passive");
   }
   add({"-x", "OMP_WAIT_POLICY"});
+  // mpirun looks at the machine through hwloc, whose GL part asks ten X servers of "localhost":
+  // with no /etc/hosts that is a question to a name server each, and one lost answer costs 5 s.
+  if (!HasVariable(process.environment, "HWLOC_COMPONENTS")) {
+    SetVariable(&process.environment, "HWLOC_COMPONENTS", "-gl,-opencl");
+  }
   if (HasVariable(process.environment, "OMP_NUM_THREADS")) add({"-x", "OMP_NUM_THREADS"});
   process.arguments.insert(process.arguments.end(), options.rank_command.begin(),
                            options.rank_command.end());

@@ -92,6 +92,15 @@ TEST(MpirunTest, TheEnvironmentIsThatOfANewJob) {
   EXPECT_TRUE(HasSequence(chosen.arguments, {"-x", "OMP_NUM_THREADS"}));
 }
 
+TEST(MpirunTest, NoDisplayIsAskedUnlessTheUserWantsIt) {
+  MpirunOptions options = Options();
+  EXPECT_THAT(MpirunProcess(options).environment, Contains("HWLOC_COMPONENTS=-gl,-opencl"));
+  options.environment.push_back("HWLOC_COMPONENTS=linux,x86");
+  const ProcessOptions process = MpirunProcess(options);
+  EXPECT_THAT(process.environment, Contains("HWLOC_COMPONENTS=linux,x86"));
+  EXPECT_THAT(process.environment, Not(Contains("HWLOC_COMPONENTS=-gl,-opencl")));
+}
+
 TEST(MpirunTest, OtherHostsGetTheLibrariesAndNetworksOfThisOne) {
   MpirunOptions options = Options();
   options.environment = {"PATH=/bin", "LD_LIBRARY_PATH=/opt/lib", "NCCL_IB_HCA=mlx5_0", "SECRET=1"};

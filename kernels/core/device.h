@@ -40,6 +40,8 @@ class Device {
 
   virtual std::unique_ptr<Stream> CreateStream(std::string_view name) = 0;
   virtual std::unique_ptr<Event> CreateEvent() = 0;
+  // One that keeps when it was reached, which costs the device more than one that only orders.
+  virtual std::unique_ptr<Event> CreateTimedEvent() = 0;
   virtual std::unique_ptr<HostSignal> CreateHostSignal() = 0;
 
   // Records the work that `enqueue` puts on `stream` without running it. Waits on signals, and

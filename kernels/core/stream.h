@@ -16,6 +16,9 @@ class Event {
   virtual ~Event() = default;
   // True when everything before the last Record has finished, or nothing was recorded.
   virtual bool Done() const = 0;
+  // From the moment the device reached `earlier` to the moment it reached this one; negative where
+  // that was the later. Both are timed (Device::CreateTimedEvent), recorded and Done.
+  virtual double SecondsSince(const Event& earlier) const = 0;
 };
 
 // A 32-bit word both sides see: the host sets it and a stream waits, or the other way round.

@@ -67,6 +67,10 @@ std::unique_ptr<Stream> CpuDevice::CreateStream(std::string_view name) {
 
 std::unique_ptr<Event> CpuDevice::CreateEvent() { return std::make_unique<CpuEvent>(); }
 
+std::unique_ptr<Event> CpuDevice::CreateTimedEvent() {
+  return std::make_unique<CpuEvent>(/*timed=*/true);
+}
+
 std::unique_ptr<HostSignal> CpuDevice::CreateHostSignal() {
   return std::make_unique<CpuHostSignal>();
 }

@@ -33,6 +33,19 @@ bool CpuEvent::Done() const {
   return completion_->completed == completion_->recorded;
 }
 
+std::chrono::steady_clock::time_point CpuEvent::Reached() const {
+  std::lock_guard lock(completion_->mutex);
+  CHECK(timed_ && completion_->recorded > 0 && completion_->completed == completion_->recorded,
+        "the time of an event: timed {}, recorded {} times, reached {}", timed_,
+        completion_->recorded, completion_->completed);
+  return completion_->reached;
+}
+
+double CpuEvent::SecondsSince(const Event& earlier) const {
+  const auto since = Reached() - dynamic_cast<const CpuEvent&>(earlier).Reached();
+  return std::chrono::duration<double>(since).count();
+}
+
 void CpuHostSignal::Set(uint32_t value) { SetWord(*word_, value); }
 
 uint32_t CpuHostSignal::value() const {
@@ -84,16 +97,18 @@ void CpuStream::Enqueue(std::function<void()> work) {
 
 void CpuStream::Record(Event& event) {
   CHECK(captured_ == nullptr, "stream {}: an event may not be captured", name_);
-  auto completion = dynamic_cast<CpuEvent&>(event).completion_;
+  auto& cpu_event = dynamic_cast<CpuEvent&>(event);
+  auto completion = cpu_event.completion_;
   uint64_t number = 0;
   {
     std::lock_guard lock(completion->mutex);
     number = ++completion->recorded;
   }
-  Push({[completion, number] {
+  Push({[completion, number, timed = cpu_event.timed_] {
           {
             std::lock_guard lock(completion->mutex);
             completion->completed = number;
+            if (timed) completion->reached = std::chrono::steady_clock::now();
           }
           completion->changed.notify_all();
         },

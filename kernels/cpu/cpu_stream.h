@@ -2,6 +2,7 @@
 // and not an accident of execution order.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -22,15 +23,21 @@ struct CpuCompletion {
   std::condition_variable changed;
   uint64_t recorded = 0;
   uint64_t completed = 0;
+  std::chrono::steady_clock::time_point reached;  // of a timed event that is completed
 };
 
 class CpuEvent final : public Event {
  public:
-  CpuEvent() : completion_(std::make_shared<CpuCompletion>()) {}
+  explicit CpuEvent(bool timed = false)
+      : timed_(timed), completion_(std::make_shared<CpuCompletion>()) {}
   bool Done() const override;
+  double SecondsSince(const Event& earlier) const override;
 
  private:
   friend class CpuStream;
+  std::chrono::steady_clock::time_point Reached() const;
+
+  const bool timed_;
   std::shared_ptr<CpuCompletion> completion_;
 };
 

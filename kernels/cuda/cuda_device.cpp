@@ -128,7 +128,13 @@ std::unique_ptr<Stream> CudaDevice::CreateStream(std::string_view name) {
   return std::make_unique<CudaStream>(*this, name);
 }
 
-std::unique_ptr<Event> CudaDevice::CreateEvent() { return std::make_unique<CudaEvent>(*this); }
+std::unique_ptr<Event> CudaDevice::CreateEvent() {
+  return std::make_unique<CudaEvent>(*this, /*timed=*/false);
+}
+
+std::unique_ptr<Event> CudaDevice::CreateTimedEvent() {
+  return std::make_unique<CudaEvent>(*this, /*timed=*/true);
+}
 
 std::unique_ptr<HostSignal> CudaDevice::CreateHostSignal() {
   return std::make_unique<CudaHostSignal>(*this);

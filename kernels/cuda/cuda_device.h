@@ -30,6 +30,7 @@ class CudaDevice final : public Device {
   int64_t allocated_bytes(MemoryKind kind) const override;
   std::unique_ptr<Stream> CreateStream(std::string_view name) override;
   std::unique_ptr<Event> CreateEvent() override;
+  std::unique_ptr<Event> CreateTimedEvent() override;
   std::unique_ptr<HostSignal> CreateHostSignal() override;
   std::unique_ptr<Graph> Capture(Stream& stream, const std::function<void()>& enqueue) override;
 

@@ -125,9 +125,10 @@ void CheckCuda(cudaError_t status, std::string_view what) {
 
 void CheckLaunch(std::string_view kernel) { CheckCuda(cudaGetLastError(), kernel); }
 
-CudaEvent::CudaEvent(const CudaDevice& device) : device_(device) {
+CudaEvent::CudaEvent(const CudaDevice& device, bool timed) : device_(device) {
   device_.MakeCurrent();
-  CheckCuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "creating an event");
+  CheckCuda(cudaEventCreateWithFlags(&event_, timed ? cudaEventDefault : cudaEventDisableTiming),
+            "creating an event");
 }
 
 CudaEvent::~CudaEvent() { cudaEventDestroy(event_); }
@@ -137,6 +138,14 @@ bool CudaEvent::Done() const {
   if (status == cudaErrorNotReady) return false;
   CheckCuda(status, "asking for an event");
   return true;
+}
+
+double CudaEvent::SecondsSince(const Event& earlier) const {
+  float milliseconds = 0;
+  CheckCuda(
+      cudaEventElapsedTime(&milliseconds, dynamic_cast<const CudaEvent&>(earlier).event_, event_),
+      "the time between two events");
+  return milliseconds * 1e-3;
 }
 
 CudaSignalWord::CudaSignalWord() {

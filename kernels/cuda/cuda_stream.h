@@ -16,9 +16,10 @@ class CudaDevice;
 
 class CudaEvent final : public Event {
  public:
-  explicit CudaEvent(const CudaDevice& device);
+  CudaEvent(const CudaDevice& device, bool timed);
   ~CudaEvent() override;
   bool Done() const override;
+  double SecondsSince(const Event& earlier) const override;
   cudaEvent_t native() const { return event_; }
 
  private:

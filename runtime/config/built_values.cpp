@@ -38,7 +38,6 @@ constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"memory.attention_chunks", {"auto", "1"}, false},
     PartlyBuilt{"memory.ssd_path", {"null"}, false},
     PartlyBuilt{"comm.interface", {"auto"}, false},
-    PartlyBuilt{"logging.trace_steps", {"[]"}, false},
 };
 
 constexpr std::array kWithoutCuda = {

@@ -289,7 +289,7 @@ void AddEvalLoggingLaunch(std::vector<Field>& table) {
   logging.Add("report_to", &LoggingSection::report_to, ListCodec(EnumCodec<ReportTarget>{}),
               "formats of the log");
   logging.Add("trace_steps", &LoggingSection::trace_steps, ListCodec(IntegerCodec(kCount)),
-              "steps to record a timeline of");
+              "steps to record a timeline of, in trace/ of the run's folder");
   SectionRows launch(
       table, "launch.", [](auto& config) -> auto& { return config.launch; });
   launch.Add("nproc_per_node", &LaunchSection::nproc_per_node,

@@ -96,7 +96,11 @@ Executor::PreparedSchedule Executor::MakePrepared(Phase phase, const Plan& plan)
 
 const Executor::PreparedSchedule& Executor::Prepare(Phase phase) {
   std::unique_ptr<PreparedSchedule>& prepared = schedules_[static_cast<size_t>(phase)];
-  if (!prepared) prepared = std::make_unique<PreparedSchedule>(MakePrepared(phase, plan_));
+  if (prepared) return *prepared;
+  prepared = std::make_unique<PreparedSchedule>(MakePrepared(phase, plan_));
+  if (phase == Phase::kTrain && options_.times_tasks) {
+    timer_ = std::make_unique<TaskTimer>(backend_.device(), prepared->schedule.tasks.size());
+  }
   return *prepared;
 }
 
@@ -128,6 +132,12 @@ void Executor::Start(const PreparedSchedule& prepared, const StepInput& input) {
   words.gradient_scale = input.gradient_scale.value_or(
       input.targets > 0 ? static_cast<float>(1.0 / static_cast<double>(input.targets)) : 0.0f);
   std::memcpy(HostWords().data(), &words, sizeof(words));
+  if (input.timed) {
+    CHECK(&prepared == schedules_[static_cast<size_t>(Phase::kTrain)].get() && timer_,
+          "a step of {} tasks is to be timed, and was not prepared for it",
+          prepared.schedule.tasks.size());
+    timer_->Start(*streams_[static_cast<size_t>(StreamId::kCompute)], options_.step_timeout);
+  }
   for (const Task& task : prepared.schedule.tasks) Enqueue(prepared, task);
 }
 
@@ -149,7 +159,8 @@ StepResult Executor::Finish() {
   return {.loss_sum = ToDouble(losses),
           .grad_norm = words.norm,
           .skipped = skipped,
-          .fp8_repairs = words.sums[kStepSumWords - 1]};
+          .fp8_repairs = words.sums[kStepSumWords - 1],
+          .times = Timer() != nullptr ? Timer()->Times() : std::vector<TaskTime>{}};
 }
 
 void Executor::Synchronize() {
@@ -179,7 +190,9 @@ void Executor::Enqueue(const PreparedSchedule& prepared, const Task& task) {
         stream.Wait(*events_[other]);
       }
     }
+    if (Timer() != nullptr) Timer()->Begin(task.id, stream);
     Dispatch(task, stream);
+    if (Timer() != nullptr) Timer()->End(task.id, stream);
     const Awaited& awaited = prepared.awaited[id];
     if (awaited.by_streams) stream.Record(*events_[id]);
     if (awaited.by_host) {
@@ -202,15 +215,17 @@ void Executor::EnqueueOnHostOptimizer(const Schedule& schedule, const Task& task
   task_values_[static_cast<size_t>(task.id)] = done;
   const Task* borrowed = &task;  // schedules live as long as the executor
   host_optimizer_->worker().Enqueue(
-      std::move(waits),
-      [this, borrowed] {
-        if (borrowed->kind == TaskKind::kUpdate) {
-          UpdateOnHost(*borrowed);
-        } else {
-          CastMasterOnHost(*borrowed);
-        }
-      },
-      *from_host_optimizer_, done);
+      std::move(waits), [this, borrowed] { RunOnHost(*borrowed); }, *from_host_optimizer_, done);
+}
+
+void Executor::RunOnHost(const Task& task) {
+  if (Timer() != nullptr) Timer()->BeginOnHost(task.id);
+  if (task.kind == TaskKind::kUpdate) {
+    UpdateOnHost(task);
+  } else {
+    CastMasterOnHost(task);
+  }
+  if (Timer() != nullptr) Timer()->EndOnHost(task.id);
 }
 
 void Executor::Dispatch(const Task& task, Stream& stream) {

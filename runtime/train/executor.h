@@ -18,6 +18,7 @@
 #include "runtime/plan/schedule.h"
 #include "runtime/state/host_transfer.h"
 #include "runtime/state/stores.h"
+#include "runtime/train/task_timer.h"
 
 namespace hearth {
 
@@ -29,6 +30,7 @@ struct StepInput {
   int64_t targets = 0;  // of all ranks; > 0
   AdamwHyper hyper;     // training
   std::optional<float> gradient_scale;  // instead of 1 / targets
+  bool timed = false;                   // training, with ExecutorOptions::times_tasks
 };
 
 struct StepResult {
@@ -37,11 +39,13 @@ struct StepResult {
   bool skipped = false;  // training: not finite, nothing was updated
   // With verified FP8 scales: tensors of all ranks and micro-batches that were quantised twice.
   int64_t fp8_repairs = 0;
+  std::vector<TaskTime> times;  // of a timed step, by task of schedule(Phase::kTrain)
 };
 
 struct ExecutorOptions {
   int host_threads = 1;  // of the host optimizer
   std::chrono::milliseconds step_timeout{std::chrono::hours(24)};
+  bool times_tasks = false;  // steps may be timed
 };
 
 // Owns the memory of a rank. The backend, communicator, plan and spec must outlive it. Used by one
@@ -108,6 +112,8 @@ class Executor {
 
   PreparedSchedule MakePrepared(Phase phase, const Plan& plan);
   const PreparedSchedule& Prepare(Phase phase);
+  // The timer of the step under way; null where it is not timed.
+  TaskTimer* Timer() { return input_.timed ? timer_.get() : nullptr; }
   StepResult Run(Phase phase, const StepInput& input);
   void Start(const PreparedSchedule& prepared, const StepInput& input);
   StepResult Finish();
@@ -115,6 +121,8 @@ class Executor {
   TensorView HostWords() const;
   void Enqueue(const PreparedSchedule& prepared, const Task& task);
   void EnqueueOnHostOptimizer(const Schedule& schedule, const Task& task);
+  // On the host optimizer's thread.
+  void RunOnHost(const Task& task);
   void Dispatch(const Task& task, Stream& stream);
   void Synchronize();
 
@@ -210,6 +218,7 @@ class Executor {
   std::vector<uint32_t> task_values_;  // by task: what its completion sets
   std::array<std::unique_ptr<PreparedSchedule>, 4> schedules_;
   std::function<void(const Task&)> task_hook_;
+  std::unique_ptr<TaskTimer> timer_;  // of the schedule of kTrain, where steps may be timed
 
   Phase phase_ = Phase::kTrain;  // of the step under way, as are the next two
   int64_t micro_batches_ = 0;

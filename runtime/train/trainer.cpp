@@ -98,7 +98,9 @@ void Trainer::Prepare() {
   total_steps_ = TotalSteps(resolved_, plan_, *data_);
   executor_ = std::make_unique<Executor>(
       environment_.backend, environment_.communicator, plan_, model_.spec,
-      environment_.bootstrap.rank(), ExecutorOptions{.host_threads = environment_.host_threads});
+      environment_.bootstrap.rank(),
+      ExecutorOptions{.host_threads = environment_.host_threads,
+                      .times_tasks = !rehearsal_ && !resolved_.config.logging.trace_steps.empty()});
   // Here and below: a GPU that ranks share allocates for one of them only while none of their
   // streams waits for another rank.
   environment_.bootstrap.Barrier();
@@ -283,7 +285,8 @@ void Trainer::Step(int64_t step, const StepHeader& header) {
                                static_cast<float>(optimizer.adam_beta2),
                                static_cast<float>(optimizer.adam_epsilon),
                                static_cast<float>(optimizer.weight_decay),
-                               static_cast<uint64_t>(resolved_.config.seed), step)});
+                               static_cast<uint64_t>(resolved_.config.seed), step),
+       .timed = IsTraced(step)});
   // While the device works: the next step can then start as soon as this one has ended.
   staged_targets_.reset();
   if (step < total_steps_) StageNext();
@@ -296,6 +299,7 @@ void Trainer::Step(int64_t step, const StepHeader& header) {
   summary_.last_loss = loss;
   if (IsRoot() && (IsLogged(step) || result.skipped)) LogStep(step, result, loss, seconds);
   if (result.skipped) HandleNonFinite(step, loss, result.grad_norm);
+  if (!result.times.empty()) WriteStepTrace(step, result);
   if (rehearsal_) rehearsal_->on_step(step, loss);
 }
 

@@ -86,6 +86,9 @@ class Trainer {
   // What the step that runs now does to the device, where it will be logged.
   void LookAtDevice(int64_t step);
   bool IsLogged(int64_t step) const;
+  bool IsTraced(int64_t step) const;
+  // This rank's timeline of the step; a failure is a warning.
+  void WriteStepTrace(int64_t step, const StepResult& result);
   void Evaluate(int64_t step);
   bool EvaluationIsDue(int64_t step) const;
   CheckpointInfo MakeInfo(int64_t step) const;

@@ -9,11 +9,13 @@
 #include <sstream>
 
 #include "kernels/core/check.h"
+#include "kernels/core/log.h"
 #include "runtime/checkpoint/folders.h"
 #include "runtime/config/field_table.h"
 #include "runtime/data/bigram_table.h"
 #include "runtime/optimizer/lr_schedule.h"
 #include "runtime/telemetry/units.h"
+#include "runtime/train/step_trace.h"
 #include "runtime/train/trainer.h"
 
 namespace hearth {
@@ -136,6 +138,21 @@ void Trainer::OpenLogger() {
 
 bool Trainer::IsLogged(int64_t step) const {
   return step % resolved_.config.logging.logging_steps == 0 || step == total_steps_;
+}
+
+bool Trainer::IsTraced(int64_t step) const {
+  const std::vector<int64_t>& traced = resolved_.config.logging.trace_steps;
+  return !rehearsal_ && std::find(traced.begin(), traced.end(), step) != traced.end();
+}
+
+void Trainer::WriteStepTrace(int64_t step, const StepResult& result) {
+  const int rank = environment_.bootstrap.rank();
+  try {
+    WriteTrace(TracePath(resolved_.config.output_dir, step, rank),
+               TraceJson(executor_->schedule(Phase::kTrain), model_.spec, result.times, rank));
+  } catch (const IoError& error) {
+    LogWarning(error.what());
+  }
 }
 
 void Trainer::LookAtDevice(int64_t step) {

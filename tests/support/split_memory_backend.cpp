@@ -90,6 +90,8 @@ std::unique_ptr<Stream> SplitMemoryDevice::CreateStream(std::string_view name) {
 
 std::unique_ptr<Event> SplitMemoryDevice::CreateEvent() { return inner_.CreateEvent(); }
 
+std::unique_ptr<Event> SplitMemoryDevice::CreateTimedEvent() { return inner_.CreateTimedEvent(); }
+
 std::unique_ptr<HostSignal> SplitMemoryDevice::CreateHostSignal() {
   return inner_.CreateHostSignal();
 }

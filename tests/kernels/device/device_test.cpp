@@ -94,6 +94,29 @@ TEST_P(DeviceTest, WaitForAnEventNeverRecordedReturnsAtOnce) {
   stream->Synchronize(kLong);
 }
 
+TEST_P(DeviceTest, TimedEventsTellWhenTheyWereReached) {
+  const auto stream = device().CreateStream("a");
+  const auto gate = device().CreateHostSignal();
+  const auto begin = device().CreateTimedEvent();
+  const auto end = device().CreateTimedEvent();
+  stream->Record(*begin);
+  stream->Synchronize(kLong);
+  const auto host_begin = std::chrono::steady_clock::now();
+  stream->Wait(*gate, 1);
+  stream->Record(*end);
+  EXPECT_THROW(stream->Synchronize(kShort), DeviceError);
+  const std::chrono::duration<double> held = std::chrono::steady_clock::now() - host_begin;
+  gate->Set(1);
+  stream->Synchronize(kLong);
+  // The stream was held up between them for at least as long; clocks may differ by a thousandth.
+  EXPECT_FALSE(!(end->SecondsSince(*begin) >= 0.999 * held.count())) << held.count();
+  EXPECT_FALSE(!(begin->SecondsSince(*end) <= -0.999 * held.count())) << held.count();
+  // Recorded again, it is the later time that counts.
+  stream->Record(*begin);
+  stream->Synchronize(kLong);
+  EXPECT_FALSE(!(begin->SecondsSince(*end) >= 0)) << begin->SecondsSince(*end);
+}
+
 TEST_P(DeviceTest, SignalCountsCyclically) {
   const auto stream = device().CreateStream("a");
   const auto signal = device().CreateHostSignal();

@@ -70,7 +70,8 @@ void Checkpoint::VerifyFile(size_t index, const std::function<void()>& progress)
   const CheckpointFile& file = manifest_.files.at(index);
   InputFile input(folder_ / file.name);
   StreamingHash128 hash;
-  std::vector<std::byte> buffer(static_cast<size_t>(kPieceBytes));
+  std::vector<std::byte> buffer(
+      static_cast<size_t>(std::clamp<int64_t>(file.bytes, 1, kPieceBytes)));
   while (const size_t count = input.Read(buffer)) {
     hash.Update(std::span(buffer).first(count));
     if (progress) progress();

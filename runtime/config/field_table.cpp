@@ -106,8 +106,9 @@ const Field* FindLeaf(std::string_view leaf) {
 }
 
 bool IsSection(std::string_view path) {
-  const std::vector<std::string_view> sections = SectionPaths();
-  return std::find(sections.begin(), sections.end(), path) != sections.end();
+  const std::vector<Field>& fields = FieldTable();
+  return !path.empty() && std::any_of(fields.begin(), fields.end(),
+                                      [&](const Field& field) { return field.section() == path; });
 }
 
 std::string KeyAdvice(std::string_view section, std::string_view key) {

@@ -24,10 +24,10 @@ std::string OptionName(std::string_view leaf) {
 
 // The leaf an option such as --learning-rate sets, or null.
 const Field* FieldOfOption(std::string_view option) {
-  for (const Field& field : FieldTable()) {
-    if (OptionName(field.leaf()) == option) return FindLeaf(field.leaf());
-  }
-  return nullptr;
+  if (!option.starts_with("--") || option.find('_') != std::string_view::npos) return nullptr;
+  std::string leaf(option.substr(2));
+  std::replace(leaf.begin(), leaf.end(), '-', '_');
+  return FindLeaf(leaf);
 }
 
 // "a.b=v" of a --set.

@@ -49,7 +49,12 @@ std::string_view ClosestWord(std::string_view word,
   size_t best_distance = std::max<size_t>(1, folded.size() / 3);
   std::string_view best;
   for (const std::string_view candidate : candidates) {
-    const size_t distance = EditDistance(folded, Folded(candidate));
+    const std::string other = Folded(candidate);
+    // No distance is smaller than that of the lengths.
+    const size_t least =
+        std::max(folded.size(), other.size()) - std::min(folded.size(), other.size());
+    if (least > best_distance) continue;
+    const size_t distance = EditDistance(folded, other);
     if (distance < best_distance || (distance == best_distance && best.empty())) {
       best_distance = distance;
       best = candidate;

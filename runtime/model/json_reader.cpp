@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -336,7 +337,7 @@ std::string ReadTextFile(const std::filesystem::path& file, int64_t max_bytes) {
                               file.string(), std::strerror(errno)));
   }
   std::string text;
-  std::vector<char> block(1 << 16);
+  std::array<char, 1 << 13> block;
   while (in.read(block.data(), static_cast<std::streamsize>(block.size())) || in.gcount() > 0) {
     text.append(block.data(), static_cast<size_t>(in.gcount()));
     if (static_cast<int64_t>(text.size()) > max_bytes) {

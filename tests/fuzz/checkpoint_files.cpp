@@ -32,7 +32,7 @@ ModelConfig SmallConfig() {
   return config;
 }
 
-// A checkpoint of a very small model; each parameter in two pieces where it has two elements.
+// A checkpoint of a very small model. The first parameter lies in two pieces.
 class SmallCheckpoint {
  public:
   SmallCheckpoint() {
@@ -71,8 +71,9 @@ class SmallCheckpoint {
     }
     for (StateKind kind : {StateKind::kMaster, StateKind::kM, StateKind::kV}) {
       const int64_t elements = parameter.elements();
-      for (int64_t begin : {int64_t{0}, elements / 2}) {
-        const int64_t count = begin == 0 ? elements / 2 : elements - elements / 2;
+      const int64_t middle = manifest.parameters.empty() ? elements / 2 : elements;
+      for (int64_t begin = 0; begin < elements; begin += middle) {
+        const int64_t count = std::min(middle, elements - begin);
         const std::string tensor =
             parameter.name + "." + std::string(Name(kind)) + (begin == 0 ? ".0" : ".1");
         saved.pieces[static_cast<size_t>(kind)].push_back({1, tensor, begin, count});

@@ -10,7 +10,9 @@ set(fuzz_flags -UFMT_HEADER_ONLY -fsanitize=address,${fuzz_checks} -fno-sanitize
     -fno-omit-frame-pointer -O1 -g1)
 
 file(GLOB fuzz_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
-list(FILTER fuzz_sources EXCLUDE REGEX "/(driver|libfuzzer_main)\\.cpp$")
+set(fuzz_driver ${CMAKE_CURRENT_LIST_DIR}/driver.cpp ${CMAKE_CURRENT_LIST_DIR}/campaign.cpp
+    ${CMAKE_CURRENT_LIST_DIR}/watched_run.cpp)
+list(FILTER fuzz_sources EXCLUDE REGEX "/(driver|campaign|watched_run|libfuzzer_main)\\.cpp$")
 
 # Whatever turns the content of a file into something of ours; the rest comes from the libraries.
 set(fuzz_readers kernels/api/gemm_table runtime/config/built_values runtime/config/codecs
@@ -23,6 +25,7 @@ set(fuzz_readers kernels/api/gemm_table runtime/config/built_values runtime/conf
     runtime/data/hearth_format runtime/data/jsonl_reader runtime/data/mapped_file
     runtime/data/megatron_format runtime/data/token_dataset runtime/data/token_file
     runtime/data/token_formats runtime/checkpoint/checkpoint runtime/checkpoint/manifest
+    runtime/report/read_* runtime/report/run_files runtime/report/series
     runtime/telemetry/json_lines_log runtime/text/added_tokens runtime/text/bpe_model
     runtime/text/byte_alphabet runtime/text/character_classes runtime/text/nfc
     runtime/text/tokenizer runtime/text/tokenizer_file runtime/text/tokenizer_parts
@@ -39,7 +42,7 @@ function(fuzz_program name)
   add_executable(${name} ${fuzz_sources} ${fuzz_launcher} ${ARGN})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(${name} PRIVATE HEARTH_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  target_link_libraries(${name} PRIVATE fmt::fmt runtime_checkpoint runtime_telemetry
+  target_link_libraries(${name} PRIVATE fmt::fmt runtime_report runtime_checkpoint runtime_telemetry
                         runtime_data runtime_text runtime_model runtime_config kernels_api kernels_core fmt::fmt-header-only)
 endfunction()
 
@@ -48,9 +51,9 @@ if(CMAKE_CXX_FLAGS MATCHES "fsanitize=fuzzer-no-link")
   target_link_options(fuzz_libfuzzer PRIVATE -fsanitize=fuzzer)
 elseif(NOT CMAKE_CXX_FLAGS MATCHES "fsanitize=thread")
   if(CMAKE_CXX_FLAGS MATCHES "fsanitize=address")
-    fuzz_program(fuzz_parsers ${CMAKE_CURRENT_LIST_DIR}/driver.cpp)
+    fuzz_program(fuzz_parsers ${fuzz_driver})
   else()
-    fuzz_program(fuzz_parsers ${CMAKE_CURRENT_LIST_DIR}/driver.cpp ${fuzz_reader_sources})
+    fuzz_program(fuzz_parsers ${fuzz_driver} ${fuzz_reader_sources})
     target_compile_options(fuzz_parsers PRIVATE ${fuzz_flags})
     target_link_options(fuzz_parsers PRIVATE -fsanitize=address,undefined)
   endif()
@@ -58,7 +61,7 @@ elseif(NOT CMAKE_CXX_FLAGS MATCHES "fsanitize=thread")
   hearth_test(fuzz_parsers fuzz 1 600 $<TARGET_FILE:fuzz_parsers>)
   # Watching stacks after return doubles the time.
   set_tests_properties(fuzz_parsers PROPERTIES ENVIRONMENT
-    "ASAN_OPTIONS=quarantine_size_mb=16;UBSAN_OPTIONS=print_stacktrace=1")
+    "UBSAN_OPTIONS=print_stacktrace=1")
 endif()
 
 if(NOT CMAKE_CXX_FLAGS MATCHES "fsanitize")

@@ -44,6 +44,12 @@ std::string FileText(const std::filesystem::path& file) {
   return out.str();
 }
 
+std::filesystem::path FoldersPlace() {
+  return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : std::filesystem::temp_directory_path();
+}
+
+std::string FolderPrefix(int process) { return fmt::format("hearth-fuzz-{}-", process); }
+
 }  // namespace
 
 const FuzzTarget* FindFuzzTarget(std::string_view name) {
@@ -94,10 +100,16 @@ void MemoryFile::Write(std::string_view bytes) {
 }
 
 FuzzFolder::FuzzFolder() {
-  const bool has_memory = access("/dev/shm", W_OK) == 0;
-  path_ = (has_memory ? std::string("/dev/shm") : std::filesystem::temp_directory_path().string()) +
-          "/hearth-fuzz-XXXXXX";
+  path_ = (FoldersPlace() / (FolderPrefix(getpid()) + "XXXXXX")).string();
   if (mkdtemp(path_.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+}
+
+void RemoveFuzzFolders(int process) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(FoldersPlace(), ignored)) {
+    if (!entry.path().filename().string().starts_with(FolderPrefix(process))) continue;
+    std::filesystem::remove_all(entry.path(), ignored);
+  }
 }
 
 FuzzFolder::~FuzzFolder() {

@@ -80,6 +80,9 @@ class FuzzFolder {
   std::string path_;
 };
 
+// Removes the folders of a process that ended without doing so.
+void RemoveFuzzFolders(int process);
+
 // The text of a file of the source tree, for seeds.
 std::string SourceFile(std::string_view path);
 

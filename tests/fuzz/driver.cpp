@@ -23,9 +23,9 @@
 
 // ASan's defaults for this program: what is recorded of each allocation for a report, and how long
 // memory stays poisoned, cost a quarter of the time. A failing input run alone can have more of
-// both: ASAN_OPTIONS=malloc_context_size=30.
+// both: ASAN_OPTIONS=malloc_context_size=20.
 extern "C" const char* __asan_default_options() {
-  return "malloc_context_size=3:quarantine_size_mb=2:thread_local_quarantine_size_kb=256";
+  return "malloc_context_size=2:quarantine_size_mb=2:thread_local_quarantine_size_kb=256";
 }
 
 namespace hearth::test {

@@ -17,10 +17,15 @@ namespace {
 // Between the files of a folder.
 constexpr char kSeparator = '\x1e';
 constexpr const char* kRun = "0123456789abcdef";
-// In the order in which an input has them.
-constexpr std::array<const char*, 5> kRunFiles = {"log.jsonl", "resolved.yaml", "plan.yaml",
-                                                  "outcome.json", "tb/events.out.tfevents.1.host"};
-constexpr std::array<const char*, 2> kSweepFiles = {"sweep.yaml", "results.jsonl"};
+// In the order in which an input has them, the sweep's last.
+constexpr std::array<const char*, 7> kFiles = {"0123456789abcdef/log.jsonl",
+                                               "0123456789abcdef/resolved.yaml",
+                                               "0123456789abcdef/plan.yaml",
+                                               "0123456789abcdef/outcome.json",
+                                               "0123456789abcdef/tb/events.out.tfevents.1.host",
+                                               "sweep.yaml",
+                                               "results.jsonl"};
+constexpr size_t kRunFiles = 5;
 
 std::string_view TakeFile(std::string_view* rest) {
   const size_t end = std::min(rest->find(kSeparator), rest->size());
@@ -34,13 +39,17 @@ class ReportFolder {
   ReportFolder() {
     std::filesystem::create_directories(folder_.Path(kRun) + "/tb");
     std::filesystem::create_directories(folder_.Path(kRun) + "/checkpoint-3");
+    for (const char* file : kFiles) folder_.Write(file, "");
   }
 
-  void Write(std::string_view input) const {
-    for (const char* name : kRunFiles) {
-      folder_.Write(fmt::format("{}/{}", kRun, name), TakeFile(&input));
+  void Write(std::string_view input, bool with_sweep) {
+    for (size_t i = 0; i < kFiles.size(); ++i) {
+      const std::string_view content = TakeFile(&input);
+      const bool is_used = with_sweep || i < kRunFiles;
+      if (!is_used || written_[i] == content) continue;  // writing takes most of the time
+      written_[i] = content;
+      folder_.Write(kFiles[i], content);
     }
-    for (const char* name : kSweepFiles) folder_.Write(name, TakeFile(&input));
   }
 
   std::string run() const { return folder_.Path(kRun); }
@@ -48,6 +57,7 @@ class ReportFolder {
 
  private:
   FuzzFolder folder_;
+  std::array<std::string, kFiles.size()> written_;
 };
 
 void CheckRun(const RunData& run) {
@@ -90,11 +100,12 @@ std::string Events(double wall_time_s, char step) {
 
 // Nothing that a file says may keep a report from being made.
 int FuzzReport(const uint8_t* data, size_t size) {
-  static const ReportFolder folder;
-  folder.Write(AsText(data, size));
+  static ReportFolder folder;
+  const bool with_sweep = size % 4 == 0;
+  folder.Write(AsText(data, size), with_sweep);
   RunAccepted("the run has no report", [&] {
     CheckRun(ReadRun(folder.run(), {.most_buckets = 8}));
-    if (size % 4 != 0) return;
+    if (!with_sweep) return;
     const SweepData sweep =
         ReadSweep(folder.sweep(), "", {.most_buckets = 8}, static_cast<int64_t>(size / 4 % 2));
     Require(sweep.runs.size() == 1, "a sweep that loses its run");

@@ -112,7 +112,8 @@ std::string Int32Header(const std::vector<int32_t>& fields) {
 }  // namespace
 
 int FuzzHearth(const uint8_t* data, size_t size) {
-  FuzzFormat(AsText(data, size), TokenFormat::kHearth);
+  // As it is, a changed file is refused for its hash.
+  if (size % 4 == 0) FuzzFormat(AsText(data, size), TokenFormat::kHearth);
   return FuzzFormat(WithHashes(std::string(AsText(data, size))), TokenFormat::kHearth);
 }
 

@@ -184,6 +184,7 @@ MeasuredStep MeasureStep(const RunEnvironment& environment, const Plan& plan, co
   Executor executor(backend, environment.communicator, plan, spec, 0,
                     {.host_threads = environment.host_threads});
   backend.profiler().set_host_memory(executor.memory().host.Bytes());
+  CHECK(plan.deferred_share == 0, "a measured step carries updates");
   FillMasterWeights(executor, RepeatedWeights(spec));
   executor.Publish(0);
   MeasuredStep step{.tasks = CountTasks(executor.schedule(Phase::kTrain), spec)};
@@ -252,6 +253,8 @@ KernelsBenchResult BenchKernels(const ResolvedConfig& resolved, const RunEnviron
   const ModelSpec cut_spec = BuildModelSpec(one_block);
   Plan cut_plan = MakePlan(resolved, cut_spec, 1);
   cut_plan.micro_batches = 1;
+  cut_plan.deferred_share = 0;  // one step is all of it
+  cut_plan.early_updates = false;
   cut_plan.saves_from_copy = false;
 
   const std::string device = environment.backend.device().name();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -98,6 +99,22 @@ void PlanMemory(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& pla
   plan.optimizer.update_on_host = all_on_host && memory.optimizer_device != OptimizerDevice::kGpu;
 }
 
+void PlanUpdates(const RunConfig& config, Plan& plan) {
+  plan.early_updates =
+      plan.max_grad_norm == 0 && config.resilience.on_nonfinite == OnNonfinite::kStop;
+  plan.deferred_share = 1.0;
+  if (!plan.early_updates) return;
+  // As the time of the forward is to that of the backward, which takes twice as long, or three
+  // times where blocks are computed again.
+  const bool recomputes =
+      std::all_of(plan.recompute.begin(), plan.recompute.end(), [](const RecomputeSet& set) {
+        const auto& again = set.segments;
+        return std::find(again.begin(), again.end(), Segment::kAttention) != again.end() &&
+               std::find(again.begin(), again.end(), Segment::kUp) != again.end();
+      });
+  plan.deferred_share = recomputes ? 1.0 / 4 : 1.0 / 3;
+}
+
 // The matmuls' rule for FP8 operands, before anything is allocated.
 void CheckFp8Sizes(const ResolvedConfig& resolved, const ModelConfig& config) {
   for (const auto& [name, size] :
@@ -134,6 +151,10 @@ ElementRange Plan::Updated(const UnitSpec& unit, int rank) const {
   return zero_stage == 0 ? ElementRange{0, unit.elements} : Shard(unit, rank);
 }
 
+bool Plan::IsDeferred(int unit) const {
+  return std::floor((unit + 1) * deferred_share) > std::floor(unit * deferred_share);
+}
+
 Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world) {
   const RunConfig& config = resolved.config;
   if (config.data.sequence_len > spec.config.max_position_embeddings) {
@@ -162,6 +183,7 @@ Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world) 
   plan.max_grad_norm = config.training.max_grad_norm;
   PlanBatch(resolved, plan);
   PlanMemory(resolved, spec, plan);
+  PlanUpdates(config, plan);
   return plan;
 }
 
@@ -197,6 +219,8 @@ std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
   text += fmt::format("  v: {{type: {}, tier: {}}}\n", Name(plan.state_types.v),
                       Name(plan.optimizer.v));
   line("  update", plan.optimizer.update_on_host ? "host" : "device");
+  line("  deferred_share", plan.deferred_share);
+  line("  under_backward", plan.early_updates);
   std::vector<std::string_view> again;
   if (!plan.recompute.empty()) {
     for (Segment segment : plan.recompute.front().segments) again.push_back(Name(segment));

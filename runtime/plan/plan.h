@@ -68,11 +68,20 @@ struct Plan {
   OptimizerPlacement optimizer;
   float z_loss = 0.0f;
   double max_grad_norm = 1.0;  // 0: no clipping
+  // The share of the units whose update is carried into the next step, where it runs just ahead of
+  // the forward that reads the unit. In [0, 1].
+  double deferred_share = 0.0;
+  // The other updates run under the backward, as soon as a unit's gradient is final: what nothing
+  // scales needs no norm. A gradient that is not finite is then found behind some updates, so it
+  // ends the run.
+  bool early_updates = false;
 
   // Rank r's part of a unit: what it reduces, updates under ZeRO 1, and saves.
   ElementRange Shard(const UnitSpec& unit, int rank) const;
   // What rank r updates: its shard, or everything under ZeRO 0.
   ElementRange Updated(const UnitSpec& unit, int rank) const;
+  // Whether the unit's update is carried; they are spread evenly.
+  bool IsDeferred(int unit) const;
 };
 
 // The largest micro-batch of at most eight sequences that divides every rank's share, unless the

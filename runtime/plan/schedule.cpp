@@ -36,8 +36,8 @@ constexpr std::array<std::string_view, 23> kTaskNames = {"begin_step",
                                                          "end_step"};
 constexpr std::array<std::string_view, kStreamCount> kStreamNames = {"compute", "comm", "to_device",
                                                                      "to_host", "host_optimizer"};
-constexpr std::array<std::string_view, 4> kPhaseNames = {"train", "gradients", "evaluate",
-                                                         "publish"};
+constexpr std::array<std::string_view, kPhaseCount> kPhaseNames = {"train", "gradients", "evaluate",
+                                                                   "publish", "drain"};
 
 std::string Describe(const Task& task) {
   std::string text =
@@ -49,6 +49,7 @@ std::string Describe(const Task& task) {
     text += fmt::format(" elements {}..{}", task.elements.begin, task.elements.end);
   }
   if (task.slot >= 0) text += fmt::format(" slot {}", task.slot);
+  if (task.step_offset != 0) text += " carried";
   if (task.bytes > 0) text += fmt::format(" {} bytes", task.bytes);
   if (task.flops > 0) text += fmt::format(" {:.3g} flop", task.flops);
   if (!task.waits.empty()) text += fmt::format(" after {}", fmt::join(task.waits, ","));

@@ -54,7 +54,7 @@ enum class ResourceKind : uint8_t {
   kStaging,      // by slot: device side
   kHostStaging,  // by slot: host side
   kAmax,         // of a unit
-  kSums,         // the amaxes of the step included
+  kSums,         // 0: losses and the amaxes of the step; 1: squares of gradients
   kControl,
   kScales,  // FP8 scales from one step to the next
 };
@@ -75,7 +75,7 @@ struct Task {
   Segment segment = Segment::kNorm1;  // of kRecompute
   ElementRange elements;              // of the unit, where a part of it is meant
   int slot = -1;                      // staging slot
-  int step_offset = 0;                // 0: of this step; +1: carried into the next forward
+  int step_offset = 0;                // 0: of this step; +1: of the one before, carried into it
   Tier source = Tier::kDevice;
   Tier destination = Tier::kDevice;
   int64_t bytes = 0;       // moved between tiers or ranks
@@ -89,7 +89,9 @@ enum class Phase : uint8_t {
   kGradients,  // forward and backward, gradients reduced and gathered, no update
   kEvaluate,   // forward and loss of one batch
   kPublish,    // working weights from the master weights, before the first step
+  kDrain,      // the updates that the next step would have begun with
 };
+constexpr int kPhaseCount = 5;
 std::string_view Name(Phase phase);
 
 struct Schedule {

@@ -8,12 +8,15 @@ namespace hearth {
 using enum ResourceKind;
 
 Schedule ScheduleBuilder::Build() {
-  Add({.kind = TaskKind::kBeginStep, .accesses = {Write(kSums), Write(kControl)}});
+  Add({.kind = TaskKind::kBeginStep, .accesses = {Write(kSums), Write(kSums, 1), Write(kControl)}});
   switch (schedule_.phase) {
     case Phase::kTrain:
       AddForwardBackward();
+      AddEarlyUpdates(0);
       AddClip();
-      for (int unit = 0; unit < Units(); ++unit) AddUpdate(unit);
+      for (int unit = 0; unit < Units() && !plan_.early_updates; ++unit) {
+        if (!plan_.IsDeferred(unit)) AddUpdate(unit);
+      }
       break;
     case Phase::kGradients:
       AddForwardBackward();
@@ -27,6 +30,9 @@ Schedule ScheduleBuilder::Build() {
     case Phase::kPublish:
       for (int unit = 0; unit < Units(); ++unit) AddPublish(unit);
       break;
+    case Phase::kDrain:
+      for (int unit = 0; unit < Units(); ++unit) AddCarriedUpdate(unit);
+      break;
   }
   AddEnd();
   return std::move(schedule_);
@@ -34,6 +40,7 @@ Schedule ScheduleBuilder::Build() {
 
 int ScheduleBuilder::Add(Task task) {
   task.id = static_cast<int>(schedule_.tasks.size());
+  task.step_offset = step_offset_;
   const auto stream = static_cast<size_t>(task.stream);
   std::vector<int> candidates = task.waits;
   // A stream's first task waits for the step's first: the step before has then ended.
@@ -59,7 +66,7 @@ void ScheduleBuilder::AddEnd() {
   Task end{.kind = TaskKind::kEndStep,
            .source = Tier::kDevice,
            .destination = Tier::kHost,
-           .accesses = {Read(kSums), Read(kControl)}};
+           .accesses = {Read(kSums), Read(kSums, 1), Read(kControl)}};
   for (size_t stream = 1; stream < static_cast<size_t>(kStreamCount); ++stream) {
     if (last_[stream] >= 0) end.waits.push_back(last_[stream]);
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <vector>
 
 #include "runtime/plan/memory_layout.h"
@@ -57,15 +58,28 @@ class ScheduleBuilder {
   void AddBackward(int mb);
   // After the last micro-batch, or after each where ranks are added first.
   void AddReduceGradients(int unit, int mb);
+  // Before a micro-batch first adds to a unit's gradient, which a carried update may read until
+  // then.
+  void AddZeroGradients(int unit, int mb);
+  // Behind the last task that adds to a unit's gradient.
+  void AddFinalGradient(int unit);
   double Flops(Segment segment) const;
 
   void AddReduceSums();
   void AddClip();
   void AddUpdate(int unit);
+  // AddUpdate but for the second copy of the weights, which compute makes behind the gather.
+  void AddGatheredUpdate(int unit);
+  void AddCarriedUpdate(int unit);
+  // Ahead of a unit's first forward.
+  void AddCarriedUpdatesFor(int unit);
+  // Of the units whose gradients are final, but for the latest ones.
+  void AddEarlyUpdates(size_t but);
   void AddPublish(int unit);
   void AddWeightsToDevice(int unit);
   // From a rank's new weights to everybody's working weights.
-  void AddWeightTail(int unit);
+  void AddSharedWeights(int unit);
+  void AddTransposedWeights(int unit);
   int64_t StateBytes(int unit, Tier tier) const;
   // Also where this rank has nothing of the unit, so that all ranks have the same tasks.
   bool FetchesState() const;
@@ -79,6 +93,9 @@ class ScheduleBuilder {
   Schedule schedule_;
   TaskOrder order_;
   AccessHistory history_;
+  int step_offset_ = 0;    // of the tasks that are being added
+  int carried_units_ = 0;  // whose carried updates have been added
+  std::deque<int> final_;  // units whose updates are to run under the backward
   std::array<bool, kStreamCount> started_{};
   std::array<int, kStreamCount> last_{-1, -1, -1, -1, -1};
 };

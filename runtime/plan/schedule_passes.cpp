@@ -20,30 +20,21 @@ void ScheduleBuilder::AddBatch() {
 void ScheduleBuilder::AddForwardBackward() {
   AddBatch();
   for (int mb = 0; mb < MicroBatches(); ++mb) {
-    if (mb == 0 || RankThenMicro()) {
-      for (int unit = 0; unit < Units(); ++unit) {
-        Add({.kind = TaskKind::kZeroGradients,
-             .unit = unit,
-             .micro_batch = mb,
-             .accesses = {Write(kGradients, unit)}});
-      }
-    }
     AddForward(mb);
     AddBackward(mb);
   }
-  if (!Distributed() && !RankThenMicro()) return;
-  const bool gather = schedule_.phase == Phase::kGradients || plan_.zero_stage == 0;
-  for (int unit = Units() - 1; gather && unit >= 0; --unit) {
-    Add({.kind = TaskKind::kGatherGradients,
-         .stream = StreamId::kComm,
-         .unit = unit,
-         .elements = Shard(unit),
-         .bytes = Unit(unit).elements * SizeOf(plan_.precision.gradient),
-         .accesses = {Write(kGradients, unit)}});
-  }
+}
+
+void ScheduleBuilder::AddZeroGradients(int unit, int mb) {
+  if (mb > 0 && !RankThenMicro()) return;
+  Add({.kind = TaskKind::kZeroGradients,
+       .unit = unit,
+       .micro_batch = mb,
+       .accesses = {Write(kGradients, unit)}});
 }
 
 void ScheduleBuilder::AddForward(int mb) {
+  if (mb == 0) AddCarriedUpdatesFor(spec_.embedding_unit());
   Task embedding{.kind = TaskKind::kForward,
                  .unit = spec_.embedding_unit(),
                  .micro_batch = mb,
@@ -59,6 +50,7 @@ void ScheduleBuilder::AddForward(int mb) {
     double flops = 0;
     for (int s = 0; s < kSegmentCount; ++s) flops += Flops(static_cast<Segment>(s));
     const int unit = spec_.block_unit(layer);
+    if (mb == 0) AddCarriedUpdatesFor(unit);
     Add({.kind = TaskKind::kForward,
          .unit = unit,
          .micro_batch = mb,
@@ -76,6 +68,9 @@ double ScheduleBuilder::Flops(Segment segment) const {
 void ScheduleBuilder::AddHead(int mb) {
   const int head = spec_.head_unit();
   const int matrix_unit = spec_.HeadMatrix().unit;
+  if (mb == 0) AddCarriedUpdatesFor(head);
+  if (Training()) AddZeroGradients(head, mb);
+  if (Training() && matrix_unit != head) AddZeroGradients(matrix_unit, mb);
   Task task{.kind = TaskKind::kHead,
             .unit = head,
             .micro_batch = mb,
@@ -100,6 +95,7 @@ void ScheduleBuilder::AddBackward(int mb) {
     const int unit = spec_.block_unit(layer);
     double flops = 0;
     for (int s = 0; s < kSegmentCount; ++s) flops += 2 * Flops(static_cast<Segment>(s));
+    AddZeroGradients(unit, mb);
     for (Segment segment : plan_.recompute[static_cast<size_t>(layer)].segments) {
       Add({.kind = TaskKind::kRecompute,
            .unit = unit,
@@ -118,6 +114,7 @@ void ScheduleBuilder::AddBackward(int mb) {
     AddReduceGradients(unit, mb);
   }
   const int embedding = spec_.embedding_unit();
+  if (spec_.HeadMatrix().unit != embedding) AddZeroGradients(embedding, mb);
   Task task{.kind = TaskKind::kBackward,
             .unit = embedding,
             .micro_batch = mb,
@@ -133,14 +130,42 @@ void ScheduleBuilder::AddBackward(int mb) {
 }
 
 void ScheduleBuilder::AddReduceGradients(int unit, int mb) {
-  if (!RankThenMicro() && (!Distributed() || mb + 1 < MicroBatches())) return;
-  Add({.kind = TaskKind::kReduceGradients,
-       .stream = StreamId::kComm,
-       .unit = unit,
-       .micro_batch = mb,
-       .elements = Shard(unit),
-       .bytes = Unit(unit).elements * SizeOf(plan_.precision.gradient),
-       .accesses = {Write(kGradients, unit)}});
+  const bool last = mb + 1 == MicroBatches();
+  if (RankThenMicro() || (Distributed() && last)) {
+    Add({.kind = TaskKind::kReduceGradients,
+         .stream = StreamId::kComm,
+         .unit = unit,
+         .micro_batch = mb,
+         .elements = Shard(unit),
+         .bytes = Unit(unit).elements * SizeOf(plan_.precision.gradient),
+         .accesses = {Write(kGradients, unit)}});
+  }
+  if (last) AddFinalGradient(unit);
+}
+
+void ScheduleBuilder::AddFinalGradient(int unit) {
+  const bool trains = schedule_.phase == Phase::kTrain;
+  const bool reduced = Distributed() || RankThenMicro();
+  if (trains) {
+    // Beside the reduction, so that compute does not wait for it.
+    Add({.kind = TaskKind::kSquareSum,
+         .stream = reduced ? StreamId::kComm : StreamId::kCompute,
+         .unit = unit,
+         .elements = Shard(unit),
+         .accesses = {Read(kGradients, unit), Write(kSums, 1)}});
+  }
+  if (reduced && (!trains || plan_.zero_stage == 0)) {
+    Add({.kind = TaskKind::kGatherGradients,
+         .stream = StreamId::kComm,
+         .unit = unit,
+         .elements = Shard(unit),
+         .bytes = Unit(unit).elements * SizeOf(plan_.precision.gradient),
+         .accesses = {Write(kGradients, unit)}});
+  }
+  if (!trains || !plan_.early_updates || plan_.IsDeferred(unit)) return;
+  final_.push_back(unit);
+  // What still has to be reduced is given the time of the next unit's backward.
+  AddEarlyUpdates(reduced ? 1 : 0);
 }
 
 }  // namespace hearth

@@ -1,5 +1,6 @@
 #include "runtime/plan/schedule_builder.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace hearth {
@@ -11,18 +12,12 @@ void ScheduleBuilder::AddReduceSums() {
        .stream = StreamId::kComm,
        .bytes = static_cast<int64_t>(sizeof(StepWords::sums)) +
                 (VerifiesScales() ? CountVerifiedScales(plan_, spec_) * 4 : 0),
-       .accesses = {Write(kSums)}});
+       .accesses = {Write(kSums), Write(kSums, 1)}});
 }
 
 void ScheduleBuilder::AddClip() {
-  for (int unit = 0; unit < Units(); ++unit) {
-    Add({.kind = TaskKind::kSquareSum,
-         .unit = unit,
-         .elements = Shard(unit),
-         .accesses = {Read(kGradients, unit), Write(kSums)}});
-  }
   if (Distributed()) AddReduceSums();
-  Task clip{.kind = TaskKind::kClip, .accesses = {Read(kSums), Write(kControl)}};
+  Task clip{.kind = TaskKind::kClip, .accesses = {Read(kSums), Read(kSums, 1), Write(kControl)}};
   if (VerifiesScales()) clip.accesses.push_back(Write(kScales));
   Add(std::move(clip));
 }
@@ -55,6 +50,34 @@ Task ScheduleBuilder::Move(TaskKind kind, StreamId stream, int unit, int64_t byt
 }
 
 void ScheduleBuilder::AddUpdate(int unit) {
+  AddGatheredUpdate(unit);
+  AddTransposedWeights(unit);
+}
+
+void ScheduleBuilder::AddCarriedUpdate(int unit) {
+  if (!plan_.IsDeferred(unit)) return;
+  step_offset_ = 1;
+  AddUpdate(unit);
+  step_offset_ = 0;
+}
+
+// One unit ahead, so that the gather of a unit runs under the forward of the one before.
+void ScheduleBuilder::AddCarriedUpdatesFor(int unit) {
+  if (schedule_.phase != Phase::kTrain) return;
+  step_offset_ = 1;
+  const int ahead = Distributed() && plan_.zero_stage > 0 ? 1 : 0;
+  for (; carried_units_ <= std::min(unit + ahead, Units() - 1); ++carried_units_) {
+    if (plan_.IsDeferred(carried_units_)) AddGatheredUpdate(carried_units_);
+  }
+  if (plan_.IsDeferred(unit)) AddTransposedWeights(unit);
+  step_offset_ = 0;
+}
+
+void ScheduleBuilder::AddEarlyUpdates(size_t but) {
+  for (; final_.size() > but; final_.pop_front()) AddUpdate(final_.front());
+}
+
+void ScheduleBuilder::AddGatheredUpdate(int unit) {
   const int slot = unit % kStagingSlots;
   if (plan_.optimizer.update_on_host) {
     Add(Move(TaskKind::kGradientsToHost, StreamId::kToHost, unit,
@@ -83,7 +106,7 @@ void ScheduleBuilder::AddUpdate(int unit) {
                {Read(kStaging, slot), Write(kState, unit)}));
     }
   }
-  AddWeightTail(unit);
+  AddSharedWeights(unit);
 }
 
 void ScheduleBuilder::AddWeightsToDevice(int unit) {
@@ -116,10 +139,11 @@ void ScheduleBuilder::AddPublish(int unit) {
          .accesses = {Read(kState, unit), Write(kStaging, slot), Write(kWeights, unit),
                       Write(kAmax, unit)}});
   }
-  AddWeightTail(unit);
+  AddSharedWeights(unit);
+  AddTransposedWeights(unit);
 }
 
-void ScheduleBuilder::AddWeightTail(int unit) {
+void ScheduleBuilder::AddSharedWeights(int unit) {
   const int slot = unit % kStagingSlots;
   const bool sharded = Distributed() && plan_.zero_stage > 0;
   if (Staged(unit)) {
@@ -145,6 +169,9 @@ void ScheduleBuilder::AddWeightTail(int unit) {
                   (Staged(unit) ? Unit(unit).matmul_elements : 0),
          .accesses = {Write(kWeights, unit)}});
   }
+}
+
+void ScheduleBuilder::AddTransposedWeights(int unit) {
   const bool tied_head = unit == spec_.embedding_unit() && HasTiedFp8Head(plan_, spec_);
   if (Staged(unit) || tied_head) {
     Add({.kind = TaskKind::kTransposeWeights, .unit = unit, .accesses = {Write(kWeights, unit)}});

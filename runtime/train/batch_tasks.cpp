@@ -63,6 +63,9 @@ void Executor::WarmUpAlone(int64_t step) {
 void Executor::WarmUp(int64_t step) {
   Plan plan = plan_;
   plan.micro_batches = 1;
+  // All updates behind the norm, in this step.
+  plan.deferred_share = 0;
+  plan.early_updates = false;
   // Gradients that are not finite leave the optimizer's state as it is, and the working weights are
   // written again from it.
   const bool amax_known = amax_known_;
@@ -73,7 +76,7 @@ void Executor::WarmUp(int64_t step) {
   CHECK(result.skipped, "the warm-up changed the weights; its gradient norm is {}",
         result.grad_norm);
   amax_known_ = amax_known;
-  for (Phase phase : {Phase::kTrain, Phase::kEvaluate}) Prepare(phase);
+  for (Phase phase : {Phase::kTrain, Phase::kEvaluate, Phase::kDrain}) Prepare(phase);
 }
 
 void Executor::Stage(const StepBatch& batch) {

@@ -80,10 +80,12 @@ Executor::~Executor() {
 Executor::PreparedSchedule Executor::MakePrepared(Phase phase, const Plan& plan) {
   PreparedSchedule prepared{.schedule = BuildSchedule(phase, plan, spec_, memory_.rank),
                             .awaited = {},
-                            .micro_batches = plan.micro_batches};
+                            .micro_batches = plan.micro_batches,
+                            .early_updates = phase == Phase::kTrain && plan.early_updates};
   const std::vector<Task>& tasks = prepared.schedule.tasks;
   prepared.awaited.resize(tasks.size());
   for (const Task& task : tasks) {
+    prepared.carries = prepared.carries || (phase == Phase::kTrain && task.step_offset != 0);
     for (int wait : task.waits) {
       Awaited& awaited = prepared.awaited[static_cast<size_t>(wait)];
       (task.stream == StreamId::kHostOptimizer ? awaited.by_host : awaited.by_streams) = true;
@@ -111,6 +113,10 @@ StepResult Executor::ComputeGradients(const StepInput& input) {
 }
 StepResult Executor::Evaluate(const StepInput& input) { return Run(Phase::kEvaluate, input); }
 
+void Executor::Drain() {
+  if (pending_) Run(Phase::kDrain, {.step = pending_->step});
+}
+
 StepResult Executor::Run(Phase phase, const StepInput& input) {
   Start(Prepare(phase), input);
   return Finish();
@@ -122,13 +128,22 @@ TensorView Executor::HostWords() const {
 
 void Executor::Start(const PreparedSchedule& prepared, const StepInput& input) {
   CHECK(!failed_, "an executor that failed, or whose step has not been finished, is used again");
-  failed_ = true;  // until the end is reached
   phase_ = prepared.schedule.phase;
+  CHECK(!pending_ || phase_ == Phase::kTrain || phase_ == Phase::kDrain,
+        "{} with updates of step {} to be done", Name(phase_), pending_->step);
+  failed_ = true;  // until the end is reached
+  early_updates_ = prepared.early_updates;
+  carries_ = prepared.carries;
   micro_batches_ = prepared.micro_batches;
   input_ = input;
-  if (phase_ != Phase::kPublish) TakeBatch(input);
+  if (phase_ != Phase::kPublish && phase_ != Phase::kDrain) TakeBatch(input);
   input_.batch = nullptr;  // only lent
   StepWords words;
+  std::memcpy(&words, HostWords().data(), sizeof(words));
+  // Carried updates of the host optimizer go by the clip factor of their own step. Nothing has to
+  // be known for early ones.
+  words = {.clip_factor = early_updates_ ? 1.0f : words.clip_factor,
+           .skip = early_updates_ ? 0 : words.skip};
   words.gradient_scale = input.gradient_scale.value_or(
       input.targets > 0 ? static_cast<float>(1.0 / static_cast<double>(input.targets)) : 0.0f);
   std::memcpy(HostWords().data(), &words, sizeof(words));
@@ -148,8 +163,12 @@ StepResult Executor::Finish() {
   forward_count_ += plan_.micro_batches;
   StepWords words;
   std::memcpy(&words, HostWords().data(), sizeof(words));
-  failed_ = false;
   const bool skipped = phase_ == Phase::kTrain && words.skip != 0;
+  failed_ = skipped && early_updates_;
+  if (phase_ == Phase::kTrain || phase_ == Phase::kDrain) pending_.reset();
+  if (carries_) {
+    pending_ = {.step = input_.step, .hyper = input_.hyper, .micro_batches = micro_batches_};
+  }
   if (KeepsAmaxHistory() && !skipped) amax_known_ = true;
   FixedPointSum losses;
   for (int i = 0; i < 4; ++i) {
@@ -191,7 +210,7 @@ void Executor::Enqueue(const PreparedSchedule& prepared, const Task& task) {
       }
     }
     if (Timer() != nullptr) Timer()->Begin(task.id, stream);
-    Dispatch(task, stream);
+    if (!IsIdle(task)) Dispatch(task, stream);
     if (Timer() != nullptr) Timer()->End(task.id, stream);
     const Awaited& awaited = prepared.awaited[id];
     if (awaited.by_streams) stream.Record(*events_[id]);
@@ -220,7 +239,9 @@ void Executor::EnqueueOnHostOptimizer(const Schedule& schedule, const Task& task
 
 void Executor::RunOnHost(const Task& task) {
   if (Timer() != nullptr) Timer()->BeginOnHost(task.id);
-  if (task.kind == TaskKind::kUpdate) {
+  if (IsIdle(task)) {
+    // Only its signal is waited for.
+  } else if (task.kind == TaskKind::kUpdate) {
     UpdateOnHost(task);
   } else {
     CastMasterOnHost(task);
@@ -288,6 +309,11 @@ void Executor::BeginStep(Stream& stream) {
                      words.host + static_cast<int64_t>(offsetof(StepWords, gradient_scale)),
                      DType::kF32, {1}),
                  .destination = memory_.arena.View(words.gradient_scale, DType::kF32, {1})});
+  if (!early_updates_) return;
+  backend_.Copy(stream, {.source = memory_.host.View(
+                             words.host + static_cast<int64_t>(offsetof(StepWords, clip_factor)),
+                             DType::kI32, {2}),
+                         .destination = memory_.arena.View(words.control, DType::kI32, {2})});
 }
 
 void Executor::EndStep(Stream& stream) {

@@ -34,9 +34,11 @@ struct StepInput {
 };
 
 struct StepResult {
-  double loss_sum = 0;   // over the targets of all ranks; NaN when not representable
-  float grad_norm = 0;   // training
-  bool skipped = false;  // training: not finite, nothing was updated
+  double loss_sum = 0;  // over the targets of all ranks; NaN when not representable
+  float grad_norm = 0;  // training
+  // Training: not finite, nothing was updated. Under Plan::early_updates some units may have been,
+  // and the executor can only be destroyed.
+  bool skipped = false;
   // With verified FP8 scales: tensors of all ranks and micro-batches that were quantised twice.
   int64_t fp8_repairs = 0;
   std::vector<TaskTime> times;  // of a timed step, by task of schedule(Phase::kTrain)
@@ -86,6 +88,10 @@ class Executor {
   // executor other than Stage.
   void StartTraining(const StepInput& input) { Start(Prepare(Phase::kTrain), input); }
   StepResult FinishTraining() { return Finish(); }
+  // Does what Train has left to the next step; then the state contains every step. Everything but
+  // Train needs it: a CheckError where it is missing. Collective.
+  void Drain();
+  bool is_drained() const { return !pending_; }
   // Forward and backward; afterwards gradients() holds the sums over all ranks.
   StepResult ComputeGradients(const StepInput& input);
   // With the weights of input.step.
@@ -108,6 +114,14 @@ class Executor {
     Schedule schedule;
     std::vector<Awaited> awaited;  // by task
     int64_t micro_batches = 0;
+    bool carries = false;        // leaves updates to the next step
+    bool early_updates = false;  // does others before it knows the norm
+  };
+  // The step whose carried updates are still to be done.
+  struct PendingUpdates {
+    int64_t step = 0;
+    AdamwHyper hyper;
+    int64_t micro_batches = 0;
   };
 
   PreparedSchedule MakePrepared(Phase phase, const Plan& plan);
@@ -121,6 +135,10 @@ class Executor {
   TensorView HostWords() const;
   void Enqueue(const PreparedSchedule& prepared, const Task& task);
   void EnqueueOnHostOptimizer(const Schedule& schedule, const Task& task);
+  // A carried task without a step that left it anything.
+  bool IsIdle(const Task& task) const { return task.step_offset != 0 && !pending_; }
+  // The step that a task belongs to, and what its update takes from it.
+  int64_t StepOf(const Task& task) const;
   // On the host optimizer's thread.
   void RunOnHost(const Task& task);
   void Dispatch(const Task& task, Stream& stream);
@@ -170,6 +188,7 @@ class Executor {
   // update_tasks.cpp
   int64_t GradientVersion(int micro_batch) const;
   int64_t FullGradientVersion() const;
+  int64_t FullGradientVersion(const Task& task) const;
   void ReduceGradients(const Task& task, Stream& stream);
   void GatherGradients(const Task& task, Stream& stream);
   void SquareSum(const Task& task, Stream& stream);
@@ -216,13 +235,16 @@ class Executor {
   std::unique_ptr<HostSignal> from_host_optimizer_;
   std::array<uint32_t, kStreamCount> stream_values_{};
   std::vector<uint32_t> task_values_;  // by task: what its completion sets
-  std::array<std::unique_ptr<PreparedSchedule>, 4> schedules_;
+  std::array<std::unique_ptr<PreparedSchedule>, kPhaseCount> schedules_;
   std::function<void(const Task&)> task_hook_;
   std::unique_ptr<TaskTimer> timer_;  // of the schedule of kTrain, where steps may be timed
 
   Phase phase_ = Phase::kTrain;  // of the step under way, as are the next two
   int64_t micro_batches_ = 0;
   StepInput input_;
+  std::optional<PendingUpdates> pending_;  // changes between steps alone
+  bool carries_ = false;                   // of the step under way, as is the next
+  bool early_updates_ = false;
   int64_t weights_version_ = kNothing;  // what a step computes with: the update of the step before
   int64_t forward_count_ = 0;           // forwards before this step, for activation versions
   int batch_slot_ = 0;                  // of the step under way, or the last one

@@ -32,6 +32,8 @@ struct RunEnvironment {
   int host_threads = 1;                  // of the host optimizer
   // How rank 0 writes for people: progress, tables, curve; total_steps is left open.
   ProgressOptions progress{.enabled = false};
+  // Changes a training plan before it is used, alike on every rank; may be empty.
+  std::function<void(Plan&)> amend_plan;
   std::string version = "unknown";  // of Hearth, for the manifests of checkpoints
 };
 

@@ -65,6 +65,13 @@ void RequireSameData(const Checkpoint& checkpoint, const TokenDataset& data, Boo
   throw ConfigError(std::string(reinterpret_cast<const char*>(refusal.data()), refusal.size()));
 }
 
+Plan PlanOf(const ResolvedConfig& resolved, const ModelSpec& spec,
+            const RunEnvironment& environment) {
+  Plan plan = MakePlan(resolved, spec, environment.bootstrap.world());
+  if (environment.amend_plan) environment.amend_plan(plan);
+  return plan;
+}
+
 }  // namespace
 
 Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environment,
@@ -80,7 +87,7 @@ Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environme
                                        })),
       resolved_(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved),
       config_hash_(ConfigHash(resolved)),
-      plan_(MakePlan(resolved_, model_.spec, environment.bootstrap.world())),
+      plan_(PlanOf(resolved_, model_.spec, environment)),
       peaks_(FindDevicePeaks(environment.backend.device().name())) {
   Prepare();
 }
@@ -309,10 +316,9 @@ void Trainer::HandleNonFinite(int64_t step, double loss, float grad_norm) {
   const std::string what =
       fmt::format("step {}: loss {} and gradient norm {} are not finite", step, loss, grad_norm);
   if (resilience.on_nonfinite == OnNonfinite::kStop) {
-    throw DeviceError(
-        fmt::format("{}; the weights were left as they are. Lower the learning rate, or set "
-                    "resilience.on_nonfinite: skip",
-                    what));
+    throw DeviceError(fmt::format(
+        "{}; {}. Lower the learning rate, or set resilience.on_nonfinite: skip", what,
+        plan_.early_updates ? "the last checkpoint stands" : "the weights were left as they are"));
   }
   if (skipped_steps_ > resilience.max_skipped_steps) {
     throw DeviceError(fmt::format("{}; {} steps were skipped, resilience.max_skipped_steps is {}",
@@ -328,6 +334,7 @@ bool Trainer::EvaluationIsDue(int64_t step) const {
 
 void Trainer::Evaluate(int64_t step) {
   if (!eval_data_) return;
+  executor_->Drain();
   const BatchPartition partition{.global_batch_size = plan_.global_batch_size,
                                  .micro_batch_size = plan_.numeric.micro_batch_size,
                                  .rank = environment_.bootstrap.rank(),
@@ -367,6 +374,7 @@ bool Trainer::SaveIsDue(int64_t step) const {
 }
 
 CheckpointInfo Trainer::MakeInfo(int64_t step) const {
+  CHECK(executor_->is_drained(), "step {} is saved before all of its updates are done", step);
   const RunConfig& config = resolved_.config;
   CheckpointInfo info{.hearth_version = environment_.version,
                       .step = step,
@@ -393,6 +401,7 @@ void Trainer::Save(int64_t step) {
   if (step == saved_step_) return;
   saving_step_ = step;
   environment_.heartbeat.Progress(step, RunPhase::kSaving, environment_.communicator.enqueued());
+  executor_->Drain();
   saver_->Start(MakeInfo(step), IsRoot() ? environment_.backend.MatmulTable() : "");
   if (!resolved_.config.checkpoint.async_save) FinishSave();
   last_save_ = Clock::now();
@@ -420,6 +429,7 @@ void Trainer::RequireSaved(int64_t step) {
 }
 
 void Trainer::Finish(int64_t step) {
+  executor_->Drain();
   if (saver_) RequireSaved(step);
   if (!rehearsal_ && summary_.end == RunEnd::kFinished &&
       resolved_.config.checkpoint.export_hf == ExportHf::kEnd) {

@@ -36,6 +36,15 @@ int64_t Executor::FullGradientVersion() const {
   return GradientVersion(static_cast<int>(micro_batches_) - 1);
 }
 
+int64_t Executor::FullGradientVersion(const Task& task) const {
+  if (task.step_offset == 0) return FullGradientVersion();
+  return pending_->step * plan_.micro_batches + pending_->micro_batches - 1;
+}
+
+int64_t Executor::StepOf(const Task& task) const {
+  return task.step_offset != 0 ? pending_->step : input_.step;
+}
+
 void Executor::ReduceGradients(const Task& task, Stream& stream) {
   const Lease lease = gradients_.Read(task.unit, GradientVersion(task.micro_batch));
   const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
@@ -115,7 +124,7 @@ TensorView Executor::UpdatedGradient(int unit, const ElementRange& range) const 
 }
 
 void Executor::GradientsToHost(const Task& task, Stream& stream) {
-  const Lease lease = gradients_.Read(task.unit, FullGradientVersion());
+  const Lease lease = gradients_.Read(task.unit, FullGradientVersion(task));
   if (task.elements.count() == 0) return;
   backend_.Copy(stream, {.source = UpdatedGradient(task.unit, task.elements),
                          .destination = optimizer_.HostGradients(task.unit, task.slot)});
@@ -127,12 +136,13 @@ TensorView Executor::NewWeights(const Task& task) const {
 }
 
 AdamwArgs Executor::UpdateArgs(const Task& task) const {
-  return {.hyper = input_.hyper, .segments = SegmentsOf(spec_, task.unit, task.elements)};
+  return {.hyper = task.step_offset != 0 ? pending_->hyper : input_.hyper,
+          .segments = SegmentsOf(spec_, task.unit, task.elements)};
 }
 
 void Executor::Update(const Task& task, Stream& stream) {
-  const Lease gradients = gradients_.Read(task.unit, FullGradientVersion());
-  const Lease weights = parameters_.Write(task.unit, input_.step);
+  const Lease gradients = gradients_.Read(task.unit, FullGradientVersion(task));
+  const Lease weights = parameters_.Write(task.unit, StepOf(task));
   if (task.elements.count() > 0) {
     AdamwArgs args = UpdateArgs(task);
     args.master = optimizer_.OnDevice(task.unit, StateKind::kMaster, task.slot);
@@ -183,7 +193,7 @@ void Executor::CastMasterOnHost(const Task& task) {
 }
 
 void Executor::WeightsToDevice(const Task& task, Stream& stream) {
-  const Lease weights = parameters_.Write(task.unit, input_.step);
+  const Lease weights = parameters_.Write(task.unit, StepOf(task));
   if (Staged(task.unit)) {
     // A rank without a piece of a matrix contributes zero to its amax.
     if (task.elements.count() == 0) {
@@ -199,7 +209,7 @@ void Executor::WeightsToDevice(const Task& task, Stream& stream) {
 }
 
 void Executor::CastMaster(const Task& task, Stream& stream) {
-  const Lease weights = parameters_.Write(task.unit, input_.step);
+  const Lease weights = parameters_.Write(task.unit, StepOf(task));
   if (task.elements.count() > 0) {
     const TensorView master = optimizer_.OnDevice(task.unit, StateKind::kMaster, task.slot);
     const TensorView out = NewWeights(task);
@@ -233,7 +243,7 @@ void Executor::ReduceAmax(const Task& task, Stream& stream) {
 }
 
 void Executor::QuantizeWeights(const Task& task, Stream& stream) {
-  const Lease weights = parameters_.Write(task.unit, input_.step);
+  const Lease weights = parameters_.Write(task.unit, StepOf(task));
   const TensorView scales = parameters_.Scales(task.unit);
   backend_.ScaleFromAmax(
       stream, {.amax = parameters_.Amax(task.unit), .scales = scales, .format = DType::kF8E4M3});
@@ -256,7 +266,7 @@ void Executor::QuantizeWeights(const Task& task, Stream& stream) {
 }
 
 void Executor::GatherWeights(const Task& task, Stream& stream) {
-  const Lease weights = parameters_.Write(task.unit, input_.step);
+  const Lease weights = parameters_.Write(task.unit, StepOf(task));
   const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
   AllGatherArgs fp8, dense;
   for (int rank = 0; rank < plan_.world; ++rank) {
@@ -270,7 +280,7 @@ void Executor::GatherWeights(const Task& task, Stream& stream) {
 }
 
 void Executor::TransposeWeights(const Task& task, Stream& stream) {
-  const Lease weights = parameters_.Write(task.unit, input_.step);
+  const Lease weights = parameters_.Write(task.unit, StepOf(task));
   if (task.unit == spec_.embedding_unit()) return QuantizeTiedHead(stream);
   for (const ParameterSpec& parameter : spec_.UnitParameters(task.unit)) {
     if (!parameter.fp8) continue;

@@ -137,7 +137,8 @@ TrainingRunResult RunTrainer(const TrainingRunOptions& options, const ResolvedCo
       .heartbeat = heartbeat,
       .stop_requested =
           [&] { return options.stop_after >= 0 && steps_begun++ >= options.stop_after; },
-      .host_threads = options.threads};
+      .host_threads = options.threads,
+      .amend_plan = options.amend_plan};
   Trainer trainer(resolved, environment);
   TrainingRunResult result;
   result.steps = trainer.Run().steps;

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "comm/communicators.h"
 #include "kernels/api/kernel_backend.h"
+#include "runtime/plan/plan.h"
 
 namespace hearth::test {
 
@@ -35,6 +37,7 @@ struct TrainingRunOptions {
   // Where data and outputs lie: `folder`/out is the run's. Empty: a folder that is removed again.
   // An existing one is gone on with; its data stays.
   std::filesystem::path folder;
+  std::function<void(Plan&)> amend_plan;  // as RunEnvironment's
   int64_t stop_after = -1;  // steps of this call after which to stop politely; -1: never
 };
 

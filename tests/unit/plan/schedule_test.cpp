@@ -19,7 +19,8 @@ using test::PlanCases;
 using test::PlanOf;
 using test::SmallConfig;
 
-constexpr Phase kPhases[] = {Phase::kTrain, Phase::kGradients, Phase::kEvaluate, Phase::kPublish};
+constexpr Phase kPhases[] = {Phase::kTrain, Phase::kGradients, Phase::kEvaluate, Phase::kPublish,
+                             Phase::kDrain};
 
 bool IsValid(const Schedule& schedule) {
   try {
@@ -198,7 +199,10 @@ TEST(Schedule, CollectivesAreOnOneStreamAndOnlyWithOtherRanks) {
     const Plan plan = PlanOf(c, spec);
     for (Phase phase : kPhases) {
       for (const Task& task : BuildSchedule(phase, plan, spec, 0).tasks) {
-        EXPECT_EQ(IsCollective(task.kind), task.stream == StreamId::kComm) << c.name;
+        // Squares of what was reduced are added up behind the reduction.
+        if (task.kind != TaskKind::kSquareSum) {
+          EXPECT_EQ(IsCollective(task.kind), task.stream == StreamId::kComm) << c.name;
+        }
         if (task.kind == TaskKind::kGatherWeights || task.kind == TaskKind::kReduceAmax) {
           EXPECT_TRUE(c.world > 1 && plan.zero_stage == 1) << c.name;
         }
@@ -208,36 +212,83 @@ TEST(Schedule, CollectivesAreOnOneStreamAndOnlyWithOtherRanks) {
 }
 
 // What a training step must do to every unit, whatever the plan: gradients of every micro-batch,
-// then the norm over all units, then one update, then nothing but moving the new weights.
-TEST(Schedule, ATrainingStepDoesEverythingOnceAndInOrder) {
-  const ModelSpec spec = BuildModelSpec(SmallConfig());
+// then the norm over all units, and one update each: carried ones before anything uses the unit,
+// early ones before the norm, others behind it.
+void ExpectWholeStep(const Plan& plan, const ModelSpec& spec, const std::string& name) {
   const int units = static_cast<int>(spec.units.size());
-  for (const PlanCase& c : PlanCases({1, 2})) {
-    const Plan plan = PlanOf(c, spec);
-    ASSERT_EQ(plan.micro_batches, 4 / c.world);
-    const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
-    const Task* clip = FindTask(schedule, TaskKind::kClip, -1);
-    ASSERT_NE(clip, nullptr);
-    std::map<TaskKind, int> counts;
-    for (const Task& task : schedule.tasks) ++counts[task.kind];
-    const int micro_batches = static_cast<int>(plan.micro_batches);
-    EXPECT_EQ(counts[TaskKind::kLoadBatch], 1) << c.name;
-    EXPECT_EQ(counts[TaskKind::kForward], micro_batches * (units - 1)) << c.name;
-    EXPECT_EQ(counts[TaskKind::kHead], micro_batches) << c.name;
-    EXPECT_EQ(counts[TaskKind::kBackward], micro_batches * (units - 1)) << c.name;
-    EXPECT_EQ(counts[TaskKind::kSquareSum], units) << c.name;
-    EXPECT_EQ(counts[TaskKind::kUpdate], units) << c.name;
-    EXPECT_EQ(counts[TaskKind::kReduceSums], c.world > 1 ? 1 : 0) << c.name;
-    for (const Task& task : schedule.tasks) {
-      const bool gradient = task.kind == TaskKind::kBackward || task.kind == TaskKind::kHead ||
-                            task.kind == TaskKind::kSquareSum;
-      if (gradient) {
-        EXPECT_LT(task.id, clip->id) << c.name;
-      }
-      if (task.kind == TaskKind::kUpdate) {
-        EXPECT_GT(task.id, clip->id) << c.name;
+  const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
+  const Task* clip = FindTask(schedule, TaskKind::kClip, -1);
+  ASSERT_NE(clip, nullptr);
+  std::map<TaskKind, int> counts;
+  for (const Task& task : schedule.tasks) ++counts[task.kind];
+  const int micro_batches = static_cast<int>(plan.micro_batches);
+  EXPECT_EQ(counts[TaskKind::kLoadBatch], 1) << name;
+  EXPECT_EQ(counts[TaskKind::kForward], micro_batches * (units - 1)) << name;
+  EXPECT_EQ(counts[TaskKind::kHead], micro_batches) << name;
+  EXPECT_EQ(counts[TaskKind::kBackward], micro_batches * (units - 1)) << name;
+  EXPECT_EQ(counts[TaskKind::kSquareSum], units) << name;
+  EXPECT_EQ(counts[TaskKind::kUpdate], units) << name;
+  EXPECT_EQ(counts[TaskKind::kReduceSums], plan.world > 1 ? 1 : 0) << name;
+  for (const Task& task : schedule.tasks) {
+    const bool gradient = task.kind == TaskKind::kBackward || task.kind == TaskKind::kHead ||
+                          task.kind == TaskKind::kSquareSum;
+    if (gradient) {
+      EXPECT_LT(task.id, clip->id) << name;
+    }
+    if (task.kind != TaskKind::kUpdate) continue;
+    EXPECT_EQ(task.step_offset, plan.IsDeferred(task.unit) ? 1 : 0) << name;
+    if (task.step_offset == 0) {
+      EXPECT_EQ(task.id < clip->id, plan.early_updates) << name;
+      continue;
+    }
+    for (const Task& other : schedule.tasks) {
+      const bool uses = other.kind == TaskKind::kForward || other.kind == TaskKind::kHead ||
+                        other.kind == TaskKind::kZeroGradients;
+      if (uses && other.unit == task.unit) {
+        EXPECT_GT(other.id, task.id) << name;
       }
     }
+  }
+}
+
+TEST(Schedule, ATrainingStepDoesEverythingOnceAndInOrder) {
+  for (bool tied : {false, true}) {
+    const ModelSpec spec = BuildModelSpec(SmallConfig(tied));
+    const auto units = static_cast<double>(spec.units.size());
+    for (const PlanCase& c : PlanCases({1, 2})) {
+      Plan plan = PlanOf(c, spec);
+      ASSERT_EQ(plan.micro_batches, 4 / c.world);
+      EXPECT_EQ(plan.deferred_share, 1) << c.name;
+      for (double share : {0.0, 0.25, 0.5, 1.0}) {
+        for (bool early : {false, true}) {
+          plan.deferred_share = share;
+          plan.early_updates = early;
+          ExpectWholeStep(plan, spec, c.name + (early ? " early" : ""));
+          int drained = 0;
+          for (const Task& task : BuildSchedule(Phase::kDrain, plan, spec, 0).tasks) {
+            if (task.kind != TaskKind::kUpdate) continue;
+            EXPECT_TRUE(plan.IsDeferred(task.unit) && task.step_offset == 1) << c.name;
+            ++drained;
+          }
+          EXPECT_EQ(drained, static_cast<int>(share * units)) << c.name;
+        }
+      }
+    }
+  }
+}
+
+// With ranks, the gather of a carried unit runs under the forward of the one before.
+TEST(Schedule, CarriedGathersRunUnderTheForward) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const Schedule schedule = BuildSchedule(Phase::kTrain, PlanOf({.world = 2}, spec), spec, 0);
+  const std::vector<std::set<int>> before = Predecessors(schedule);
+  for (int layer = 1; layer < static_cast<int>(spec.config.num_layers); ++layer) {
+    const Task* gather = FindTask(schedule, TaskKind::kGatherWeights, spec.block_unit(layer));
+    const Task* forward =
+        FindTask(schedule, TaskKind::kForward, spec.block_unit(layer - 1), /*micro_batch=*/0);
+    ASSERT_TRUE(gather != nullptr && forward != nullptr);
+    EXPECT_FALSE(before[static_cast<size_t>(gather->id)].contains(forward->id)) << layer;
+    EXPECT_FALSE(before[static_cast<size_t>(forward->id)].contains(gather->id)) << layer;
   }
 }
 
@@ -288,7 +339,7 @@ TEST(Schedule, NamesAreUniqueAndThePrintHasALineATask) {
   EXPECT_FALSE(streams.contains(""));
   std::set<std::string_view> phases;
   for (Phase phase : kPhases) phases.insert(Name(phase));
-  EXPECT_EQ(phases.size(), 4u);
+  EXPECT_EQ(phases.size(), static_cast<size_t>(kPhaseCount));
   const ModelSpec spec = BuildModelSpec(SmallConfig());
   const Schedule schedule = BuildSchedule(Phase::kTrain, PlanOf({.world = 2}, spec), spec, 0);
   const std::string text = PrintSchedule(schedule);

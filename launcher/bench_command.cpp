@@ -272,7 +272,7 @@ int BenchKernels(const Invocation& invocation) {
   options.timer.repetitions = invocation.Get<int>("repetitions");
   if (options.timer.repetitions < 1) FailUsage("--repetitions is a count");
   const ResolvedConfig resolved = LoadRunWithoutData(invocation);
-  const SingleRank rank(resolved.config.device);
+  const SingleRank rank(resolved.config);
   const KernelsBenchResult result = BenchKernels(resolved, rank.environment(), options);
   PrintTable(result);
   PrintJson(result);
@@ -287,7 +287,7 @@ int BenchStep(const Invocation& invocation) {
     FailUsage(fmt::format("--steps is a count of at most {}", kMostSteps));
   }
   const ResolvedConfig resolved = LoadRunWithoutData(invocation);
-  const SingleRank rank(resolved.config.device);
+  const SingleRank rank(resolved.config);
   RunEnvironment environment = rank.environment();
   environment.progress.enabled = environment.bootstrap.rank() == 0;
   const StepBenchResult result = BenchStep(resolved, environment, options);

@@ -22,7 +22,7 @@ void AddOptions(po::options_description* options) {
 
 int Run(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
-  const SingleRank rank(resolved.config.device);
+  const SingleRank rank(resolved.config);
   RunGradients(resolved, rank.environment(), invocation.Get<std::string>("out"),
                invocation.Get<bool>("logits"));
   return kExitDone;

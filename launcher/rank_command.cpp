@@ -1,4 +1,3 @@
-#include <chrono>
 #include <memory>
 
 #include "build_info.h"
@@ -8,6 +7,7 @@
 #include "launcher/rank_entry.h"
 #include "launcher/run_lock.h"
 #include "launcher/shared_folder.h"
+#include "launcher/single_rank.h"
 #include "launcher/supervisor.h"
 #include "runtime/train/trainer.h"
 
@@ -24,11 +24,7 @@ int TrainOnRank(const RankContext& context) {
 
   const auto backend = MakeRankBackend(
       {.device = config.device, .local_rank = context.local_rank, .threads = context.threads});
-  const auto timeout =
-      std::chrono::milliseconds(static_cast<int64_t>(config.comm.collective_timeout_s * 1000));
-  const auto communicator =
-      MakeCommunicator(EnumName(config.comm.backend), context.bootstrap, *backend,
-                       {.collective_timeout = timeout, .deterministic = config.deterministic});
+  const auto communicator = MakeRunCommunicator(config, context.bootstrap, *backend);
   const RunEnvironment environment{.bootstrap = context.bootstrap,
                                    .backend = *backend,
                                    .communicator = *communicator,

@@ -1,6 +1,7 @@
 #include "launcher/single_rank.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 
 #include "launcher/core_binding.h"
@@ -32,12 +33,22 @@ int DefaultThreads() {
   return chosen > 0 ? chosen : std::max(1, static_cast<int>(UsableProcessors().size()));
 }
 
-SingleRank::SingleRank(DeviceKind device)
+std::unique_ptr<Communicator> MakeRunCommunicator(const RunConfig& config, Bootstrap& bootstrap,
+                                                  KernelBackend& backend) {
+  const auto timeout =
+      std::chrono::milliseconds(static_cast<int64_t>(config.comm.collective_timeout_s * 1000));
+  return MakeCommunicator(EnumName(config.comm.backend), bootstrap, backend,
+                          {.collective_timeout = timeout, .deterministic = config.deterministic});
+}
+
+SingleRank::SingleRank(DeviceKind device) : SingleRank(RunConfig{.device = device}) {}
+
+SingleRank::SingleRank(const RunConfig& config)
     : bootstrap_(MakeBootstrap()),
-      backend_(MakeRankBackend({.device = device,
+      backend_(MakeRankBackend({.device = config.device,
                                 .local_rank = ReadRankEnvironment().place.rank,
                                 .threads = DefaultThreads()})),
-      communicator_(MakeCommunicator("mpi", *bootstrap_, *backend_, {})),
+      communicator_(MakeRunCommunicator(config, *bootstrap_, *backend_)),
       environment_{.bootstrap = *bootstrap_,
                    .backend = *backend_,
                    .communicator = *communicator_,

@@ -15,6 +15,8 @@ class SingleRank {
  public:
   // kAuto: a GPU where there is one.
   explicit SingleRank(DeviceKind device);
+  // On the device and over the communicator that a run asks for.
+  explicit SingleRank(const RunConfig& config);
 
   const RunEnvironment& environment() const { return environment_; }
   KernelBackend& backend() const { return *backend_; }
@@ -27,6 +29,10 @@ class SingleRank {
   Heartbeat unwatched_;
   const RunEnvironment environment_;
 };
+
+// What a run's comm section asks for; see MakeCommunicator.
+std::unique_ptr<Communicator> MakeRunCommunicator(const RunConfig& config, Bootstrap& bootstrap,
+                                                  KernelBackend& backend);
 
 // Processors this process may use, or what OMP_NUM_THREADS says.
 int DefaultThreads();

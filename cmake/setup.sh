@@ -5,7 +5,7 @@ set -eu
 
 packages="g++ cmake ninja-build pkg-config libopenmpi-dev openmpi-bin libyaml-cpp-dev
 libboost-program-options-dev libgtest-dev libgmock-dev nlohmann-json3-dev libfmt-dev
-libxxhash-dev libpcre2-dev libhwy-dev libdnnl-dev $*"
+libxxhash-dev libpcre2-dev libhwy-dev libdnnl-dev iproute2 $*"
 
 say() { echo "set-up: $*"; }
 

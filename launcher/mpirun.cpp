@@ -60,11 +60,14 @@ std::vector<std::string> HostArguments(const MpirunOptions& options) {
   if (!options.interface.empty()) {
     set_parameter("btl_tcp_if_include", options.interface);
     set_parameter("oob_tcp_if_include", options.interface);
+    // The sign: this device, not all whose names begin so.
+    arguments.insert(arguments.end(), {"-x", "NCCL_SOCKET_IFNAME=" + ("=" + options.interface)});
   }
   // What this host's environment says of libraries and networks holds on all. Open MPI passes its
   // own OMPI_MCA_ variables on.
   for (const std::string& variable : options.environment) {
     const std::string name = variable.substr(0, variable.find('='));
+    if (name == "NCCL_SOCKET_IFNAME" && !options.interface.empty()) continue;
     if (name == "LD_LIBRARY_PATH" || name.rfind("NCCL_", 0) == 0) {
       arguments.insert(arguments.end(), {"-x", name});
     }

@@ -1,4 +1,9 @@
+#include <fmt/format.h>
+
+#include <cstdlib>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "build_info.h"
 #include "comm/communicators.h"
@@ -15,8 +20,22 @@ namespace hearth {
 
 namespace {
 
+// MPI has started when a rank reads the configuration: who starts ranks has to tell it the network.
+void RequireToldInterface(const RankContext& context) {
+  const std::optional<std::string>& interface = context.config.config.comm.interface;
+  if (!interface || context.bootstrap.local_world() == context.bootstrap.world()) return;
+  const char* told = std::getenv("OMPI_MCA_btl_tcp_if_include");
+  if (told != nullptr && told == *interface) return;
+  context.config.Fail(
+      "comm.interface",
+      fmt::format("mpirun was not told of it; start with `hearth train`, or give mpirun `--mca "
+                  "btl_tcp_if_include {0} --mca oob_tcp_if_include {0} -x NCCL_SOCKET_IFNAME=={0}`",
+                  *interface));
+}
+
 int TrainOnRank(const RankContext& context) {
   const RunConfig& config = context.config.config;
+  RequireToldInterface(context);
   std::unique_ptr<RunLock> lock;
   if (context.bootstrap.rank() == 0) lock = std::make_unique<RunLock>(config.output_dir);
   context.bootstrap.Barrier();  // nobody writes before the folder is ours

@@ -1,10 +1,12 @@
 #include <fmt/format.h>
+#include <net/if.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -94,11 +96,32 @@ ProcessOptions MakeStart(const Invocation& invocation, const RunConfig& config,
   return MpirunProcess(options);
 }
 
+// On this host; the others' mpirun speaks for itself.
+void RequireInterface(const ResolvedConfig& resolved) {
+  const std::string& name = *resolved.config.comm.interface;
+  if (if_nametoindex(name.c_str()) != 0) return;
+  std::vector<std::string> there;
+  const std::unique_ptr<struct if_nameindex[], decltype(&if_freenameindex)> devices(
+      if_nameindex(), &if_freenameindex);
+  for (size_t i = 0; devices && devices[i].if_name != nullptr; ++i) {
+    there.emplace_back(devices[i].if_name);
+  }
+  std::sort(there.begin(), there.end());
+  resolved.Fail("comm.interface",
+                fmt::format("this host has no network device {}, but {}; name one that all hosts "
+                            "have",
+                            name, fmt::join(there, ", ")));
+}
+
 int Run(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
   const RunConfig& config = resolved.config;
   const Placement placement = PlaceRanks(invocation, config);
-  if (AreLocal(placement.hosts)) RequireDevice(resolved);
+  if (AreLocal(placement.hosts)) {
+    RequireDevice(resolved);
+  } else if (config.comm.interface) {
+    RequireInterface(resolved);
+  }
   CheckRun(resolved, placement.ranks);
   return Supervise({.ranks = placement.ranks,
                     .limits = MakeLimits(config),

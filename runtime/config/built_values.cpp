@@ -37,7 +37,6 @@ constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"memory.micro_batches_per_group", {"auto", "1"}, false},
     PartlyBuilt{"memory.attention_chunks", {"auto", "1"}, false},
     PartlyBuilt{"memory.ssd_path", {"null"}, false},
-    PartlyBuilt{"comm.interface", {"auto"}, false},
 };
 
 constexpr std::array kWithoutCuda = {

@@ -238,7 +238,7 @@ void AddComm(std::vector<Field>& table) {
   rows.Add("backend", &CommSection::backend, EnumCodec<CommBackend>{},
            "what moves bytes between ranks");
   rows.Add("interface", &CommSection::interface, AutoOr(TextCodec("a network interface")),
-           "network interface between machines");
+           "network device between machines, of one name on all");
   rows.Add("init_timeout_s", &CommSection::init_timeout_s, NumberCodec(kSeconds),
            "seconds to wait for all ranks at the start");
   rows.Add("collective_timeout_s", &CommSection::collective_timeout_s, NumberCodec(kSeconds),

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -226,7 +227,22 @@ void ValidateAttention(const ResolvedConfig& resolved) {
   }
 }
 
+// It becomes a part of lists and patterns of Open MPI's and NCCL's.
+void ValidateInterface(const ResolvedConfig& resolved) {
+  constexpr size_t kLongestName = 15;  // of a network device in Linux
+  const std::string& name = *resolved.config.comm.interface;
+  const bool plain = std::all_of(name.begin(), name.end(), [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_' || c == '.';
+  });
+  if (!name.empty() && name.size() <= kLongestName && plain) return;
+  resolved.Fail("comm.interface",
+                fmt::format("'{}' is no name of a network device; write one that `ip link` shows, "
+                            "such as eth0, or auto",
+                            name));
+}
+
 void ValidateComm(const ResolvedConfig& resolved) {
+  if (resolved.config.comm.interface) ValidateInterface(resolved);
   const CommBackend backend = resolved.config.comm.backend;
   if (backend == CommBackend::kAuto || backend == CommBackend::kMpi) return;
   if (resolved.config.device != DeviceKind::kCpu) return;

@@ -63,6 +63,7 @@ TEST(MpirunTest, RootAndHostsAreToldToMpirun) {
   EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "orte_keep_fqdn_hostnames", "1"}));
   EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "btl_tcp_if_include", "eth1"}));
   EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "oob_tcp_if_include", "eth1"}));
+  EXPECT_TRUE(HasSequence(process.arguments, {"-x", "NCCL_SOCKET_IFNAME==eth1"}));
   EXPECT_FALSE(HasSequence(process.arguments, {"--mca", "btl", "self,vader"}));
 }
 

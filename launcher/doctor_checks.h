@@ -41,18 +41,6 @@ void CheckHosts(System& system, const std::vector<HostEntry>& hosts, Findings* f
 // All of them.
 Findings Examine(System& system, const DoctorOptions& options);
 
-// Lowest of the limits of this process's cgroup and those above it, v1 and v2, in the unit of the
-// file; nullopt: none. `controller` and `file_v1` for v1, such as "memory" and
-// "memory.limit_in_bytes"; `file_v2` such as "memory.max".
-struct CgroupFile {
-  std::string controller;
-  std::string file_v1;
-  std::string file_v2;
-};
-std::optional<int64_t> CgroupLimit(System& system, const CgroupFile& file);
-// Processors' worth of time that the cgroups allow; nullopt: no limit.
-std::optional<double> CgroupProcessors(System& system);
-
 // For people, aligned, with a last line that counts; as one JSON object.
 std::string FindingsText(const Findings& findings);
 std::string FindingsJson(const Findings& findings);

@@ -5,6 +5,8 @@
 #include <sstream>
 
 #include "launcher/doctor_checks.h"
+#include "runtime/telemetry/cgroups.h"
+#include "runtime/telemetry/host_memory.h"
 #include "runtime/telemetry/units.h"
 
 namespace hearth {
@@ -25,16 +27,8 @@ constexpr int64_t kGoodDisk = 20 * kGibibyte;
 constexpr double kGoodWrite = 100;  // 10^6 bytes per second
 constexpr int64_t kYear2024 = 1'704'067'200;
 
-// "Name:   123 kB" of /proc/meminfo, in bytes.
-std::optional<int64_t> MemoryLine(const std::string& text, const std::string& name) {
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) {
-    if (line.rfind(name + ":", 0) != 0) continue;
-    std::istringstream value(line.substr(name.size() + 1));
-    int64_t kibibytes = 0;
-    if (value >> kibibytes) return kibibytes * 1024;
-  }
-  return std::nullopt;
+ReadSystemText TextOf(System& system) {
+  return [&system](const std::string& path) { return system.ReadText(path); };
 }
 
 // The word in brackets of "always [madvise] never", or the text's first word.
@@ -129,7 +123,7 @@ void CheckCores(System& system, Findings* findings) {
                   .text = fmt::format("{} usable, {} NUMA node{}", usable,
                                       std::max<int64_t>(nodes, 1), nodes > 1 ? "s" : ""),
                   .remedy = ""};
-  const auto quota = CgroupProcessors(system);
+  const auto quota = CgroupProcessors(TextOf(system));
   if (quota && *quota < usable) {
     finding.health = Health::kWarning;
     finding.text +=
@@ -150,7 +144,8 @@ void CheckMemory(System& system, Findings* findings) {
   if (total && available) {
     finding.text = fmt::format("{} free of {}", FormatBytes(*available), FormatBytes(*total));
     int64_t room = *available;
-    const auto limit = CgroupLimit(system, {"memory", "memory.limit_in_bytes", "memory.max"});
+    const auto limit =
+        CgroupLimit(TextOf(system), {"memory", "memory.limit_in_bytes", "memory.max"});
     if (limit && *limit < *total) {
       finding.text += fmt::format("; the cgroup allows {}", FormatBytes(*limit));
       room = std::min(room, *limit);
@@ -160,12 +155,6 @@ void CheckMemory(System& system, Findings* findings) {
       finding.text += "; that is room for small models only";
       finding.remedy =
           "end other programs, or raise the limit (docker --memory, systemd MemoryMax)";
-    } else if (limit && *limit < *available) {
-      finding.health = Health::kWarning;
-      finding.remedy = fmt::format(
-          "a run plans by the machine's memory: set memory.host_budget: {:.1f}GiB, or "
-          "raise the limit (docker --memory, systemd MemoryMax)",
-          0.8 * static_cast<double>(*limit) / static_cast<double>(kGibibyte));
     }
   }
   findings->push_back(finding);
@@ -183,7 +172,7 @@ void CheckLimits(System& system, Findings* findings) {
   for (const LimitRule& rule : kLimits) {
     findings->push_back(LimitFinding(rule, system.Limit(rule.limit)));
   }
-  const auto processes = CgroupLimit(system, {"pids", "pids.max", "pids.max"});
+  const auto processes = CgroupLimit(TextOf(system), {"pids", "pids.max", "pids.max"});
   if (processes && *processes < kGoodProcesses) {
     findings->push_back({.health = Health::kWarning,
                          .name = "cgroup processes",

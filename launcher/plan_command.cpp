@@ -28,7 +28,7 @@ void AddOptions(po::options_description* options) {
 int Run(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
   const Placement placement = PlaceRanks(invocation, resolved.config);
-  const CheckedRun run = CheckRun(resolved, placement.ranks);
+  const CheckedRun run = CheckRun(resolved, placement.ranks, !AreLocal(placement.hosts));
   const std::string text = PlanYaml(run.plan, run.model.spec);
   const auto print_tasks = [&] {
     if (!invocation.Get<bool>("tasks")) return;

@@ -4,7 +4,10 @@
 
 #include <utility>
 
+#include "launcher/device_choice.h"
 #include "launcher/program_info.h"
+#include "runtime/plan/smallest_change.h"
+#include "runtime/train/machine_memory.h"
 
 namespace hearth {
 
@@ -12,12 +15,16 @@ ResolvedConfig LoadRun(const std::string& file, const std::vector<Override>& ove
   return LoadConfig(file, InstalledConfigs(), overrides, BuiltFeatures());
 }
 
-CheckedRun CheckRun(const ResolvedConfig& resolved, int ranks) {
+CheckedRun CheckRun(const ResolvedConfig& resolved, int ranks, bool are_remote) {
   ModelSetup model = SetUpModel(resolved, InstalledConfigs());
   const auto data = OpenTrainingData(resolved, model.spec);
   OpenEvaluationData(resolved, model.spec);
   Plan plan = MakePlan(resolved, model.spec, ranks);
   const int64_t total_steps = TotalSteps(resolved, plan, *data);
+  if (!are_remote) {
+    const MachineMemory machine = HostOf(ranks, UsesGpus(resolved.config.device));
+    RequirePlanFits(resolved, plan, model.spec, LimitsOf(resolved.config.memory, machine));
+  }
   return {.resolved = resolved,
           .model = std::move(model),
           .plan = std::move(plan),

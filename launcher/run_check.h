@@ -23,9 +23,9 @@ struct CheckedRun {
 ResolvedConfig LoadRun(const std::string& file, const std::vector<Override>& overrides);
 
 // Looks at what a configuration names, the model's file and every dataset, and plans it for that
-// many ranks. Creates nothing. ConfigError for whatever is wrong, BudgetError for what does not
-// fit.
-CheckedRun CheckRun(const ResolvedConfig& resolved, int ranks);
+// many ranks, all of them here unless `are_remote`. Creates nothing. ConfigError for whatever is
+// wrong, BudgetError for what is known not to fit: a GPU's own memory is looked at by the ranks.
+CheckedRun CheckRun(const ResolvedConfig& resolved, int ranks, bool are_remote);
 
 // One line about a run that is fine.
 std::string DescribeRun(const CheckedRun& run);

@@ -68,7 +68,7 @@ PlannedRun PlanRun(const SweepRun& run, const SweepPlan& sweep) {
     planned.resolved.origins[path] = {.kind = OriginKind::kCommandLine, .text = "hearth sweep"};
   }
   planned.needs = NeedsOf(run.resolved, sweep.config, sweep.machine);
-  const CheckedRun checked = CheckRun(planned.resolved, Narrow<int>(planned.needs.ranks));
+  const CheckedRun checked = CheckRun(planned.resolved, Narrow<int>(planned.needs.ranks), false);
   planned.needs.bytes = BytesOf(checked);
   planned.total_steps = checked.total_steps;
   planned.work = static_cast<double>(checked.total_steps) *

@@ -122,7 +122,7 @@ int Run(const Invocation& invocation) {
   } else if (config.comm.interface) {
     RequireInterface(resolved);
   }
-  CheckRun(resolved, placement.ranks);
+  CheckRun(resolved, placement.ranks, !AreLocal(placement.hosts));
   return Supervise({.ranks = placement.ranks,
                     .limits = MakeLimits(config),
                     .max_restarts = config.resilience.max_restarts,

@@ -16,6 +16,16 @@ namespace hearth {
 
 enum class DeviceType : uint8_t { kCpu, kCuda };
 
+// A device's memory as this process sees it.
+struct DeviceMemory {
+  std::string place;        // tells the devices of a host apart
+  int64_t total_bytes = 0;  // of the device
+  int64_t free_bytes = 0;   // of it now, for whoever asks first
+  // What this process has of it: allocations, and whatever its driver and libraries hold. Where
+  // others begin or end on the same device meanwhile, they are in it too.
+  int64_t own_bytes = 0;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -29,6 +39,9 @@ class Device {
   // Asks the device's management interface, which takes up to milliseconds and disturbs no work;
   // nothing where there is none. Any thread may call it.
   virtual std::optional<DeviceHealth> Health() const { return std::nullopt; }
+
+  // Nothing where the device computes in the host's memory.
+  virtual std::optional<DeviceMemory> Memory() const { return std::nullopt; }
 
   // Memory aligned to 4096 bytes with unspecified content. The device must outlive the buffer.
   // DeviceError when there is not enough, or after Seal().

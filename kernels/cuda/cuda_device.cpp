@@ -3,6 +3,8 @@
 #include <cuda_runtime_api.h>
 #include <sys/mman.h>
 
+#include <algorithm>
+
 #include "kernels/core/check.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/cuda_stream.h"
@@ -32,6 +34,12 @@ CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal) {
   if (ordinal < 0 || ordinal >= count) {
     throw DeviceError(Format("there is no GPU {}: {} visible", ordinal, count));
   }
+  // Neither of these takes memory of the GPU yet.
+  char bus_id[kBusIdBytes] = {};
+  CheckCuda(cudaDeviceGetPCIBusId(bus_id, kBusIdBytes, ordinal), "asking for the GPU's place");
+  bus_id_ = bus_id;
+  nvml_ = Nvml::Open(bus_id_);
+  if (nvml_) used_before_ = nvml_->Read().used_memory_bytes.value_or(0);
   CheckCuda(cudaSetDevice(ordinal), "opening the GPU");
   cudaDeviceProp properties{};
   CheckCuda(cudaGetDeviceProperties(&properties, ordinal), "asking for the GPU's properties");
@@ -45,9 +53,6 @@ CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal) {
       Attribute(cudaDevAttrUnifiedAddressing, ordinal) == 0) {
     throw DeviceError(Format("{} cannot address pinned host memory", name_));
   }
-  char bus_id[kBusIdBytes] = {};
-  CheckCuda(cudaDeviceGetPCIBusId(bus_id, kBusIdBytes, ordinal), "asking for the GPU's place");
-  nvml_ = Nvml::Open(bus_id);
 }
 
 CudaDevice::~CudaDevice() = default;
@@ -55,6 +60,22 @@ CudaDevice::~CudaDevice() = default;
 std::optional<DeviceHealth> CudaDevice::Health() const {
   if (!nvml_) return std::nullopt;
   return nvml_->Read();
+}
+
+std::optional<DeviceMemory> CudaDevice::Memory() const {
+  MakeCurrent();
+  size_t free = 0, total = 0;
+  CheckCuda(cudaMemGetInfo(&free, &total), "asking for the GPU's memory");
+  DeviceMemory memory{.place = bus_id_,
+                      .total_bytes = static_cast<int64_t>(total),
+                      .free_bytes = static_cast<int64_t>(free)};
+  // Without the management library everything counts as this process's.
+  int64_t used = memory.total_bytes - memory.free_bytes;
+  if (const auto health = Health(); health && health->used_memory_bytes) {
+    used = *health->used_memory_bytes - used_before_;
+  }
+  memory.own_bytes = std::max(used, device_bytes_.load());
+  return memory;
 }
 
 void CudaDevice::MakeCurrent() const { CheckCuda(cudaSetDevice(ordinal_), "selecting the GPU"); }

@@ -25,6 +25,7 @@ class CudaDevice final : public Device {
     return GpuInfo{name_, compute_capability_, ordinal_};
   }
   std::optional<DeviceHealth> Health() const override;
+  std::optional<DeviceMemory> Memory() const override;
   Buffer Allocate(int64_t bytes, MemoryKind kind) override;
   void Seal() override { sealed_ = true; }
   int64_t allocated_bytes(MemoryKind kind) const override;
@@ -49,7 +50,9 @@ class CudaDevice final : public Device {
   int multiprocessors_ = 0;
   int compute_capability_ = 0;
   std::string name_;
+  std::string bus_id_;
   std::unique_ptr<const Nvml> nvml_;  // null where it has nothing to tell
+  int64_t used_before_ = 0;           // bytes of the GPU, before this process had any
   std::mutex mutex_;
   std::unordered_map<void*, void*> device_blocks_;  // aligned address -> what the driver gave
   std::atomic<int64_t> device_bytes_{0};

@@ -6,7 +6,9 @@
 
 #include "kernels/core/check.h"
 #include "runtime/model/safetensors.h"
+#include "runtime/plan/smallest_change.h"
 #include "runtime/train/device_support.h"
+#include "runtime/train/machine_memory.h"
 
 namespace hearth {
 
@@ -114,6 +116,8 @@ void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environm
   Plan plan = MakePlan(resolved, model.spec, environment.bootstrap.world());
   plan.saves_from_copy = false;
   const auto data = OpenTrainingData(resolved, model.spec);
+  RequirePlanFits(resolved, plan, model.spec,
+                  LimitsOf(resolved.config.memory, MeasureMachine(environment)));
   Executor executor(environment.backend, environment.communicator, plan, model.spec,
                     environment.bootstrap.rank(), {.host_threads = environment.host_threads});
   FillMasterWeights(executor, InitialWeights(model, static_cast<uint64_t>(resolved.config.seed),

@@ -29,6 +29,33 @@ std::vector<MemoryRow> PredictedRows(const std::vector<MemoryPool>& pools) {
   return rows;
 }
 
+// Arenas, which the plan knows to the byte, and whole processes, which it knows to a few percent.
+std::vector<MemoryRow> UsedRows(const RankMemory& memory, const EndOfRun& end) {
+  const MemoryNeed need{.device_bytes = memory.layout.slab_bytes + memory.layout.arena_bytes,
+                        .host_bytes = memory.layout.host_bytes};
+  std::vector<MemoryRow> rows = {
+      {.tier = "device",
+       .item = "",
+       .predicted_bytes = need.device_bytes,
+       .measured_bytes = memory.slab.high_water_bytes() + memory.arena.high_water_bytes()},
+      {.tier = "host",
+       .item = "",
+       .predicted_bytes = need.host_bytes,
+       .measured_bytes = memory.host.high_water_bytes()}};
+  const auto add = [&](std::string tier, int64_t arenas, const TierLimit& limit, int64_t measured) {
+    rows.push_back({.tier = std::move(tier),
+                    .item = "process",
+                    .predicted_bytes = arenas + limit.outside_bytes,
+                    .measured_bytes = measured,
+                    .budget_bytes = limit.budget_bytes});
+  };
+  if (end.process.device_bytes) {
+    add("device", need.device_bytes, end.limits.device, *end.process.device_bytes);
+  }
+  add("host", HostNeed(need, end.limits), end.limits.host, end.process.host_bytes);
+  return rows;
+}
+
 std::string DescribePrecision(const Precision& precision) {
   if (!precision.fp8) return std::string(Name(precision.storage));
   return fmt::format("fp8 with a {} LM head", LmHeadType(precision));
@@ -70,15 +97,7 @@ std::string DescribeEnd(const RankMemory& memory, const EndOfRun& end) {
     text += ".\n";
   }
   text += "Memory of rank 0, planned and used:\n";
-  text += FormatMemoryTable(
-      {{.tier = "device",
-        .item = "",
-        .predicted_bytes = memory.layout.slab_bytes + memory.layout.arena_bytes,
-        .measured_bytes = memory.slab.high_water_bytes() + memory.arena.high_water_bytes()},
-       {.tier = "host",
-        .item = "",
-        .predicted_bytes = memory.layout.host_bytes,
-        .measured_bytes = memory.host.high_water_bytes()}});
+  text += FormatMemoryTable(UsedRows(memory, end));
   text += fmt::format("The run lies in {}.\n", end.output_dir);
   return text;
 }

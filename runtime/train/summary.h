@@ -5,9 +5,11 @@
 #include <string>
 
 #include "runtime/model/model_spec.h"
+#include "runtime/plan/memory_budget.h"
 #include "runtime/plan/plan.h"
 #include "runtime/state/stores.h"
 #include "runtime/telemetry/loss_curve.h"
+#include "runtime/train/machine_memory.h"
 #include "runtime/train/speed_of_light.h"
 
 namespace hearth {
@@ -23,6 +25,8 @@ struct EndOfRun {
   std::optional<double> byte_pair_loss;  // of a table of token pairs on the same evaluation targets
   double tokens_per_second = 0;          // 0: no step was made
   std::optional<Efficiency> efficiency;  // at that speed
+  MemoryLimits limits;
+  ProcessMemory process;  // of rank 0, at the end
   std::string output_dir;
 };
 

@@ -9,6 +9,7 @@
 #include "kernels/core/log.h"
 #include "runtime/checkpoint/folders.h"
 #include "runtime/optimizer/lr_schedule.h"
+#include "runtime/plan/smallest_change.h"
 #include "runtime/train/device_support.h"
 
 namespace hearth {
@@ -88,6 +89,7 @@ Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environme
       resolved_(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved),
       config_hash_(ConfigHash(resolved)),
       plan_(PlanOf(resolved_, model_.spec, environment)),
+      limits_(LimitsOf(resolved_.config.memory, MeasureMachine(environment))),
       peaks_(FindDevicePeaks(environment.backend.device().name())) {
   Prepare();
 }
@@ -103,6 +105,7 @@ void Trainer::Prepare() {
   if (checkpoint_) RequireSameData(*checkpoint_, *data_, environment_.bootstrap);
   if (!rehearsal_) eval_data_ = OpenEvaluationData(resolved_, model_.spec);
   total_steps_ = TotalSteps(resolved_, plan_, *data_);
+  RequirePlanFits(resolved_, plan_, model_.spec, limits_);
   executor_ = std::make_unique<Executor>(
       environment_.backend, environment_.communicator, plan_, model_.spec,
       environment_.bootstrap.rank(),

@@ -11,6 +11,7 @@
 #include "runtime/data/data_loader.h"
 #include "runtime/telemetry/device_peaks.h"
 #include "runtime/telemetry/logger.h"
+#include "runtime/train/machine_memory.h"
 #include "runtime/train/run_setup.h"
 #include "runtime/train/speed_of_light.h"
 #include "runtime/train/summary.h"
@@ -109,6 +110,7 @@ class Trainer {
   const ResolvedConfig resolved_;           // with what the checkpoint decides
   const Hash128 config_hash_;               // of the configuration as given
   const Plan plan_;
+  const MemoryLimits limits_;
   std::shared_ptr<const TokenDataset> data_;
   std::shared_ptr<const TokenDataset> eval_data_;
   int64_t total_steps_ = 0;

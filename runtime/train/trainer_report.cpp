@@ -186,6 +186,8 @@ EndOfRun Trainer::MakeEnd() const {
                .eval_loss = summary_.eval_loss,
                .tokens_per_second = summary_.tokens_per_second,
                .efficiency = EfficiencyAt(summary_.tokens_per_second),
+               .limits = limits_,
+               .process = MeasureProcess(environment_.backend.device()),
                .output_dir = resolved_.config.output_dir};
   if (eval_data_ && model_.spec.config.vocab_size <= kLargestPairTable) {
     end.byte_pair_loss = BigramNatsPerTarget(

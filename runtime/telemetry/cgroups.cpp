@@ -1,10 +1,12 @@
+#include "runtime/telemetry/cgroups.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
 #include <sstream>
-
-#include "launcher/doctor_checks.h"
+#include <string>
+#include <vector>
 
 namespace hearth {
 
@@ -51,8 +53,8 @@ std::vector<std::string> FoldersUpwards(const std::string& mount, std::string pa
 
 // Calls `read` for the process's folder of v1 and of v2 and for those above.
 template <typename Read>
-void ForEachFolder(System& system, const std::string& controller, Read read) {
-  const std::string lines = system.ReadText("/proc/self/cgroup").value_or("");
+void ForEachFolder(const ReadSystemText& text_of, const std::string& controller, Read read) {
+  const std::string lines = text_of("/proc/self/cgroup").value_or("");
   for (const bool v2 : {false, true}) {
     const std::string path = CgroupPath(lines, v2 ? "" : controller);
     if (path.empty()) continue;
@@ -63,28 +65,28 @@ void ForEachFolder(System& system, const std::string& controller, Read read) {
 
 }  // namespace
 
-std::optional<int64_t> CgroupLimit(System& system, const CgroupFile& file) {
+std::optional<int64_t> CgroupLimit(const ReadSystemText& text_of, const CgroupFile& file) {
   std::optional<int64_t> lowest;
-  ForEachFolder(system, file.controller, [&](const std::string& folder, bool v2) {
-    const auto text = system.ReadText(folder + "/" + (v2 ? file.file_v2 : file.file_v1));
+  ForEachFolder(text_of, file.controller, [&](const std::string& folder, bool v2) {
+    const auto text = text_of(folder + "/" + (v2 ? file.file_v2 : file.file_v1));
     const auto limit = text ? FirstNumber(*text) : std::nullopt;  // "max" is no number
     if (limit && *limit < kNoLimitV1) lowest = std::min(lowest.value_or(*limit), *limit);
   });
   return lowest;
 }
 
-std::optional<double> CgroupProcessors(System& system) {
+std::optional<double> CgroupProcessors(const ReadSystemText& text_of) {
   std::optional<double> lowest;
-  ForEachFolder(system, "cpu", [&](const std::string& folder, bool v2) {
+  ForEachFolder(text_of, "cpu", [&](const std::string& folder, bool v2) {
     std::optional<int64_t> quota, period;
     if (v2) {
-      const std::string text = system.ReadText(folder + "/cpu.max").value_or("");
+      const std::string text = text_of(folder + "/cpu.max").value_or("");
       quota = FirstNumber(text);
       const size_t blank = text.find(' ');
       if (blank != std::string::npos) period = FirstNumber(text.substr(blank + 1));
     } else {
-      quota = FirstNumber(system.ReadText(folder + "/cpu.cfs_quota_us").value_or(""));  // -1: none
-      period = FirstNumber(system.ReadText(folder + "/cpu.cfs_period_us").value_or(""));
+      quota = FirstNumber(text_of(folder + "/cpu.cfs_quota_us").value_or(""));  // -1: none
+      period = FirstNumber(text_of(folder + "/cpu.cfs_period_us").value_or(""));
     }
     if (!quota || period.value_or(0) <= 0) return;
     const double processors = static_cast<double>(*quota) / static_cast<double>(*period);

@@ -1,0 +1,23 @@
+// What to write in a run that does not fit.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/plan/memory_budget.h"
+
+namespace hearth {
+
+// Keys of run.yaml with the values that would make the run fit: as few keys as there are ways,
+// each turned as little as will do; what costs least time is tried first, and the micro-batch, part
+// of the numerics, last. Empty where nothing fits.
+using KeyValues = std::vector<std::pair<std::string, std::string>>;
+KeyValues SmallestChange(const ResolvedConfig& resolved, const ModelSpec& spec, int world,
+                         const MemoryLimits& limits);
+
+// BudgetError where the plan of `resolved` breaks a limit, with the smallest change as its remedy.
+void RequirePlanFits(const ResolvedConfig& resolved, const Plan& plan, const ModelSpec& spec,
+                     const MemoryLimits& limits);
+
+}  // namespace hearth

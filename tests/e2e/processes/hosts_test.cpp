@@ -27,6 +27,12 @@ int64_t OwnLines(const std::string& output) {
                        std::sregex_iterator());
 }
 
+// On a busy machine Open MPI's starter may lose a race with its own child, and says so.
+std::string WithoutStartersWarning(const std::string& output) {
+  static const std::regex warning("\\[[^\\]\n]*\\] plm:rsh: Warning: setpgid[^\n]*\n");
+  return std::regex_replace(output, warning, "");
+}
+
 class HostsTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -40,7 +46,7 @@ TEST_F(HostsTest, AJobThatIsDoneLeavesNothing) {
   FakeJob job({.work = FakeWork::kFewSteps, .ranks = 4, .on_two_hosts = true});
   job.Start();
   EXPECT_EQ(job.AwaitEnd(), kExitDone);
-  EXPECT_EQ(job.Output(), "");
+  EXPECT_EQ(WithoutStartersWarning(job.Output()), "");
   EXPECT_TRUE(job.AwaitNothingLeft());
 }
 
@@ -99,7 +105,7 @@ TEST_F(HostsTest, AFailureIsToldOnce) {
   FakeJob job({.work = FakeWork::kRank1Throws, .max_restarts = 3, .on_two_hosts = true});
   job.Start();
   EXPECT_EQ(job.AwaitEnd(), kExitFailed);
-  EXPECT_EQ(job.Output(), "hearth: rank 1: the disk of rank 1 is gone\n");
+  EXPECT_EQ(WithoutStartersWarning(job.Output()), "hearth: rank 1: the disk of rank 1 is gone\n");
   EXPECT_TRUE(job.AwaitNothingLeft());
 }
 

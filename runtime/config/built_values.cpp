@@ -37,6 +37,7 @@ constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"memory.micro_batches_per_group", {"auto", "1"}, false},
     PartlyBuilt{"memory.attention_chunks", {"auto", "1"}, false},
     PartlyBuilt{"memory.ssd_path", {"null"}, false},
+    PartlyBuilt{"comm.backend", {"auto", "copy_engine", "mpi"}},
 };
 
 constexpr std::array kWithoutCuda = {

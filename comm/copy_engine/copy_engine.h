@@ -15,8 +15,8 @@ namespace hearth {
 
 struct CopyEngineOptions {
   std::chrono::milliseconds collective_timeout{100'000};
-  // A multiple of 64. Device memory for what is to be reduced: 2 * max(64, world) pieces (through
-  // the host: 2 * max(16, world)); through the host also 4 * world * max(16, world) pieces of
+  // A multiple of 64. Device memory for what is to be reduced: 2 * max(32, world) pieces (through
+  // the host: 2 * max(8, world)); through the host also 4 * world * max(8, world) pieces of
   // pinned memory for the whole box.
   int64_t piece_bytes = int64_t{1} << 20;
   // Copy through host memory that the ranks share. Done anyway where a GPU cannot map another's

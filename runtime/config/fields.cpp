@@ -286,6 +286,8 @@ void AddEvalLoggingLaunch(std::vector<Field>& table) {
       table, "logging.", [](auto& config) -> auto& { return config.logging; });
   logging.Add("logging_steps", &LoggingSection::logging_steps, IntegerCodec(kCount),
               "steps between records of the log");
+  logging.Add("fp8_amax_steps", &LoggingSection::fp8_amax_steps, IntegerCodec(kCountOrZero),
+              "FP8: the first logged step of so many also has the amax of each tensor; 0: never");
   logging.Add("report_to", &LoggingSection::report_to, ListCodec(EnumCodec<ReportTarget>{}),
               "formats of the log");
   logging.Add("trace_steps", &LoggingSection::trace_steps, ListCodec(IntegerCodec(kCount)),

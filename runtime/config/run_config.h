@@ -218,6 +218,7 @@ struct EvalSection {
 
 struct LoggingSection {
   int64_t logging_steps = 1;
+  int64_t fp8_amax_steps = 10;
   std::vector<ReportTarget> report_to = {ReportTarget::kJsonl, ReportTarget::kTensorboard};
   std::vector<int64_t> trace_steps;
   bool operator==(const LoggingSection&) const = default;

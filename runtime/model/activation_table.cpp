@@ -190,6 +190,12 @@ class TableBuilder {
 }  // namespace
 
 std::string_view Name(Segment segment) { return kSegmentNames[static_cast<size_t>(segment)]; }
+std::string_view Name(BlockScale scale) {
+  constexpr std::array<std::string_view, kBlockScaleCount> kNames = {
+      "ln1", "attention", "ln2", "swiglu", "d_output", "d_residual", "d_gate_up", "d_qkv"};
+  return kNames[static_cast<size_t>(scale)];
+}
+
 std::string_view Name(BlockTensor tensor) { return kTensorNames[static_cast<size_t>(tensor)]; }
 
 Precision MakePrecision(const PrecisionSection& section) {

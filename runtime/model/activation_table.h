@@ -100,6 +100,7 @@ enum class BlockScale : uint8_t {
   kDQkv,
 };
 constexpr int kBlockScaleCount = 8;
+std::string_view Name(BlockScale scale);
 
 // The FP8 type of what a scale belongs to.
 DType FormatOf(BlockScale scale, const Precision& precision);

@@ -251,15 +251,17 @@ class LayoutBuilder {
   }
 
   void AddWords() {
+    const int64_t amaxes = CountBlockScales(plan_, spec_);
     const int64_t scales = CountVerifiedScales(plan_, spec_);
     layout_.words.sums = slab_.Add("words", kStepSumWords * 8);
-    layout_.words.step_amax = slab_.Add("words", scales * 4);
+    layout_.words.step_amax = slab_.Add("words", amaxes * 4);
     layout_.words.amax_history = arena_.Add("words", scales * 4);
     layout_.words.step_scales = arena_.Add("words", scales * kScaleBytes);
     layout_.words.norm = arena_.Add("words", 4);
     layout_.words.control = arena_.Add("words", 8);
     layout_.words.gradient_scale = arena_.Add("words", 4);
     layout_.words.host = host_.Add("words", static_cast<int64_t>(sizeof(StepWords)));
+    layout_.words.host_amax = host_.Add("words", amaxes * 4);
   }
 
   void AddSaveCopy() {
@@ -307,9 +309,13 @@ int CountFp8(const ModelSpec& spec, int unit) {
   return count;
 }
 
+int64_t CountBlockScales(const Plan& plan, const ModelSpec& spec) {
+  const bool trains = plan.precision.fp8 && !plan.inference;
+  return trains ? spec.config.num_layers * kBlockScaleCount : 0;
+}
+
 int64_t CountVerifiedScales(const Plan& plan, const ModelSpec& spec) {
-  const bool kept = plan.precision.verified_scales && !plan.inference;
-  return kept ? spec.config.num_layers * kBlockScaleCount : 0;
+  return plan.precision.verified_scales ? CountBlockScales(plan, spec) : 0;
 }
 
 MemoryLayout MakeMemoryLayout(const Plan& plan, const ModelSpec& spec, int rank) {

@@ -94,8 +94,10 @@ struct WordLayout {
   int64_t control = 0;         // arena: UpdateControl
   int64_t gradient_scale = 0;  // arena: [1] f32
   int64_t host = 0;            // host: what the end of a step reports (StepWords)
-  // With verified FP8 scales, a row for each scale of each layer:
-  int64_t step_amax = 0;     // slab: [n] f32, of the step under way
+  // Under FP8, a row for each scale of each layer:
+  int64_t step_amax = 0;  // slab: [n] f32, of the step under way
+  int64_t host_amax = 0;  // host: [n] f32, its copy where the step is asked for it
+  // With verified scales besides:
   int64_t amax_history = 0;  // arena: [n] f32, of the last step that was not skipped
   int64_t step_scales = 0;   // arena: [n, 4] f32, ScaleRecords that follow from the history
 };
@@ -151,7 +153,10 @@ int CountFp8(const ModelSpec& spec, int unit);
 bool HasTiedFp8Head(const Plan& plan, const ModelSpec& spec);
 // Tokens that one call of the head takes at most.
 int64_t HeadSlabTokens(const Plan& plan);
-// The FP8 scales of all blocks whose history a plan keeps; 0 where it keeps none.
+// The FP8 scales of all blocks: what a step's amaxes are collected by. 0 without FP8 and in plans
+// that do not train.
+int64_t CountBlockScales(const Plan& plan, const ModelSpec& spec);
+// Those whose history a plan keeps; 0 where it keeps none.
 int64_t CountVerifiedScales(const Plan& plan, const ModelSpec& spec);
 
 MemoryLayout MakeMemoryLayout(const Plan& plan, const ModelSpec& spec, int rank);

@@ -34,6 +34,8 @@ class ScheduleBuilder {
     return schedule_.phase == Phase::kTrain || schedule_.phase == Phase::kGradients;
   }
   // Only what trains takes part in the history of scales.
+  // Of FP8 tensors, for the history or the log.
+  bool CollectsAmax() const { return plan_.precision.fp8 && schedule_.phase == Phase::kTrain; }
   bool VerifiesScales() const {
     return plan_.precision.verified_scales && schedule_.phase == Phase::kTrain;
   }

@@ -119,7 +119,7 @@ void ScheduleBuilder::AddBackward(int mb) {
             .unit = embedding,
             .micro_batch = mb,
             .accesses = {Read(kBatch, mb), Write(kWork), Write(kGradients, embedding)}};
-  if (VerifiesScales()) {
+  if (CollectsAmax()) {
     task.accesses.push_back(Write(kSums));
     for (int layer = 0; layer < Layers(); ++layer) {
       task.accesses.push_back(Read(kActivation, layer));

@@ -11,7 +11,7 @@ void ScheduleBuilder::AddReduceSums() {
   Add({.kind = TaskKind::kReduceSums,
        .stream = StreamId::kComm,
        .bytes = static_cast<int64_t>(sizeof(StepWords::sums)) +
-                (VerifiesScales() ? CountVerifiedScales(plan_, spec_) * 4 : 0),
+                (CollectsAmax() ? CountBlockScales(plan_, spec_) * 4 : 0),
        .accesses = {Write(kSums), Write(kSums, 1)}});
 }
 

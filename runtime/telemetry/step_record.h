@@ -1,7 +1,8 @@
 // What one step, or one evaluation, has to say: a step number and named values. Names are those of
 // the log ("train/loss", "eval/loss", "mem/device", ...). "train/sol" and "train/mfu" are fractions
 // of one; "gpu/..." is rank 0's device while the step ran; "fp8/repairs" counts the tensors of all
-// ranks whose verified scale did not hold.
+// ranks whose verified scale did not hold; "fp8/amax/TENSOR/LAYER" is the largest magnitude that
+// was quantised, of all ranks and micro-batches.
 #pragma once
 
 #include <cstdint>

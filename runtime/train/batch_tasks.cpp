@@ -70,9 +70,10 @@ void Executor::WarmUp(int64_t step) {
   // written again from it.
   const bool amax_known = amax_known_;
   amax_known_ = true;  // FP8 scales are verified here, current in WarmUpAlone
-  const StepResult result =
-      RunMadeUp(Phase::kTrain, plan,
-                {.step = step, .gradient_scale = std::numeric_limits<float>::quiet_NaN()});
+  const StepResult result = RunMadeUp(Phase::kTrain, plan,
+                                      {.step = step,
+                                       .gradient_scale = std::numeric_limits<float>::quiet_NaN(),
+                                       .wants_amax = true});
   CHECK(result.skipped, "the warm-up changed the weights; its gradient norm is {}",
         result.grad_norm);
   amax_known_ = amax_known;

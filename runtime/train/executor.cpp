@@ -175,11 +175,16 @@ StepResult Executor::Finish() {
     losses.limbs[static_cast<size_t>(i)] = words.sums[kFixedPointWords + i];
   }
   losses.not_representable = words.sums[kFixedPointWords + 4];
-  return {.loss_sum = ToDouble(losses),
-          .grad_norm = words.norm,
-          .skipped = skipped,
-          .fp8_repairs = words.sums[kStepSumWords - 1],
-          .times = Timer() != nullptr ? Timer()->Times() : std::vector<TaskTime>{}};
+  StepResult result{.loss_sum = ToDouble(losses),
+                    .grad_norm = words.norm,
+                    .skipped = skipped,
+                    .fp8_repairs = words.sums[kStepSumWords - 1],
+                    .times = Timer() != nullptr ? Timer()->Times() : std::vector<TaskTime>{}};
+  if (CollectsAmax() && input_.wants_amax) {
+    const TensorView amax = HostAmax();
+    result.fp8_amax.assign(amax.as<float>(), amax.as<float>() + amax.elements());
+  }
+  return result;
 }
 
 void Executor::Synchronize() {
@@ -303,7 +308,7 @@ void Executor::BeginStep(Stream& stream) {
   const WordLayout& words = memory_.layout.words;
   backend_.Zero(stream,
                 {.destination = memory_.slab.View(words.sums, DType::kI64, {kStepSumWords})});
-  if (KeepsAmaxHistory()) backend_.Zero(stream, {.destination = StepAmax()});
+  if (CollectsAmax()) backend_.Zero(stream, {.destination = StepAmax()});
   backend_.Copy(stream,
                 {.source = memory_.host.View(
                      words.host + static_cast<int64_t>(offsetof(StepWords, gradient_scale)),
@@ -327,6 +332,9 @@ void Executor::EndStep(Stream& stream) {
   if (phase_ != Phase::kTrain) return;
   backend_.Copy(stream, {.source = memory_.arena.View(words.norm, DType::kF32, {1}),
                          .destination = host(offsetof(StepWords, norm), DType::kF32, 1)});
+  if (CollectsAmax() && input_.wants_amax) {
+    backend_.Copy(stream, {.source = StepAmax(), .destination = HostAmax()});
+  }
 }
 
 }  // namespace hearth

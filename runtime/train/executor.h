@@ -31,6 +31,7 @@ struct StepInput {
   AdamwHyper hyper;     // training
   std::optional<float> gradient_scale;  // instead of 1 / targets
   bool timed = false;                   // training, with ExecutorOptions::times_tasks
+  bool wants_amax = false;              // training: StepResult::fp8_amax; the same on every rank
 };
 
 struct StepResult {
@@ -42,6 +43,9 @@ struct StepResult {
   // With verified FP8 scales: tensors of all ranks and micro-batches that were quantised twice.
   int64_t fp8_repairs = 0;
   std::vector<TaskTime> times;  // of a timed step, by task of schedule(Phase::kTrain)
+  // Where asked for, under FP8: the largest finite magnitudes of all ranks and micro-batches that
+  // were quantised, by layer and BlockScale.
+  std::vector<float> fp8_amax;
 };
 
 struct ExecutorOptions {
@@ -176,7 +180,9 @@ class Executor {
   // scale_tasks.cpp
   ScaleMode FirstScales() const;
   bool KeepsAmaxHistory() const;
+  bool CollectsAmax() const;
   TensorView StepAmax() const;
+  TensorView HostAmax() const;
   TensorView HistoryView() const;
   TensorView StepScales() const;
   TensorView ScaleRecords() const;

@@ -17,9 +17,19 @@ ScaleMode Executor::FirstScales() const {
   return KeepsAmaxHistory() && amax_known_ ? ScaleMode::kVerified : ScaleMode::kCurrent;
 }
 
+bool Executor::CollectsAmax() const {
+  if (!plan_.precision.fp8 || phase_ != Phase::kTrain) return false;
+  return plan_.precision.verified_scales || input_.wants_amax;
+}
+
 TensorView Executor::StepAmax() const {
   return memory_.slab.View(memory_.layout.words.step_amax, DType::kF32,
-                           {CountVerifiedScales(plan_, spec_)});
+                           {CountBlockScales(plan_, spec_)});
+}
+
+TensorView Executor::HostAmax() const {
+  return memory_.host.View(memory_.layout.words.host_amax, DType::kF32,
+                           {CountBlockScales(plan_, spec_)});
 }
 
 TensorView Executor::HistoryView() const {
@@ -34,7 +44,7 @@ TensorView Executor::StepScales() const {
 
 TensorView Executor::ScaleRecords() const {
   return memory_.arena.View(memory_.layout.scale_records, DType::kF32,
-                            {CountVerifiedScales(plan_, spec_), 4});
+                            {CountBlockScales(plan_, spec_), 4});
 }
 
 void Executor::BeginScales(Stream& stream) {
@@ -43,7 +53,7 @@ void Executor::BeginScales(Stream& stream) {
 }
 
 void Executor::CollectAmax(int micro_batch, Stream& stream) {
-  if (!KeepsAmaxHistory()) return;
+  if (!CollectsAmax()) return;
   std::vector<Lease> kept;
   for (int layer = 0; layer < static_cast<int>(spec_.config.num_layers); ++layer) {
     kept.push_back(activations_.Read(layer, ForwardNumber(micro_batch)));
@@ -55,7 +65,7 @@ void Executor::CollectAmax(int micro_batch, Stream& stream) {
 }
 
 void Executor::ReduceStepAmax(Stream& stream) {
-  if (!KeepsAmaxHistory()) return;
+  if (!CollectsAmax()) return;
   communicator_.AllReduce(stream, {.dtype = DType::kF32,
                                    .op = AllReduceOp::kMax,
                                    .range = {memory_.layout.words.step_amax, StepAmax().bytes()}});

@@ -296,7 +296,8 @@ void Trainer::Step(int64_t step, const StepHeader& header) {
                                static_cast<float>(optimizer.adam_epsilon),
                                static_cast<float>(optimizer.weight_decay),
                                static_cast<uint64_t>(resolved_.config.seed), step),
-       .timed = IsTraced(step)});
+       .timed = IsTraced(step),
+       .wants_amax = LogsAmax(step)});
   // While the device works: the next step can then start as soon as this one has ended.
   staged_targets_.reset();
   if (step < total_steps_) StageNext();

@@ -90,6 +90,8 @@ class Trainer {
   bool IsTraced(int64_t step) const;
   // This rank's timeline of the step; a failure is a warning.
   void WriteStepTrace(int64_t step, const StepResult& result);
+  // Of every rank, since all have a part in it.
+  bool LogsAmax(int64_t step) const;
   void Evaluate(int64_t step);
   bool EvaluationIsDue(int64_t step) const;
   CheckpointInfo MakeInfo(int64_t step) const;

@@ -44,6 +44,15 @@ void RecordHealth(const DeviceHealth& health, StepRecord& record) {
   set("gpu/throttling", health.throttling);
 }
 
+// By tensor and layer. Names are new, so that none has to be looked for.
+void RecordAmax(const std::vector<float>& amax, StepRecord& record) {
+  for (size_t i = 0; i < amax.size(); ++i) {
+    const auto scale = static_cast<BlockScale>(i % kBlockScaleCount);
+    record.values.emplace_back(fmt::format("fp8/amax/{}/{}", Name(scale), i / kBlockScaleCount),
+                               amax[i]);
+  }
+}
+
 // A text of several lines as one value of YAML.
 std::string BlockYaml(std::string_view key, const std::string& text) {
   std::string yaml = fmt::format("{}: |\n", key);
@@ -155,6 +164,13 @@ void Trainer::WriteStepTrace(int64_t step, const StepResult& result) {
   }
 }
 
+bool Trainer::LogsAmax(int64_t step) const {
+  const LoggingSection& logging = resolved_.config.logging;
+  const int64_t every = logging.fp8_amax_steps;
+  if (!plan_.precision.fp8 || every == 0 || !IsLogged(step)) return false;
+  return step % every < logging.logging_steps || step == total_steps_;
+}
+
 void Trainer::LookAtDevice(int64_t step) {
   if (IsRoot() && IsLogged(step)) health_ = environment_.backend.device().Health();
 }
@@ -177,6 +193,7 @@ void Trainer::LogStep(int64_t step, const StepResult& result, double loss, doubl
   record.Set("mem/device", environment_.backend.device().allocated_bytes(MemoryKind::kDevice));
   record.Set("mem/host", environment_.backend.device().allocated_bytes(MemoryKind::kPinnedHost));
   if (health_) RecordHealth(*health_, record);
+  RecordAmax(result.fp8_amax, record);
   logger_->Log(record);
 }
 

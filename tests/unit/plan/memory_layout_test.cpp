@@ -150,7 +150,10 @@ class CommonSpans {
     Add(slab, layout_.words.sums, 88, "sums");
     const bool history = plan_.precision.verified_scales && !plan_.inference;
     const int64_t scales = history ? spec_.config.num_layers * 8 : 0;
-    Add(slab, layout_.words.step_amax, 4 * scales, "step amax");
+    const bool amaxes = plan_.precision.fp8 && !plan_.inference;
+    const int64_t amax_bytes = amaxes ? spec_.config.num_layers * 32 : 0;
+    Add(slab, layout_.words.step_amax, amax_bytes, "step amax");
+    Add(host, layout_.words.host_amax, amax_bytes, "host amax of the step");
     Add(arena, layout_.words.amax_history, 4 * scales, "amax history");
     Add(arena, layout_.words.step_scales, 16 * scales, "step scales");
     Add(arena, layout_.words.norm, 4, "norm");

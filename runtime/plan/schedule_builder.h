@@ -33,9 +33,9 @@ class ScheduleBuilder {
   bool Training() const {
     return schedule_.phase == Phase::kTrain || schedule_.phase == Phase::kGradients;
   }
-  // Only what trains takes part in the history of scales.
-  // Of FP8 tensors, for the history or the log.
+  // Of FP8 tensors, for the history of scales or the log.
   bool CollectsAmax() const { return plan_.precision.fp8 && schedule_.phase == Phase::kTrain; }
+  // Only what trains takes part in the history.
   bool VerifiesScales() const {
     return plan_.precision.verified_scales && schedule_.phase == Phase::kTrain;
   }

@@ -4,7 +4,6 @@
 #include "comm/inproc/inproc_bootstrap.h"
 #include "comm/inproc/inproc_transport.h"
 #include "comm/mpi/mpi_bootstrap.h"
-#include "comm/mpi/mpi_transport.h"
 #include "comm/nccl/nccl.h"
 #include "comm/staged_communicator.h"
 #include "kernels/core/check.h"
@@ -40,7 +39,7 @@ std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap&
   }
   std::unique_ptr<Transport> transport;
   if (kind == "mpi" || needs_gpus) {  // a rank alone moves nothing
-    transport = std::make_unique<MpiTransport>(options.collective_timeout);
+    transport = dynamic_cast<MpiBootstrap&>(bootstrap).MakeTransport(options.collective_timeout);
   } else if (kind == "inproc") {
     transport = std::make_unique<InprocTransport>(dynamic_cast<InprocBootstrap&>(bootstrap),
                                                   options.collective_timeout);

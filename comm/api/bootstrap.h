@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +30,12 @@ class Bootstrap {
   // Rank and number of ranks on this host.
   virtual int local_rank() const = 0;
   virtual int local_world() const = 0;
+  // What messages call the rank: its number in the job, also in a part of it.
+  virtual int job_rank(int rank) const = 0;
+
+  // The ranks that gave the same color as a job of their own, in their order here. Collective over
+  // all. This bootstrap must outlive the part; to end the part's job ends all of it.
+  virtual std::unique_ptr<Bootstrap> Split(int color) = 0;
 
   // Everybody's contribution, by rank; sizes may differ.
   virtual std::vector<Bytes> AllGather(const Bytes& mine) = 0;

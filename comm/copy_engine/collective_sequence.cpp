@@ -3,6 +3,7 @@
 #include <exception>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "kernels/core/log.h"
 
@@ -24,9 +25,14 @@ CollectiveSequence::CollectiveSequence(Bootstrap& bootstrap, Device& device,
       previous_(device.CreateEvent()) {
   const bool one_host = bootstrap.local_world() == bootstrap.world();
   board_ = one_host ? std::make_unique<FlagBoard>(bootstrap) : std::make_unique<FlagBoard>();
+  std::vector<int> job_ranks;
+  for (int rank = 0; rank < bootstrap.world(); ++rank) {
+    if (one_host || rank == bootstrap.rank()) job_ranks.push_back(bootstrap.job_rank(rank));
+  }
   watch_ = std::make_unique<CollectiveWatch>(
       *board_, CollectiveWatchArgs{.rank = one_host ? bootstrap.rank() : 0,
                                    .world = one_host ? bootstrap.world() : 1,
+                                   .job_ranks = std::move(job_ranks),
                                    .timeout = args.timeout,
                                    .status = status_.get(),
                                    .check = std::move(args.check),

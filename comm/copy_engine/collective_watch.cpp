@@ -132,7 +132,8 @@ std::set<int> CollectiveWatch::Behind(const WatchedCollective& collective) const
     const bool is_behind =
         !Reached(board_.posted(Flag::kReady, collective.column, source), ready) ||
         !Reached(board_.posted(Flag::kDone, collective.column, source), done);
-    if (source != args_.rank && is_behind) behind.insert(source);
+    if (source == args_.rank || !is_behind) continue;
+    behind.insert(args_.job_ranks[static_cast<size_t>(source)]);
   }
   return behind;
 }

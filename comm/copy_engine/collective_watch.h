@@ -33,6 +33,7 @@ struct WatchedCollective {
 struct CollectiveWatchArgs {
   int rank = 0;
   int world = 1;
+  std::vector<int> job_ranks;  // what messages call the ranks
   std::chrono::milliseconds timeout{0};
   // Fails with the first error; every collective's stream waits for value 0 of it.
   HostSignal* status = nullptr;

@@ -17,6 +17,8 @@ class InprocBootstrap final : public Bootstrap {
   int world() const override { return world_->ranks; }
   int local_rank() const override { return rank_; }
   int local_world() const override { return world_->ranks; }
+  int job_rank(int rank) const override { return world_->job_ranks[static_cast<size_t>(rank)]; }
+  std::unique_ptr<Bootstrap> Split(int color) override;
   std::vector<Bytes> AllGather(const Bytes& mine) override;
   Bytes Broadcast(const Bytes& mine, int root) override;
   void Barrier() override;
@@ -34,6 +36,7 @@ class InprocBootstrap final : public Bootstrap {
   const std::shared_ptr<InprocWorld> world_;  // shared by all ranks
   int64_t gatherings_ = 0;
   int64_t channels_ = 0;
+  int64_t splits_ = 0;
 };
 
 // One per rank. Each may live in another thread.

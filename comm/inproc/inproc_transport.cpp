@@ -50,8 +50,10 @@ void InprocTransport::Exchange(const ExchangeArgs& args) {
       if (world_->changed.wait_until(lock, deadline) == std::cv_status::timeout) {
         if (Progress(lock, args.sequence, receives, sends)) continue;
         std::set<int> waited_for;
-        for (const Message& receive : receives) waited_for.insert(receive.peer);
-        for (const Outgoing& send : sends) waited_for.insert(send.peer);
+        for (const Message& receive : receives)
+          waited_for.insert(world_->job_ranks[static_cast<size_t>(receive.peer)]);
+        for (const Outgoing& send : sends)
+          waited_for.insert(world_->job_ranks[static_cast<size_t>(send.peer)]);
         throw NoAnswer(waited_for, timeout_);
       }
     }
@@ -75,7 +77,8 @@ bool InprocTransport::Progress(std::unique_lock<std::mutex>& lock, int64_t seque
     }
     const std::shared_ptr<InprocMessage> message = mailbox.front();
     if (message->bytes != receive.bytes) {
-      throw CommError(Format("rank {} sent {} bytes instead of {}", receive.peer, message->bytes,
+      throw CommError(Format("rank {} sent {} bytes instead of {}",
+                             world_->job_ranks[static_cast<size_t>(receive.peer)], message->bytes,
                              receive.bytes));
     }
     mailbox.pop_front();

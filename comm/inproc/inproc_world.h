@@ -39,14 +39,21 @@ struct InprocGathering {
 
 // Everything is guarded by `mutex`; `changed` tells of every change.
 struct InprocWorld {
-  explicit InprocWorld(int size) : ranks(size) {}
+  // Of these ranks of the job, which all worlds end together.
+  InprocWorld(std::vector<int> names, std::shared_ptr<InprocWorld> from)
+      : ranks(static_cast<int>(names.size())),
+        job_ranks(std::move(names)),
+        parent(std::move(from)) {}
 
   const int ranks;
+  const std::vector<int> job_ranks;
+  const std::shared_ptr<InprocWorld> parent;  // null: the job; shared by the parts' ranks
   std::mutex mutex;
   std::condition_variable changed;
   std::string abort_reason;  // not empty: every wait fails with it
   std::map<int64_t, InprocGathering> gatherings;
   std::map<int64_t, std::shared_ptr<InprocChannel>> channels;
+  std::map<std::pair<int64_t, int>, std::weak_ptr<InprocWorld>> parts;  // by split and color
 };
 
 }  // namespace hearth

@@ -4,7 +4,10 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstring>
 #include <exception>
+#include <numeric>
+#include <utility>
 
 #include "comm/mpi/mpi_transport.h"
 #include "comm/mpi/patience.h"
@@ -45,9 +48,54 @@ MpiBootstrap::MpiBootstrap(const BootstrapOptions& options)
     owns_mpi_ = true;
   }
   if (level < MPI_THREAD_MULTIPLE) throw CommError("this MPI library allows only one thread");
-  transport_ = std::make_unique<MpiTransport>(options.collective_timeout);
+  int ranks = 0;
+  CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &ranks), "MPI_Comm_size");
+  job_ranks_.resize(static_cast<size_t>(ranks));
+  std::iota(job_ranks_.begin(), job_ranks_.end(), 0);
+  transport_ =
+      std::make_unique<MpiTransport>(MPI_COMM_WORLD, options.collective_timeout, job_ranks_);
+  FindLocalRanks();
+}
+
+MpiBootstrap::MpiBootstrap(const BootstrapOptions& options, std::unique_ptr<MpiTransport> transport,
+                           std::vector<int> job_ranks)
+    : options_(options),
+      exceptions_at_start_(std::uncaught_exceptions()),
+      job_ranks_(std::move(job_ranks)),
+      transport_(std::move(transport)) {
+  FindLocalRanks();
+}
+
+int MpiBootstrap::rank() const { return transport_->rank(); }
+int MpiBootstrap::world() const { return transport_->world(); }
+
+std::unique_ptr<Transport> MpiBootstrap::MakeTransport(std::chrono::milliseconds timeout) const {
+  return std::make_unique<MpiTransport>(transport_->communicator(), timeout, job_ranks_);
+}
+
+std::unique_ptr<Bootstrap> MpiBootstrap::Split(int color) {
+  ExitAfter guard(options_.init_timeout, kExitRankLost,
+                  Format("rank {}: the ranks did not divide into groups within {} ms",
+                         job_rank(rank()), options_.init_timeout.count()));
+  Bytes mine(sizeof(color));
+  std::memcpy(mine.data(), &color, sizeof(color));
+  std::vector<int> members;
+  const std::vector<Bytes> colors = AllGather(mine);
+  for (int other = 0; other < world(); ++other) {
+    if (colors[static_cast<size_t>(other)] == mine) members.push_back(job_rank(other));
+  }
+  MPI_Comm part = MPI_COMM_NULL;
+  CheckMpi(MPI_Comm_split(transport_->communicator(), color, rank(), &part), "MPI_Comm_split");
+  auto transport = std::make_unique<MpiTransport>(part, options_.collective_timeout, members);
+  CheckMpi(MPI_Comm_free(&part), "MPI_Comm_free");
+  return std::unique_ptr<Bootstrap>(
+      new MpiBootstrap(options_, std::move(transport), std::move(members)));
+}
+
+void MpiBootstrap::FindLocalRanks() {
   MPI_Comm host = MPI_COMM_NULL;
-  CheckMpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank(), MPI_INFO_NULL, &host),
+  CheckMpi(MPI_Comm_split_type(transport_->communicator(), MPI_COMM_TYPE_SHARED, rank(),
+                               MPI_INFO_NULL, &host),
            "MPI_Comm_split_type");
   CheckMpi(MPI_Comm_rank(host, &local_rank_), "MPI_Comm_rank");
   CheckMpi(MPI_Comm_size(host, &local_world_), "MPI_Comm_size");
@@ -60,7 +108,7 @@ MpiBootstrap::~MpiBootstrap() {
   ExitAfter guard(options_.init_timeout, kExitRankLost,
                   Format("rank {}: MPI did not end within {} ms: another rank does not come to "
                          "the end",
-                         rank(), options_.init_timeout.count()));
+                         job_rank(rank()), options_.init_timeout.count()));
   transport_.reset();
   if (owns_mpi_) MPI_Finalize();
 }
@@ -133,7 +181,8 @@ Bytes MpiBootstrap::Broadcast(const Bytes& mine, int root) {
 void MpiBootstrap::Barrier() { AllGather({}); }
 
 void MpiBootstrap::Abort(int exit_code, std::string_view why) {
-  std::fprintf(stderr, "hearth: rank %d: %.*s\n", rank(), static_cast<int>(why.size()), why.data());
+  std::fprintf(stderr, "hearth: rank %d: %.*s\n", job_rank(rank()), static_cast<int>(why.size()),
+               why.data());
   std::fflush(stderr);
   ExitAfter guard(kAbortTimeout, exit_code, "MPI_Abort did not end the process");
   MPI_Abort(MPI_COMM_WORLD, exit_code);

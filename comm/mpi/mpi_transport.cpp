@@ -4,6 +4,7 @@
 #include <array>
 #include <exception>
 #include <set>
+#include <utility>
 
 #include "comm/mpi/patience.h"
 #include "kernels/core/check.h"
@@ -43,13 +44,17 @@ void CheckMpi(int result, std::string_view call) {
   if (result != MPI_SUCCESS) throw CommError(Format("{}: {}", call, ErrorText(result)));
 }
 
-MpiTransport::MpiTransport(std::chrono::milliseconds timeout)
-    : timeout_(timeout), exceptions_at_start_(std::uncaught_exceptions()) {
-  CheckMpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  CheckMpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
-  CheckMpi(MPI_Comm_size(MPI_COMM_WORLD, &world_), "MPI_Comm_size");
+MpiTransport::MpiTransport(MPI_Comm parent, std::chrono::milliseconds timeout,
+                           std::vector<int> job_ranks)
+    : timeout_(timeout),
+      job_ranks_(std::move(job_ranks)),
+      exceptions_at_start_(std::uncaught_exceptions()) {
+  CheckMpi(MPI_Comm_set_errhandler(parent, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  CheckMpi(MPI_Comm_rank(parent, &rank_), "MPI_Comm_rank");
+  CheckMpi(MPI_Comm_size(parent, &world_), "MPI_Comm_size");
+  CHECK(world_ == std::ssize(job_ranks_), "{} ranks with {} names", world_, job_ranks_.size());
   MPI_Request request = MPI_REQUEST_NULL;
-  CheckMpi(MPI_Comm_idup(MPI_COMM_WORLD, &communicator_, &request), "MPI_Comm_idup");
+  CheckMpi(MPI_Comm_idup(parent, &communicator_, &request), "MPI_Comm_idup");
   Backoff backoff;
   int done = 0;
   while (true) {
@@ -122,7 +127,8 @@ void MpiTransport::PollUntilDone(Pending& pending) {
     if (backoff.waited() > timeout_) {
       std::set<int> waited_for;
       for (size_t i = 0; i < pending.requests.size(); ++i) {
-        if (pending.requests[i] != MPI_REQUEST_NULL) waited_for.insert(pending.messages[i].peer);
+        if (pending.requests[i] != MPI_REQUEST_NULL)
+          waited_for.insert(NameOf(pending.messages[i].peer));
       }
       throw NoAnswer(waited_for, timeout_);
     }
@@ -144,7 +150,7 @@ int MpiTransport::Test(Pending& pending) {
     if (result == MPI_ERR_IN_STATUS && status.MPI_ERROR != MPI_SUCCESS) {
       throw CommError(Format("{} rank {}: {}",
                              index < pending.receives ? "receiving from" : "sending to",
-                             pending.messages[index].peer, ErrorText(status.MPI_ERROR)));
+                             NameOf(pending.messages[index].peer), ErrorText(status.MPI_ERROR)));
     }
     CheckStatus(pending, index, status);
   }
@@ -157,8 +163,9 @@ void MpiTransport::CheckStatus(const Pending& pending, size_t index,
   int bytes = 0;
   CheckMpi(MPI_Get_count(&status, MPI_BYTE, &bytes), "MPI_Get_count");
   if (bytes != pending.messages[index].bytes) {
-    throw CommError(Format("rank {} sent {} bytes instead of {}", pending.messages[index].peer,
-                           bytes, pending.messages[index].bytes));
+    throw CommError(Format("rank {} sent {} bytes instead of {}",
+                           NameOf(pending.messages[index].peer), bytes,
+                           pending.messages[index].bytes));
   }
 }
 

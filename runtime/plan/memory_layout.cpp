@@ -5,6 +5,7 @@
 
 #include "kernels/api/workspace.h"
 #include "kernels/core/check.h"
+#include "runtime/plan/boundary_places.h"
 
 namespace hearth {
 
@@ -61,6 +62,7 @@ class LayoutBuilder {
     AddStaging();
     AddBatches();
     AddTransfer();
+    AddBoundaries();
     AddBlocks();
     AddHead();
     AddFp8Head();
@@ -159,32 +161,37 @@ class LayoutBuilder {
     }
   }
 
+  void AddBoundaries() {
+    const BoundaryPlaces places(plan_, spec_);
+    const int64_t bytes = plan_.tokens_per_micro_batch * spec_.config.hidden_size * StorageBytes();
+    for (int place = 0; place < places.count(); ++place) {
+      layout_.boundaries.push_back(arena_.Add("block inputs", bytes));
+    }
+    for (int place = 0; place < places.host_count(); ++place) {
+      layout_.host_boundaries.push_back(host_.Add("block inputs", bytes, kPageBytes));
+    }
+  }
+
   void AddBlocks() {
     const std::vector<BlockTensorSpec> table =
         BlockTensors(spec_.config, plan_.precision, plan_.tokens_per_micro_batch);
+    const BoundaryPlaces places(plan_, spec_);
     const auto layers = static_cast<size_t>(spec_.config.num_layers);
-    const int64_t boundary =
-        plan_.tokens_per_micro_batch * spec_.config.hidden_size * StorageBytes();
-    for (size_t layer = 0; layer <= layers; ++layer) {
-      layout_.boundaries.push_back(arena_.Add("block inputs", boundary));
-    }
-    layout_.d_stream = arena_.Add("work", boundary);
+    const auto kept = static_cast<size_t>(places.kept_count());
     // One work slot per tensor, shared by the layers that do not keep it.
     std::vector<int64_t> work(table.size(), -1);
-    layout_.block_tensors.assign(layers, std::vector<int64_t>(table.size(), -1));
+    layout_.block_tensors.assign(kept, std::vector<int64_t>(table.size(), -1));
     const int64_t records = table[static_cast<size_t>(BlockTensor::kScales)].bytes();
-    layout_.scale_records = arena_.Add("activations", records * static_cast<int64_t>(layers));
+    layout_.scale_records = arena_.Add("activations", records * static_cast<int64_t>(kept));
     for (size_t t = 0; t < table.size(); ++t) {
       const BlockTensorSpec& tensor = table[t];
-      for (size_t layer = 0; layer < layers; ++layer) {
-        int64_t& offset = layout_.block_tensors[layer][t];
-        if (tensor.lifetime == Lifetime::kAbsent) continue;
-        if (plan_.inference && tensor.lifetime == Lifetime::kBackward) continue;
-        if (tensor.lifetime == Lifetime::kBoundary) {
-          offset = BoundaryOffset(tensor.tensor, layer);
-        } else if (tensor.tensor == BlockTensor::kScales) {
-          offset = layout_.scale_records + static_cast<int64_t>(layer) * records;
-        } else if (Kept(tensor, layer)) {
+      if (tensor.lifetime == Lifetime::kAbsent || tensor.lifetime == Lifetime::kBoundary) continue;
+      if (plan_.inference && tensor.lifetime == Lifetime::kBackward) continue;
+      for (size_t place = 0; place < kept; ++place) {
+        int64_t& offset = layout_.block_tensors[place][t];
+        if (tensor.tensor == BlockTensor::kScales) {
+          offset = layout_.scale_records + static_cast<int64_t>(place) * records;
+        } else if (Kept(tensor, place % layers)) {
           offset = arena_.Add("activations", tensor.bytes());
         } else {
           if (work[t] < 0) work[t] = arena_.Add("work", tensor.bytes());
@@ -192,12 +199,6 @@ class LayoutBuilder {
         }
       }
     }
-  }
-
-  int64_t BoundaryOffset(BlockTensor tensor, size_t layer) const {
-    if (tensor == BlockTensor::kInput) return layout_.boundaries[layer];
-    if (tensor == BlockTensor::kOutput) return layout_.boundaries[layer + 1];
-    return layout_.d_stream;
   }
 
   bool Kept(const BlockTensorSpec& tensor, size_t layer) const {

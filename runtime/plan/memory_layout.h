@@ -127,12 +127,14 @@ struct MemoryLayout {
   int64_t host_batch[kBatchSlots] = {};    // host
   int64_t transfer[kTransferPieces] = {};  // host
   int64_t transfer_piece_bytes = 0;
-  // Arena offsets of a block's tensors by layer; -1 where absent. Tensors that are not kept share
-  // the work area; boundaries are those of `boundaries`.
+  // Arena offsets of a block's tensors by BoundaryPlaces::Kept; -1 where absent. Tensors that are
+  // not kept share the work area; what lies between blocks is in `boundaries`.
   std::vector<std::vector<int64_t>> block_tensors;
-  int64_t scale_records = 0;        // arena: kScales of all layers, one behind the other
-  std::vector<int64_t> boundaries;  // arena: the input of layer l, then the last output
-  int64_t d_stream = 0;             // arena: the gradient of the residual stream
+  // Arena: kScales of all layers, one behind the other, for one micro-batch of a group behind the
+  // other.
+  int64_t scale_records = 0;
+  std::vector<int64_t> boundaries;       // arena, by place (BoundaryPlaces)
+  std::vector<int64_t> host_boundaries;  // host, by BoundaryPlaces::Host
   int64_t workspace = 0;
   int64_t workspace_bytes = 0;
   int64_t cos_sin = 0;

@@ -99,6 +99,33 @@ void PlanMemory(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& pla
   plan.optimizer.update_on_host = all_on_host && memory.optimizer_device != OptimizerDevice::kGpu;
 }
 
+// `auto` is the horizontal order.
+void PlanSchedule(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& plan) {
+  const MemorySection& memory = resolved.config.memory;
+  plan.residual = memory.offload.residual == OffloadTarget::kHost ? Tier::kHost : Tier::kDevice;
+  const bool vertical = memory.schedule == ScheduleKind::kVertical;
+  plan.micro_batches_per_group =
+      memory.micro_batches_per_group.value_or(vertical ? plan.micro_batches : 1);
+  const int64_t group = plan.micro_batches_per_group;
+  if (group > plan.micro_batches) {
+    resolved.Fail("memory.micro_batches_per_group",
+                  fmt::format("a step has {} micro-batches, not {}; write at most {}, or auto",
+                              plan.micro_batches, group, plan.micro_batches));
+  }
+  if (memory.schedule == ScheduleKind::kHorizontal && group > 1) {
+    resolved.Fail(
+        "memory.micro_batches_per_group",
+        "the horizontal schedule has one micro-batch per group; write 1, or schedule: vertical");
+  }
+  if (group > 1 && spec.HeadMatrix().unit != spec.head_unit() &&
+      plan.numeric.reduction_order == ReductionOrder::kRankThenMicro) {
+    resolved.Fail(
+        "parallel.reduction_order",
+        "micro-batches in groups cannot add the ranks first where head and embedding share "
+        "their weights; write micro_then_rank, or schedule: horizontal");
+  }
+}
+
 void PlanUpdates(const RunConfig& config, Plan& plan) {
   plan.early_updates =
       plan.max_grad_norm == 0 && config.resilience.on_nonfinite == OnNonfinite::kStop;
@@ -183,6 +210,7 @@ Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world) 
   plan.max_grad_norm = config.training.max_grad_norm;
   PlanBatch(resolved, plan);
   PlanMemory(resolved, spec, plan);
+  PlanSchedule(resolved, spec, plan);
   PlanUpdates(config, plan);
   return plan;
 }
@@ -211,7 +239,10 @@ std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
   line("reduction_order", EnumName(plan.numeric.reduction_order));
   line("head_slab_tokens", plan.numeric.head_slab_tokens);
   line("head_chunk_tokens", plan.head_chunk_tokens);
-  text += "schedule: horizontal\noptimizer:\n";
+  line("schedule", plan.micro_batches_per_group > 1 ? "vertical" : "horizontal");
+  line("micro_batches_per_group", plan.micro_batches_per_group);
+  line("block_inputs", Name(plan.residual));
+  text += "optimizer:\n";
   text += fmt::format("  master: {{type: {}, tier: {}}}\n", Name(plan.state_types.master),
                       Name(plan.optimizer.master));
   text += fmt::format("  m: {{type: {}, tier: {}}}\n", Name(plan.state_types.m),

@@ -65,6 +65,10 @@ struct Plan {
   int64_t max_sequences = 0;            // in a micro-batch, at most
   int64_t head_chunk_tokens = 0;        // rows of the logits buffer
   std::vector<RecomputeSet> recompute;  // by layer
+  // So many pass a layer, forward and backward, before the next layer: 1 is the horizontal order,
+  // all of them the vertical one.
+  int64_t micro_batches_per_group = 1;
+  Tier residual = Tier::kDevice;  // where the inputs of blocks wait for the backward
   OptimizerPlacement optimizer;
   float z_loss = 0.0f;
   double max_grad_norm = 1.0;  // 0: no clipping

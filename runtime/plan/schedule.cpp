@@ -11,13 +11,16 @@ namespace hearth {
 
 namespace {
 
-constexpr std::array<std::string_view, 23> kTaskNames = {"begin_step",
+constexpr std::array<std::string_view, 26> kTaskNames = {"begin_step",
                                                          "load_batch",
                                                          "zero_gradients",
                                                          "forward",
                                                          "head",
+                                                         "store_input",
+                                                         "fetch_input",
                                                          "recompute",
                                                          "backward",
+                                                         "collect_amax",
                                                          "reduce_gradients",
                                                          "square_sum",
                                                          "reduce_sums",

@@ -16,8 +16,11 @@ enum class TaskKind : uint8_t {
   kZeroGradients,     // of a unit
   kForward,           // the embedding (and the blocks' first FP8 scales), or a block
   kHead,              // final norm, logits, loss, and in training their backward
+  kStoreInput,        // a block's input to the host, for its backward
+  kFetchInput,        // and back
   kRecompute,         // one segment of a block again
-  kBackward,          // a block, or the embedding (and the blocks' amaxes)
+  kBackward,          // a block, or the embedding
+  kCollectAmax,       // the blocks' amaxes of a micro-batch
   kReduceGradients,   // a unit's partial gradients to their shards
   kSquareSum,         // of a unit's reduced shard
   kReduceSums,        // squares, losses and amaxes over the ranks
@@ -45,8 +48,9 @@ std::string_view Name(StreamId stream);
 // ordered by the schedule.
 enum class ResourceKind : uint8_t {
   kBatch,        // by micro-batch
-  kBoundary,     // a layer's input
-  kActivation,   // what a layer keeps between forward and backward
+  kBoundary,     // by place: a layer's input or its gradient
+  kHostInput,    // a layer's input on the host
+  kActivation,   // what a layer keeps of a micro-batch between forward and backward
   kWork,         // the area that layers take turns in, head buffers and workspace included
   kWeights,      // of a unit
   kGradients,    // of a unit
@@ -99,7 +103,7 @@ struct Schedule {
   std::vector<Task> tasks;  // in the order the host enqueues them; every rank has the same
 };
 
-// The horizontal order: for each micro-batch forward, then backward; the waits follow from the
+// For each group of micro-batches forward, then backward, layer by layer; the waits follow from the
 // accesses. `rank` only enters element ranges and byte counts.
 Schedule BuildSchedule(Phase phase, const Plan& plan, const ModelSpec& spec, int rank);
 

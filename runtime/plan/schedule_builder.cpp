@@ -24,7 +24,7 @@ Schedule ScheduleBuilder::Build() {
       break;
     case Phase::kEvaluate:
       AddBatch();
-      for (int mb = 0; mb < MicroBatches(); ++mb) AddForward(mb);
+      for (const MicroBatchGroup& group : Groups()) AddForward(group);
       if (Distributed()) AddReduceSums();
       break;
     case Phase::kPublish:

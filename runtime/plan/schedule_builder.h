@@ -6,6 +6,7 @@
 #include <deque>
 #include <vector>
 
+#include "runtime/plan/boundary_places.h"
 #include "runtime/plan/memory_layout.h"
 #include "runtime/plan/schedule.h"
 #include "runtime/plan/schedule_order.h"
@@ -15,11 +16,16 @@ namespace hearth {
 inline Access Read(ResourceKind kind, int index = 0) { return {kind, index, false}; }
 inline Access Write(ResourceKind kind, int index = 0) { return {kind, index, true}; }
 
+struct MicroBatchGroup {
+  int begin = 0;
+  int end = 0;
+};
+
 // Used once: Build ends it. `plan` and `spec` must outlive it.
 class ScheduleBuilder {
  public:
   ScheduleBuilder(Phase phase, const Plan& plan, const ModelSpec& spec, int rank)
-      : plan_(plan), spec_(spec), rank_(rank) {
+      : plan_(plan), spec_(spec), rank_(rank), places_(plan, spec) {
     schedule_.phase = phase;
   }
 
@@ -55,9 +61,20 @@ class ScheduleBuilder {
   // All micro-batches at once: a step's tokens take less time than the start of a copy for each.
   void AddBatch();
   void AddForwardBackward();
-  void AddForward(int mb);
+  std::vector<MicroBatchGroup> Groups() const;
+  void AddForward(const MicroBatchGroup& group);
+  void AddEmbeddingForward(int mb);
+  void AddBlockForward(int layer, int mb);
   void AddHead(int mb);
-  void AddBackward(int mb);
+  void AddBackward(const MicroBatchGroup& group);
+  void AddBlockBackward(int layer, int mb);
+  void AddEmbeddingBackward(const MicroBatchGroup& group);
+  void AddCollectAmax(int mb);
+  // Where inputs wait on the host: to there as soon as they are made, and back those whose Order is
+  // in (after, until].
+  void AddStoreInput(int layer, int mb);
+  void AddFetchInputs(const MicroBatchGroup& group, int after, int until);
+  int64_t BoundaryBytes() const;
   // After the last micro-batch, or after each where ranks are added first.
   void AddReduceGradients(int unit, int mb);
   // Before a micro-batch first adds to a unit's gradient, which a carried update may read until
@@ -92,6 +109,7 @@ class ScheduleBuilder {
   const Plan& plan_;
   const ModelSpec& spec_;
   const int rank_;
+  const BoundaryPlaces places_;
   Schedule schedule_;
   TaskOrder order_;
   AccessHistory history_;

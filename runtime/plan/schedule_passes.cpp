@@ -1,5 +1,6 @@
 #include "runtime/plan/schedule_builder.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace hearth {
@@ -19,10 +20,20 @@ void ScheduleBuilder::AddBatch() {
 
 void ScheduleBuilder::AddForwardBackward() {
   AddBatch();
-  for (int mb = 0; mb < MicroBatches(); ++mb) {
-    AddForward(mb);
-    AddBackward(mb);
+  for (const MicroBatchGroup& group : Groups()) {
+    AddForward(group);
+    AddBackward(group);
   }
+  if (DelaysEmbedding(plan_, spec_)) AddEmbeddingBackward({0, MicroBatches()});
+}
+
+std::vector<MicroBatchGroup> ScheduleBuilder::Groups() const {
+  std::vector<MicroBatchGroup> groups;
+  const int size = static_cast<int>(plan_.micro_batches_per_group);
+  for (int begin = 0; begin < MicroBatches(); begin += size) {
+    groups.push_back({begin, std::min(begin + size, MicroBatches())});
+  }
+  return groups;
 }
 
 void ScheduleBuilder::AddZeroGradients(int unit, int mb) {
@@ -33,32 +44,84 @@ void ScheduleBuilder::AddZeroGradients(int unit, int mb) {
        .accesses = {Write(kGradients, unit)}});
 }
 
-void ScheduleBuilder::AddForward(int mb) {
-  if (mb == 0) AddCarriedUpdatesFor(spec_.embedding_unit());
-  Task embedding{.kind = TaskKind::kForward,
-                 .unit = spec_.embedding_unit(),
-                 .micro_batch = mb,
-                 .accesses = {Read(kWeights, 0), Read(kBatch, mb), Write(kBoundary, 0)}};
+void ScheduleBuilder::AddForward(const MicroBatchGroup& group) {
+  const bool first = group.begin == 0;
+  if (first) AddCarriedUpdatesFor(spec_.embedding_unit());
+  for (int mb = group.begin; mb < group.end; ++mb) AddEmbeddingForward(mb);
+  for (int layer = 0; layer < Layers(); ++layer) {
+    if (first) AddCarriedUpdatesFor(spec_.block_unit(layer));
+    for (int mb = group.begin; mb < group.end; ++mb) AddBlockForward(layer, mb);
+  }
+  if (first) AddCarriedUpdatesFor(spec_.head_unit());
+  // Ahead of the head, so that what comes back first comes under it.
+  if (Training()) AddFetchInputs(group, -1, places_.lead() - 1);
+  for (int mb = group.begin; mb < group.end; ++mb) AddHead(mb);
+}
+
+void ScheduleBuilder::AddEmbeddingForward(int mb) {
+  Task task{
+      .kind = TaskKind::kForward,
+      .unit = spec_.embedding_unit(),
+      .micro_batch = mb,
+      .accesses = {Read(kWeights, 0), Read(kBatch, mb), Write(kBoundary, places_.Input(0, mb))}};
   if (VerifiesScales()) {
-    embedding.accesses.push_back(Read(kScales));
+    task.accesses.push_back(Read(kScales));
     for (int layer = 0; layer < Layers(); ++layer) {
-      embedding.accesses.push_back(Write(kActivation, layer));
+      task.accesses.push_back(Write(kActivation, places_.Kept(layer, mb)));
     }
   }
-  Add(std::move(embedding));
-  for (int layer = 0; layer < Layers(); ++layer) {
-    double flops = 0;
-    for (int s = 0; s < kSegmentCount; ++s) flops += Flops(static_cast<Segment>(s));
-    const int unit = spec_.block_unit(layer);
-    if (mb == 0) AddCarriedUpdatesFor(unit);
-    Add({.kind = TaskKind::kForward,
-         .unit = unit,
-         .micro_batch = mb,
-         .flops = flops,
-         .accesses = {Read(kWeights, unit), Read(kBatch, mb), Read(kBoundary, layer),
-                      Write(kBoundary, layer + 1), Write(kActivation, layer), Write(kWork)}});
+  Add(std::move(task));
+  AddStoreInput(0, mb);
+}
+
+void ScheduleBuilder::AddBlockForward(int layer, int mb) {
+  double flops = 0;
+  for (int s = 0; s < kSegmentCount; ++s) flops += Flops(static_cast<Segment>(s));
+  const int unit = spec_.block_unit(layer);
+  Add({.kind = TaskKind::kForward,
+       .unit = unit,
+       .micro_batch = mb,
+       .flops = flops,
+       .accesses = {Read(kWeights, unit), Read(kBatch, mb),
+                    Read(kBoundary, places_.Input(layer, mb)),
+                    Write(kBoundary, places_.Input(layer + 1, mb)),
+                    Write(kActivation, places_.Kept(layer, mb)), Write(kWork)}});
+  AddStoreInput(layer + 1, mb);
+}
+
+int64_t ScheduleBuilder::BoundaryBytes() const {
+  return plan_.tokens_per_micro_batch * spec_.config.hidden_size * SizeOf(plan_.precision.storage);
+}
+
+void ScheduleBuilder::AddStoreInput(int layer, int mb) {
+  if (!Training() || !places_.Offloaded(layer)) return;
+  Add({.kind = TaskKind::kStoreInput,
+       .stream = StreamId::kToHost,
+       .unit = spec_.block_unit(layer),
+       .micro_batch = mb,
+       .source = Tier::kDevice,
+       .destination = Tier::kHost,
+       .bytes = BoundaryBytes(),
+       .accesses = {Read(kBoundary, places_.Input(layer, mb)),
+                    Write(kHostInput, places_.Host(layer, mb))}});
+}
+
+void ScheduleBuilder::AddFetchInputs(const MicroBatchGroup& group, int after, int until) {
+  for (int layer = Layers() - 1; layer >= 0; --layer) {
+    for (int mb = group.begin; mb < group.end; ++mb) {
+      const int order = places_.Order(layer, mb);
+      if (!places_.Offloaded(layer) || order <= after || order > until) continue;
+      Add({.kind = TaskKind::kFetchInput,
+           .stream = StreamId::kToDevice,
+           .unit = spec_.block_unit(layer),
+           .micro_batch = mb,
+           .source = Tier::kHost,
+           .destination = Tier::kDevice,
+           .bytes = BoundaryBytes(),
+           .accesses = {Read(kHostInput, places_.Host(layer, mb)),
+                        Write(kBoundary, places_.BackwardInput(layer, mb))}});
+    }
   }
-  AddHead(mb);
 }
 
 double ScheduleBuilder::Flops(Segment segment) const {
@@ -68,9 +131,6 @@ double ScheduleBuilder::Flops(Segment segment) const {
 void ScheduleBuilder::AddHead(int mb) {
   const int head = spec_.head_unit();
   const int matrix_unit = spec_.HeadMatrix().unit;
-  if (mb == 0) AddCarriedUpdatesFor(head);
-  if (Training()) AddZeroGradients(head, mb);
-  if (Training() && matrix_unit != head) AddZeroGradients(matrix_unit, mb);
   Task task{.kind = TaskKind::kHead,
             .unit = head,
             .micro_batch = mb,
@@ -78,10 +138,13 @@ void ScheduleBuilder::AddHead(int mb) {
                      static_cast<double>(plan_.tokens_per_micro_batch * spec_.config.hidden_size *
                                          spec_.padded_vocab_size()) *
                      (Training() ? 3 : 1),
-            .accesses = {Read(kWeights, head), Read(kBatch, mb), Read(kBoundary, Layers()),
-                         Write(kWork), Write(kSums)}};
+            .accesses = {Read(kWeights, head), Read(kBatch, mb),
+                         Read(kBoundary, places_.Input(Layers(), mb)), Write(kWork), Write(kSums)}};
   if (matrix_unit != head) task.accesses.push_back(Read(kWeights, matrix_unit));
   if (Training()) {
+    AddZeroGradients(head, mb);
+    if (matrix_unit != head) AddZeroGradients(matrix_unit, mb);
+    task.accesses.push_back(Write(kBoundary, places_.Gradient(mb)));
     task.accesses.push_back(Read(kControl));
     task.accesses.push_back(Write(kGradients, head));
     if (matrix_unit != head) task.accesses.push_back(Write(kGradients, matrix_unit));
@@ -90,43 +153,64 @@ void ScheduleBuilder::AddHead(int mb) {
   if (Training()) AddReduceGradients(head, mb);
 }
 
-void ScheduleBuilder::AddBackward(int mb) {
+void ScheduleBuilder::AddBackward(const MicroBatchGroup& group) {
+  int fetched = places_.lead() - 1;
   for (int layer = Layers() - 1; layer >= 0; --layer) {
-    const int unit = spec_.block_unit(layer);
-    double flops = 0;
-    for (int s = 0; s < kSegmentCount; ++s) flops += 2 * Flops(static_cast<Segment>(s));
-    AddZeroGradients(unit, mb);
-    for (Segment segment : plan_.recompute[static_cast<size_t>(layer)].segments) {
-      Add({.kind = TaskKind::kRecompute,
-           .unit = unit,
-           .micro_batch = mb,
-           .segment = segment,
-           .flops = Flops(segment),
-           .accesses = {Read(kWeights, unit), Read(kBatch, mb), Read(kBoundary, layer),
-                        Write(kActivation, layer), Write(kWork)}});
+    for (int mb = group.begin; mb < group.end; ++mb) {
+      AddBlockBackward(layer, mb);
+      const int until = places_.Order(layer, mb) + places_.lead();
+      AddFetchInputs(group, fetched, until);
+      fetched = until;
     }
+  }
+  for (int mb = group.begin; mb < group.end; ++mb) AddCollectAmax(mb);
+  if (!DelaysEmbedding(plan_, spec_)) AddEmbeddingBackward(group);
+}
+
+void ScheduleBuilder::AddBlockBackward(int layer, int mb) {
+  const int unit = spec_.block_unit(layer);
+  const Access input = Read(kBoundary, places_.BackwardInput(layer, mb));
+  const Access kept = Write(kActivation, places_.Kept(layer, mb));
+  double flops = 0;
+  for (int s = 0; s < kSegmentCount; ++s) flops += 2 * Flops(static_cast<Segment>(s));
+  for (Segment segment : plan_.recompute[static_cast<size_t>(layer)].segments) {
+    Add({.kind = TaskKind::kRecompute,
+         .unit = unit,
+         .micro_batch = mb,
+         .segment = segment,
+         .flops = Flops(segment),
+         .accesses = {Read(kWeights, unit), Read(kBatch, mb), input, kept, Write(kWork)}});
+  }
+  AddZeroGradients(unit, mb);
+  Add({.kind = TaskKind::kBackward,
+       .unit = unit,
+       .micro_batch = mb,
+       .flops = flops,
+       .accesses = {Read(kWeights, unit), Read(kBatch, mb), input, kept, Write(kWork),
+                    Write(kBoundary, places_.Gradient(mb)), Write(kGradients, unit)}});
+  AddReduceGradients(unit, mb);
+}
+
+void ScheduleBuilder::AddCollectAmax(int mb) {
+  if (!CollectsAmax()) return;
+  Task task{.kind = TaskKind::kCollectAmax, .micro_batch = mb, .accesses = {Write(kSums)}};
+  for (int layer = 0; layer < Layers(); ++layer) {
+    task.accesses.push_back(Read(kActivation, places_.Kept(layer, mb)));
+  }
+  Add(std::move(task));
+}
+
+void ScheduleBuilder::AddEmbeddingBackward(const MicroBatchGroup& group) {
+  const int unit = spec_.embedding_unit();
+  for (int mb = group.begin; mb < group.end; ++mb) {
+    if (spec_.HeadMatrix().unit != unit) AddZeroGradients(unit, mb);
     Add({.kind = TaskKind::kBackward,
          .unit = unit,
          .micro_batch = mb,
-         .flops = flops,
-         .accesses = {Read(kWeights, unit), Read(kBatch, mb), Read(kBoundary, layer),
-                      Write(kActivation, layer), Write(kWork), Write(kGradients, unit)}});
+         .accesses = {Read(kBatch, mb), Read(kBoundary, places_.Gradient(mb)), Write(kWork),
+                      Write(kGradients, unit)}});
     AddReduceGradients(unit, mb);
   }
-  const int embedding = spec_.embedding_unit();
-  if (spec_.HeadMatrix().unit != embedding) AddZeroGradients(embedding, mb);
-  Task task{.kind = TaskKind::kBackward,
-            .unit = embedding,
-            .micro_batch = mb,
-            .accesses = {Read(kBatch, mb), Write(kWork), Write(kGradients, embedding)}};
-  if (CollectsAmax()) {
-    task.accesses.push_back(Write(kSums));
-    for (int layer = 0; layer < Layers(); ++layer) {
-      task.accesses.push_back(Read(kActivation, layer));
-    }
-  }
-  Add(std::move(task));
-  AddReduceGradients(embedding, mb);
 }
 
 void ScheduleBuilder::AddReduceGradients(int unit, int mb) {

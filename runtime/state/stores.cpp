@@ -164,28 +164,44 @@ TensorView GradientStore::ShardSum(int unit) const {
 
 ActivationStore::ActivationStore(const RankMemory& memory)
     : memory_(memory),
+      places_(memory.plan, memory.spec),
       table_(BlockTensors(memory.spec.config, memory.plan.precision,
                           memory.plan.tokens_per_micro_batch)),
-      kept_("activations of layer", static_cast<int>(memory.spec.config.num_layers)) {}
+      kept_("activations of layer and micro-batch", places_.kept_count()),
+      boundaries_("block input in place", places_.count()),
+      host_("block input on the host in place", places_.host_count()) {}
 
-TensorView ActivationStore::Block(int layer, BlockTensor tensor) const {
+TensorView ActivationStore::Block(int layer, int micro_batch, Pass pass, BlockTensor tensor) const {
   const BlockTensorSpec& row = table_[static_cast<size_t>(tensor)];
+  const bool forward = pass == Pass::kForward;
   if (row.lifetime == Lifetime::kAbsent) return {};
+  if (tensor == BlockTensor::kInput) {
+    return Boundary(forward ? places_.Input(layer, micro_batch)
+                            : places_.BackwardInput(layer, micro_batch));
+  }
+  if (tensor == BlockTensor::kOutput) {
+    return forward ? Boundary(places_.Input(layer + 1, micro_batch)) : TensorView{};
+  }
+  if (tensor == BlockTensor::kDOutput) {
+    return forward ? TensorView{} : Boundary(places_.Gradient(micro_batch));
+  }
   if (memory_.plan.inference && row.lifetime == Lifetime::kBackward) return {};
   const int64_t offset =
-      memory_.layout.block_tensors.at(static_cast<size_t>(layer)).at(static_cast<size_t>(tensor));
+      memory_.layout.block_tensors.at(static_cast<size_t>(places_.Kept(layer, micro_batch)))
+          .at(static_cast<size_t>(tensor));
   return memory_.arena.View(offset, row.dtype, row.shape);
 }
 
-TensorView ActivationStore::Boundary(int layer) const {
-  return memory_.arena.View(memory_.layout.boundaries.at(static_cast<size_t>(layer)),
+TensorView ActivationStore::Boundary(int place) const {
+  return memory_.arena.View(memory_.layout.boundaries.at(static_cast<size_t>(place)),
                             memory_.plan.precision.storage,
                             {memory_.plan.tokens_per_micro_batch, memory_.spec.config.hidden_size});
 }
 
-TensorView ActivationStore::DStream() const {
-  return memory_.arena.View(memory_.layout.d_stream, memory_.plan.precision.storage,
-                            {memory_.plan.tokens_per_micro_batch, memory_.spec.config.hidden_size});
+TensorView ActivationStore::HostBoundary(int entry) const {
+  return memory_.host.View(memory_.layout.host_boundaries.at(static_cast<size_t>(entry)),
+                           memory_.plan.precision.storage,
+                           {memory_.plan.tokens_per_micro_batch, memory_.spec.config.hidden_size});
 }
 
 TensorView ActivationStore::AttentionWorkspace() const {

@@ -8,6 +8,7 @@
 #include "comm/api/communicator.h"
 #include "runtime/memory/arena.h"
 #include "runtime/model/model_spec.h"
+#include "runtime/plan/boundary_places.h"
 #include "runtime/plan/memory_layout.h"
 #include "runtime/state/lease.h"
 
@@ -103,27 +104,39 @@ class GradientStore {
   LeaseTable leases_;
 };
 
-// Tensors between forward and backward, one micro-batch at a time. The version of a layer's kept
-// tensors is the number of the forward that made them.
+enum class Pass : uint8_t { kForward, kBackward };
+
+// Tensors between forward and backward. The version of a layer's kept tensors is the number of the
+// forward that made them; entries and places are those of BoundaryPlaces.
 class ActivationStore {
  public:
   explicit ActivationStore(const RankMemory& memory);
 
-  Lease Read(int layer, int64_t version) { return kept_.Read(layer, version); }
-  Lease Write(int layer, int64_t version) { return kept_.Write(layer, version); }
+  const BoundaryPlaces& places() const { return places_; }
+  Lease Read(int entry, int64_t version) { return kept_.Read(entry, version); }
+  Lease Write(int entry, int64_t version) { return kept_.Write(entry, version); }
+  Lease ReadBoundary(int place, int64_t version) { return boundaries_.Read(place, version); }
+  Lease WriteBoundary(int place, int64_t version) { return boundaries_.Write(place, version); }
+  Lease ReadHost(int entry, int64_t version) { return host_.Read(entry, version); }
+  Lease WriteHost(int entry, int64_t version) { return host_.Write(entry, version); }
 
-  TensorView Block(int layer, BlockTensor tensor) const;
-  TensorView Boundary(int layer) const;  // [N, hidden] the input of a layer; the last output
-  TensorView DStream() const;            // [N, hidden] gradient of the residual stream
-  TensorView Workspace() const;          // u8
+  // The pass decides where a block's input lies; its output is the forward's, its gradient the
+  // backward's.
+  TensorView Block(int layer, int micro_batch, Pass pass, BlockTensor tensor) const;
+  TensorView Boundary(int place) const;      // [N, hidden]
+  TensorView HostBoundary(int entry) const;  // [N, hidden], host
+  TensorView Workspace() const;              // u8
   // u8, no smaller: the logits' memory where that is larger, for no head runs beside attention.
   TensorView AttentionWorkspace() const;
   TensorView CosSin() const;  // [sequence_len, head_dim] f32
 
  private:
   const RankMemory& memory_;
+  const BoundaryPlaces places_;
   const std::vector<BlockTensorSpec> table_;
   LeaseTable kept_;
+  LeaseTable boundaries_;
+  LeaseTable host_;
 };
 
 enum class StateKind : uint8_t { kMaster, kM, kV };

@@ -266,6 +266,12 @@ void Executor::Dispatch(const Task& task, Stream& stream) {
       return Forward(task, stream);
     case TaskKind::kHead:
       return Head(task, stream);
+    case TaskKind::kStoreInput:
+      return StoreInput(task, stream);
+    case TaskKind::kFetchInput:
+      return FetchInput(task, stream);
+    case TaskKind::kCollectAmax:
+      return CollectAmax(task.micro_batch, stream);
     case TaskKind::kRecompute:
       return Recompute(task, stream);
     case TaskKind::kBackward:

@@ -165,14 +165,22 @@ class Executor {
   SequenceViews Sequences(int micro_batch) const;
   BlockWeights WeightsOf(int unit) const;
   BlockGradients GradientsOf(int unit) const;
-  BlockViews ViewsOf(int layer) const;
+  BlockViews ViewsOf(int layer, int micro_batch, Pass pass) const;
   HeadWeights HeadWeightsOf() const;
   // What forward needs of the head's own buffers.
   HeadViews HeadViewsOf(int micro_batch) const;
   int64_t ForwardNumber(int micro_batch) const;
+  // Versions of what lies between layers: a layer's input, and its gradient.
+  int64_t InputVersion(int layer, int micro_batch) const;
+  int64_t InputGradientVersion(int layer, int micro_batch) const;
+  int LayerOf(const Task& task) const;
   void Forward(const Task& task, Stream& stream);
   void Head(const Task& task, Stream& stream);
+  void EmbeddingForward(const Task& task, Stream& stream);
+  void StoreInput(const Task& task, Stream& stream);
+  void FetchInput(const Task& task, Stream& stream);
   void Recompute(const Task& task, Stream& stream);
+  void EmbeddingBackward(const Task& task, Stream& stream);
   void Backward(const Task& task, Stream& stream);
   void ZeroGradients(const Task& task, Stream& stream);
   std::vector<Lease> LeaseHeadGradients(int micro_batch);
@@ -185,8 +193,9 @@ class Executor {
   TensorView HostAmax() const;
   TensorView HistoryView() const;
   TensorView StepScales() const;
-  TensorView ScaleRecords() const;
-  void BeginScales(Stream& stream);
+  // Of all layers of a micro-batch.
+  TensorView ScaleRecords(int micro_batch) const;
+  void BeginScales(int micro_batch, Stream& stream);
   void CollectAmax(int micro_batch, Stream& stream);
   void ReduceStepAmax(Stream& stream);
   void UpdateScales(Stream& stream);

@@ -55,11 +55,11 @@ BlockGradients Executor::GradientsOf(int unit) const {
           .down = view(ParameterRole::kDownWeight)};
 }
 
-BlockViews Executor::ViewsOf(int layer) const {
+BlockViews Executor::ViewsOf(int layer, int micro_batch, Pass pass) const {
   BlockViews views;
   for (int i = 0; i < kBlockTensorCount; ++i) {
     const auto tensor = static_cast<BlockTensor>(i);
-    views[tensor] = activations_.Block(layer, tensor);
+    views[tensor] = activations_.Block(layer, micro_batch, pass, tensor);
   }
   return views;
 }
@@ -76,7 +76,8 @@ HeadViews Executor::HeadViewsOf(int micro_batch) const {
   const DType storage = plan_.precision.storage;
   const bool fp8 = plan_.precision.fp8_head;
   const Arena& arena = memory_.arena;
-  HeadViews views{.input = activations_.Boundary(static_cast<int>(spec_.config.num_layers)),
+  HeadViews views{.input = activations_.Boundary(activations_.places().Input(
+                      static_cast<int>(spec_.config.num_layers), micro_batch)),
                   .rstd = arena.View(head.rstd, DType::kF32, {n}),
                   .normed = arena.View(head.normed, fp8 ? DType::kF8E4M3 : storage, {n, c}),
                   .targets = BatchView(micro_batch, &BatchLayout::targets),
@@ -89,6 +90,18 @@ HeadViews Executor::HeadViewsOf(int micro_batch) const {
 
 int64_t Executor::ForwardNumber(int micro_batch) const { return forward_count_ + micro_batch; }
 
+int64_t Executor::InputVersion(int layer, int micro_batch) const {
+  return ForwardNumber(micro_batch) * 2 * (spec_.config.num_layers + 1) + layer;
+}
+
+int64_t Executor::InputGradientVersion(int layer, int micro_batch) const {
+  return InputVersion(layer, micro_batch) + spec_.config.num_layers + 1;
+}
+
+int Executor::LayerOf(const Task& task) const {
+  return spec_.units[static_cast<size_t>(task.unit)].layer;
+}
+
 void Executor::ZeroGradients(const Task& task, Stream& stream) {
   const Lease lease = gradients_.Write(task.unit, kNothing);
   const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
@@ -98,18 +111,47 @@ void Executor::ZeroGradients(const Task& task, Stream& stream) {
 }
 
 void Executor::Forward(const Task& task, Stream& stream) {
+  if (task.unit == spec_.embedding_unit()) return EmbeddingForward(task, stream);
+  const int layer = LayerOf(task), mb = task.micro_batch;
+  const BoundaryPlaces& places = activations_.places();
   const Lease weights = parameters_.Read(task.unit, weights_version_);
-  if (task.unit == spec_.embedding_unit()) {
-    backend_.EmbeddingForward(
-        stream, {.tokens = BatchView(task.micro_batch, &BatchLayout::tokens),
-                 .table = parameters_.Parameter(task.unit, ParameterRole::kEmbedding).values,
-                 .out = activations_.Boundary(0)});
-    BeginScales(stream);
-    return;
-  }
-  const int layer = spec_.units[static_cast<size_t>(task.unit)].layer;
-  const Lease kept = activations_.Write(layer, ForwardNumber(task.micro_batch));
-  BlockForward(Context(stream), WeightsOf(task.unit), Sequences(task.micro_batch), ViewsOf(layer));
+  const Lease input = activations_.ReadBoundary(places.Input(layer, mb), InputVersion(layer, mb));
+  const Lease output =
+      activations_.WriteBoundary(places.Input(layer + 1, mb), InputVersion(layer + 1, mb));
+  const Lease kept = activations_.Write(places.Kept(layer, mb), ForwardNumber(mb));
+  BlockForward(Context(stream), WeightsOf(task.unit), Sequences(mb),
+               ViewsOf(layer, mb, Pass::kForward));
+}
+
+void Executor::EmbeddingForward(const Task& task, Stream& stream) {
+  const int place = activations_.places().Input(0, task.micro_batch);
+  const Lease weights = parameters_.Read(task.unit, weights_version_);
+  const Lease out = activations_.WriteBoundary(place, InputVersion(0, task.micro_batch));
+  backend_.EmbeddingForward(
+      stream, {.tokens = BatchView(task.micro_batch, &BatchLayout::tokens),
+               .table = parameters_.Parameter(task.unit, ParameterRole::kEmbedding).values,
+               .out = activations_.Boundary(place)});
+  BeginScales(task.micro_batch, stream);
+}
+
+void Executor::StoreInput(const Task& task, Stream& stream) {
+  const int layer = LayerOf(task), mb = task.micro_batch;
+  const int place = activations_.places().Input(layer, mb);
+  const int entry = activations_.places().Host(layer, mb);
+  const Lease from = activations_.ReadBoundary(place, InputVersion(layer, mb));
+  const Lease to = activations_.WriteHost(entry, InputVersion(layer, mb));
+  backend_.Copy(stream, {.source = activations_.Boundary(place),
+                         .destination = activations_.HostBoundary(entry)});
+}
+
+void Executor::FetchInput(const Task& task, Stream& stream) {
+  const int layer = LayerOf(task), mb = task.micro_batch;
+  const int place = activations_.places().BackwardInput(layer, mb);
+  const int entry = activations_.places().Host(layer, mb);
+  const Lease from = activations_.ReadHost(entry, InputVersion(layer, mb));
+  const Lease to = activations_.WriteBoundary(place, InputVersion(layer, mb));
+  backend_.Copy(stream, {.source = activations_.HostBoundary(entry),
+                         .destination = activations_.Boundary(place)});
 }
 
 std::vector<Lease> Executor::LeaseHeadGradients(int micro_batch) {
@@ -128,8 +170,16 @@ void Executor::Head(const Task& task, Stream& stream) {
   const Lease weights = parameters_.Read(task.unit, weights_version_);
   const Lease matrix_weights = parameters_.Read(matrix.unit, weights_version_);
   const bool training = phase_ != Phase::kEvaluate;
+  const int last = static_cast<int>(spec_.config.num_layers);
+  const BoundaryPlaces& places = activations_.places();
+  const Lease input = activations_.ReadBoundary(places.Input(last, task.micro_batch),
+                                                InputVersion(last, task.micro_batch));
   std::vector<Lease> gradient_leases;
-  if (training) gradient_leases = LeaseHeadGradients(task.micro_batch);
+  if (training) {
+    gradient_leases = LeaseHeadGradients(task.micro_batch);
+    gradient_leases.push_back(activations_.WriteBoundary(
+        places.Gradient(task.micro_batch), InputGradientVersion(last, task.micro_batch)));
+  }
   const HeadLayout& head = memory_.layout.head;
   const WordLayout& words = memory_.layout.words;
   const Arena& arena = memory_.arena;
@@ -140,7 +190,7 @@ void Executor::Head(const Task& task, Stream& stream) {
   if (training) {
     views.gradient_scale = arena.View(words.gradient_scale, DType::kF32, {1});
     views.d_normed = arena.View(head.d_normed, plan_.precision.storage, views.input.shape());
-    views.d_input = activations_.DStream();
+    views.d_input = activations_.Boundary(places.Gradient(task.micro_batch));
     if (plan_.precision.fp8_head) {
       const int64_t slab = HeadSlabTokens(plan_);
       views.normed_transposed =
@@ -156,29 +206,42 @@ void Executor::Head(const Task& task, Stream& stream) {
 }
 
 void Executor::Recompute(const Task& task, Stream& stream) {
-  const int layer = spec_.units[static_cast<size_t>(task.unit)].layer;
+  const int layer = LayerOf(task), mb = task.micro_batch;
+  const BoundaryPlaces& places = activations_.places();
   const Lease weights = parameters_.Read(task.unit, weights_version_);
-  const Lease kept = activations_.Read(layer, ForwardNumber(task.micro_batch));
-  RunSegment(Context(stream), task.segment, WeightsOf(task.unit), Sequences(task.micro_batch),
-             ViewsOf(layer), ScaleMode::kGiven);
+  const Lease input =
+      activations_.ReadBoundary(places.BackwardInput(layer, mb), InputVersion(layer, mb));
+  const Lease kept = activations_.Read(places.Kept(layer, mb), ForwardNumber(mb));
+  RunSegment(Context(stream), task.segment, WeightsOf(task.unit), Sequences(mb),
+             ViewsOf(layer, mb, Pass::kBackward), ScaleMode::kGiven);
 }
 
 void Executor::Backward(const Task& task, Stream& stream) {
-  const Lease gradients = gradients_.Write(task.unit, GradientVersion(task.micro_batch));
-  if (task.unit == spec_.embedding_unit()) {
-    backend_.EmbeddingBackward(
-        stream, {.tokens = BatchView(task.micro_batch, &BatchLayout::tokens),
-                 .d_out = activations_.DStream(),
-                 .d_table = gradients_.Parameter(task.unit, ParameterRole::kEmbedding),
-                 .workspace = activations_.Workspace()});
-    CollectAmax(task.micro_batch, stream);
-    return;
-  }
-  const int layer = spec_.units[static_cast<size_t>(task.unit)].layer;
+  if (task.unit == spec_.embedding_unit()) return EmbeddingBackward(task, stream);
+  const int layer = LayerOf(task), mb = task.micro_batch;
+  const BoundaryPlaces& places = activations_.places();
+  const Lease gradients = gradients_.Write(task.unit, GradientVersion(mb));
   const Lease weights = parameters_.Read(task.unit, weights_version_);
-  const Lease kept = activations_.Read(layer, ForwardNumber(task.micro_batch));
-  BlockBackward(Context(stream), WeightsOf(task.unit), GradientsOf(task.unit),
-                Sequences(task.micro_batch), ViewsOf(layer));
+  const Lease input =
+      activations_.ReadBoundary(places.BackwardInput(layer, mb), InputVersion(layer, mb));
+  const Lease kept = activations_.Read(places.Kept(layer, mb), ForwardNumber(mb));
+  // What comes in must be the gradient that the layer above left; what goes out takes its place.
+  activations_.ReadBoundary(places.Gradient(mb), InputGradientVersion(layer + 1, mb));
+  const Lease stream_gradient =
+      activations_.WriteBoundary(places.Gradient(mb), InputGradientVersion(layer, mb));
+  BlockBackward(Context(stream), WeightsOf(task.unit), GradientsOf(task.unit), Sequences(mb),
+                ViewsOf(layer, mb, Pass::kBackward));
+}
+
+void Executor::EmbeddingBackward(const Task& task, Stream& stream) {
+  const int place = activations_.places().Gradient(task.micro_batch);
+  const Lease gradients = gradients_.Write(task.unit, GradientVersion(task.micro_batch));
+  const Lease from = activations_.ReadBoundary(place, InputGradientVersion(0, task.micro_batch));
+  backend_.EmbeddingBackward(stream,
+                             {.tokens = BatchView(task.micro_batch, &BatchLayout::tokens),
+                              .d_out = activations_.Boundary(place),
+                              .d_table = gradients_.Parameter(task.unit, ParameterRole::kEmbedding),
+                              .workspace = activations_.Workspace()});
 }
 
 std::vector<float> Executor::Logits(const MicroBatch& batch, int64_t step, int64_t first_row,

@@ -42,24 +42,28 @@ TensorView Executor::StepScales() const {
                             {CountVerifiedScales(plan_, spec_), 4});
 }
 
-TensorView Executor::ScaleRecords() const {
-  return memory_.arena.View(memory_.layout.scale_records, DType::kF32,
-                            {CountBlockScales(plan_, spec_), 4});
+TensorView Executor::ScaleRecords(int micro_batch) const {
+  const int64_t count = CountBlockScales(plan_, spec_);
+  const int64_t slot = activations_.places().Slot(micro_batch);
+  return memory_.arena.View(
+      memory_.layout.scale_records + slot * count * static_cast<int64_t>(sizeof(ScaleRecord)),
+      DType::kF32, {count, 4});
 }
 
-void Executor::BeginScales(Stream& stream) {
+void Executor::BeginScales(int micro_batch, Stream& stream) {
   if (FirstScales() != ScaleMode::kVerified) return;
-  backend_.Copy(stream, {.source = StepScales(), .destination = ScaleRecords()});
+  backend_.Copy(stream, {.source = StepScales(), .destination = ScaleRecords(micro_batch)});
 }
 
 void Executor::CollectAmax(int micro_batch, Stream& stream) {
   if (!CollectsAmax()) return;
   std::vector<Lease> kept;
   for (int layer = 0; layer < static_cast<int>(spec_.config.num_layers); ++layer) {
-    kept.push_back(activations_.Read(layer, ForwardNumber(micro_batch)));
+    kept.push_back(activations_.Read(activations_.places().Kept(layer, micro_batch),
+                                     ForwardNumber(micro_batch)));
   }
   const int64_t repairs = memory_.layout.words.sums + (kStepSumWords - 1) * int64_t{8};
-  backend_.CollectAmax(stream, {.records = ScaleRecords(),
+  backend_.CollectAmax(stream, {.records = ScaleRecords(micro_batch),
                                 .amax = StepAmax(),
                                 .repairs = memory_.slab.View(repairs, DType::kI64, {1})});
 }

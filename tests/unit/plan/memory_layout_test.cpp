@@ -136,7 +136,7 @@ class CommonSpans {
   void AddHeadAndWords() {
     const int64_t n = plan_.tokens_per_micro_batch, c = spec_.config.hidden_size;
     for (int64_t offset : layout_.boundaries) Add(arena, offset, n * c * Storage(), "boundary");
-    Add(arena, layout_.d_stream, n * c * Storage(), "d_stream");
+    for (int64_t at : layout_.host_boundaries) Add(host, at, n * c * Storage(), "on the host");
     Add(arena, layout_.head.rstd, 4 * n, "head rstd");
     const bool fp8_head = plan_.precision.fp8_head;
     Add(arena, layout_.head.normed, n * c * (fp8_head ? 1 : Storage()), "head normed");

@@ -48,8 +48,30 @@ inline Plan PlanOf(const PlanCase& c, const ModelSpec& spec) {
   return MakePlan(ResolvedOf(c), spec, c.world);
 }
 
+// Micro-batches in groups and block inputs on the host.
+inline void AddGroupedCases(const std::vector<int>& worlds, std::vector<PlanCase>& cases) {
+  for (const char* compute : {"fp8, fp8_recipe: tensorwise_verified", "bf16"}) {
+    for (const char* schedule : {"schedule: vertical", "micro_batches_per_group: 3"}) {
+      for (const char* offload :
+           {"", ", offload: {residual: host}", ", offload: {residual: host, optimizer: host}"}) {
+        for (int world : worlds) {
+          const std::string more = fmt::format(
+              "precision: {{compute_dtype: {}}}\n"
+              "memory: {{recompute: [block], {}{}}}\n",
+              compute, schedule, offload);
+          cases.push_back(
+              {.name = fmt::format("{} ranks, {}", world, more),
+               .more = more,
+               .training = fmt::format("global_batch_size: {}, micro_batch_size: 2", 8 * world),
+               .world = world});
+        }
+      }
+    }
+  }
+}
+
 // Every combination of what changes a schedule: precision, ZeRO stage, reduction order, placement
-// of the optimizer, recompute and ranks.
+// of the optimizer, recompute and ranks; and some more.
 inline std::vector<PlanCase> PlanCases(const std::vector<int>& worlds = {1, 2, 4}) {
   const std::vector<std::string> placements = {
       "",
@@ -78,6 +100,7 @@ inline std::vector<PlanCase> PlanCases(const std::vector<int>& worlds = {1, 2, 4
       }
     }
   }
+  AddGroupedCases(worlds, cases);
   return cases;
 }
 

@@ -18,6 +18,12 @@ int DefaultRanksPerHost(DeviceKind device) {
   return UsesGpus(device) ? std::max(1, CudaDeviceCount()) : 1;
 }
 
+std::string DeviceName(DeviceKind device) {
+  if (!UsesGpus(device)) return "CPU";
+  const std::vector<GpuInfo> gpus = UsableGpus();
+  return gpus.empty() ? "" : gpus.front().name;
+}
+
 void RequireDevice(const ResolvedConfig& resolved) {
   if (!UsesGpus(resolved.config.device)) return;
   const std::vector<GpuInfo> gpus = UsableGpus();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "kernels/backend.h"
 #include "runtime/config/resolved_config.h"
@@ -13,6 +14,9 @@ bool UsesGpus(DeviceKind device);
 
 // Ranks of this host when nobody says how many: one per GPU, 1 on the CPU.
 int DefaultRanksPerHost(DeviceKind device);
+
+// Device::name() of the device that a rank would compute on; "" where there is none.
+std::string DeviceName(DeviceKind device);
 
 // Refuses a run that asks for a GPU on a host without one, or for FP8 where the first one has none.
 // ConfigError.

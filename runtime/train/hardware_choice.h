@@ -1,0 +1,20 @@
+// The hardware files: which one means a device.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "runtime/plan/hardware_profile.h"
+
+namespace hearth {
+
+// A file, or the name of one of configs/hardware ("h200"). ConfigError for what is not there or
+// wrong.
+HardwareProfile LoadHardware(const std::string& name, const std::string& installed_configs);
+
+// The first of configs/hardware that is of the device; nullopt where none is.
+std::optional<HardwareProfile> FindHardware(std::string_view device_name,
+                                            const std::string& installed_configs);
+
+}  // namespace hearth

@@ -24,8 +24,9 @@ class Region {
   Region(Tier tier, std::vector<MemoryPool>& pools) : tier_(tier), pools_(pools) {}
 
   int64_t Add(std::string_view pool, int64_t bytes, int64_t alignment = kTensorAlignment) {
-    const int64_t offset = RoundUp(bytes_, alignment);
-    const int64_t end = offset + bytes;
+    // What is empty takes nothing, but has a place.
+    const int64_t offset = bytes == 0 ? bytes_ / alignment * alignment : RoundUp(bytes_, alignment);
+    const int64_t end = std::max(bytes_, offset + bytes);
     // The gap in front belongs to whoever needs the alignment, so that the table adds up.
     Pool(pool).bytes += end - bytes_;
     bytes_ = end;

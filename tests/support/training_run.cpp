@@ -142,6 +142,11 @@ TrainingRunResult RunTrainer(const TrainingRunOptions& options, const ResolvedCo
   Trainer trainer(resolved, environment);
   TrainingRunResult result;
   result.steps = trainer.Run().steps;
+  const RankMemory& memory = trainer.executor().memory();
+  result.planned_bytes =
+      memory.layout.slab_bytes + memory.layout.arena_bytes + memory.layout.host_bytes;
+  result.used_bytes = memory.slab.high_water_bytes() + memory.arena.high_water_bytes() +
+                      memory.host.high_water_bytes();
   result.weights = AllWeights(trainer.executor(), rank.bootstrap);
   return result;
 }

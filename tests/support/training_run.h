@@ -49,6 +49,8 @@ struct TrainingRunResult {
   std::vector<float> weights;       // all master weights at the end, parameter by parameter
   std::string log;                  // log.jsonl
   int64_t steps = 0;                // done in all
+  int64_t planned_bytes = 0;        // of rank 0's arenas on all tiers
+  int64_t used_bytes = 0;           // their high-water marks
 };
 
 // A Qwen3-shaped model with odd sizes: grouped queries, an untied head, a vocabulary that needs

@@ -58,6 +58,17 @@ TEST_P(Golden, Fp32InMicroBatches) {
   ExpectClose(HearthGradients(run), Expected(), kFp32Bound);
 }
 
+// All micro-batches pass a layer together, its inputs wait on the host.
+TEST_P(Golden, Fp32InGroups) {
+  Keys keys = kFp32;
+  keys.emplace_back("memory", "schedule: vertical");
+  keys.emplace_back("memory", "recompute: [block]");
+  keys.emplace_back("memory", "offload: {residual: host}");
+  GoldenRun run = RunOf(name(), keys);
+  run.micro_batch_size = 2;
+  ExpectClose(HearthGradients(run), Expected(), kFp32Bound);
+}
+
 // Two ranks, which share five sequences as two and three.
 TEST_P(Golden, Fp32OnTwoRanks) {
   if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;

@@ -91,6 +91,13 @@ TEST_P(Resume, HostState) {
   ExpectResumes(Options(With("memory", "offload: {optimizer: host}"), 1), {5});
 }
 
+TEST_P(Resume, InGroups) {
+  Keys keys = With("training", "micro_batch_size: 1");
+  keys.emplace_back("memory", "micro_batches_per_group: 3");
+  keys.emplace_back("memory", "offload: {residual: host}");
+  ExpectResumes(Options(keys, 1), {2, 3});
+}
+
 TEST_P(Resume, TwoRanksInStages) {
   if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;
   ExpectResumes(Options(With("parallel", "zero_stage: 0"), 2), {5});
@@ -167,6 +174,36 @@ TEST(ResumeElsewhere, OtherPlacementAndStage) {
   options.stop_after = -1;
   ExpectSameBits(TrainInProcess(options), whole);
   EXPECT_EQ(StateFiles(folder.path(), 12), StateFiles(whole_folder.path(), 12));
+}
+
+// As after a kill: the last checkpoint is some steps old, and the steps behind it are in the log.
+TEST(ResumeElsewhere, AnotherScheduleAfterAKill) {
+  std::string tied = SmallModel();
+  const std::string untied = "tie_word_embeddings: false";
+  tied.replace(tied.find(untied), untied.size(), "tie_word_embeddings: true");
+  const Keys vertical = {{"memory", "schedule: vertical"},
+                         {"memory", "recompute: [block]"},
+                         {"memory", "offload: {residual: host, optimizer: host}"}};
+  for (const std::string& model : {SmallModel(), tied}) {
+    const TemporaryFolder whole_folder, folder;
+    TrainingRunOptions options = Options({{"training", "micro_batch_size: 1"}}, 2);
+    options.model = model;
+    options.save_steps = 4;
+    options.folder = whole_folder.path();
+    const TrainingRunResult whole = TrainInProcess(options);
+    options.folder = folder.path();
+    const size_t common = options.keys.size();
+    options.keys.insert(options.keys.end(), vertical.begin(), vertical.end());
+    ExpectSameBits(TrainInProcess(options), whole);
+    for (const bool goes_on_vertical : {true, false}) {
+      SCOPED_TRACE(goes_on_vertical);
+      if (!goes_on_vertical) options.keys.resize(common);
+      std::filesystem::remove_all(folder.path() / "out" / "checkpoint-12");
+      std::filesystem::remove_all(folder.path() / "out" / "checkpoint-8");
+      ExpectSameBits(TrainInProcess(options), whole);
+      EXPECT_EQ(StateFiles(folder.path(), 12), StateFiles(whole_folder.path(), 12));
+    }
+  }
 }
 
 // Precision may change, but not in silence.

@@ -135,6 +135,13 @@ TEST_P(SplitMemoryRun, HostState) {
   ExpectSameAsTogether(Options({{"memory", "offload: {v: host}"}}));
 }
 
+TEST_P(SplitMemoryRun, BlockInputsOnTheHost) {
+  ExpectSameAsTogether(Options({{"training", "micro_batch_size: 2"},
+                                {"memory", "micro_batches_per_group: 3"},
+                                {"memory", "recompute: [block]"},
+                                {"memory", "offload: {residual: host}"}}));
+}
+
 TEST_P(SplitMemoryRun, TwoRanks) {
   ExpectSameAsTogether(Options({{"parallel", "zero_stage: 0"}}, 2));
   ExpectSameAsTogether(Options({{"parallel", "zero_stage: 1"}}, 2));

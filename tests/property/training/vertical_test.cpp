@@ -67,6 +67,7 @@ class Vertical : public testing::TestWithParam<std::string> {
       EXPECT_EQ(plain.eval_losses, other.eval_losses);
       EXPECT_EQ(plain.fp8_repairs, other.fp8_repairs);
       EXPECT_EQ(plain.weights, other.weights);
+      EXPECT_EQ(other.used_bytes, other.planned_bytes);
     }
   }
 };

@@ -343,6 +343,26 @@ TEST(MemoryLayout, WhatIsOffloadedLeavesTheDevice) {
   EXPECT_GE(PoolBytes(layout, Tier::kHost, "optimizer state"), spec.StoredElements() * 8);
 }
 
+// All but the last layer's wait on the host; on the device are two arrays with one to spare.
+TEST(MemoryLayout, BlockInputsOnTheHost) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  for (const int64_t group : {1, 2, 4}) {
+    const Plan plan = PlanOf({.more = fmt::format("memory: {{recompute: [block], offload: "
+                                                  "{{residual: host}}, "
+                                                  "micro_batches_per_group: {}}}\n",
+                                                  group)},
+                             spec);
+    const MemoryLayout layout = MakeMemoryLayout(plan, spec, 0);
+    const int64_t bytes = 48 * int64_t{48} * 2;  // of one, in bf16
+    const int64_t device = PoolBytes(layout, Tier::kDevice, "block inputs");
+    const int64_t host = PoolBytes(layout, Tier::kHost, "block inputs");
+    EXPECT_GE(device, 2 * (group + 1) * bytes);
+    EXPECT_LE(device, 2 * (group + 1) * (bytes + 256));
+    EXPECT_GE(host, group * (spec.config.num_layers - 1) * bytes);
+    EXPECT_LE(host, group * (spec.config.num_layers - 1) * (bytes + 4096));
+  }
+}
+
 TEST(MemoryLayout, RecomputeFreesWhatItDrops) {
   const ModelSpec spec = BuildModelSpec(SmallConfig());
   const auto activations = [&](const char* recompute) {

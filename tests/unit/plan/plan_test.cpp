@@ -213,6 +213,35 @@ TEST(Plan, TypesAndOrderAreTheConfigurations) {
   EXPECT_TRUE(SmallPlan({}).precision.fp8);
 }
 
+TEST(Plan, GroupsAreAsAskedFor) {
+  const auto group = [](const std::string& memory, int world = 1) {
+    return SmallPlan({.more = fmt::format("memory: {{{}}}\n", memory), .world = world})
+        .micro_batches_per_group;
+  };
+  EXPECT_EQ(group("schedule: auto"), 1);
+  EXPECT_EQ(group("schedule: horizontal"), 1);
+  EXPECT_EQ(group("schedule: vertical"), 4);
+  EXPECT_EQ(group("schedule: vertical", 2), 2);
+  EXPECT_EQ(group("micro_batches_per_group: 3"), 3);
+  EXPECT_EQ(group("schedule: vertical, micro_batches_per_group: 2"), 2);
+  EXPECT_EQ(SmallPlan({}).residual, Tier::kDevice);
+  EXPECT_EQ(SmallPlan({.more = "memory: {offload: {residual: host}}\n"}).residual, Tier::kHost);
+}
+
+TEST(Plan, GroupsThatCannotBeAreRefusedAtTheirPlace) {
+  EXPECT_EQ(PlanError({.more = "memory: {micro_batches_per_group: 5}\n"}),
+            "run.yaml:4:35: error: a step has 4 micro-batches, not 5; write at most 4, or auto");
+  EXPECT_EQ(PlanError({.more = "memory: {schedule: horizontal, micro_batches_per_group: 2}\n"}),
+            "run.yaml:4:57: error: the horizontal schedule has one micro-batch per group; write 1, "
+            "or schedule: vertical");
+  const PlanCase ranks_first{.more =
+                                 "parallel: {reduction_order: rank_then_micro}\n"
+                                 "memory: {schedule: vertical}\n",
+                             .world = 2};
+  EXPECT_EQ(PlanError(ranks_first), "no error");
+  EXPECT_THROW(PlanOf(ranks_first, BuildModelSpec(SmallConfig(/*tied=*/true))), ConfigError);
+}
+
 TEST(Plan, TheTextNamesEveryPoolOfRankZero) {
   const ModelSpec spec = BuildModelSpec(SmallConfig());
   const Plan plan = PlanOf({.world = 2}, spec);

@@ -217,7 +217,9 @@ void AddMemory(std::vector<Field>& table) {
   offload.Add("optimizer", &OffloadSection::optimizer, NullOr(target),
               "sets m, v and master together");
   rows.Add("schedule", &MemorySection::schedule, EnumCodec<ScheduleKind>{},
-           "order of micro-batches and layers");
+           "order of micro-batches and layers; auto: vertical where blocks are recomputed and "
+           "their inputs "
+           "offloaded");
   rows.Add("micro_batches_per_group", &MemorySection::micro_batches_per_group,
            AutoOr(IntegerCodec(kSequences)), "micro-batches that pass a layer together");
   rows.Add("optimizer_device", &MemorySection::optimizer_device, EnumCodec<OptimizerDevice>{},

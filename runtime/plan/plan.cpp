@@ -99,11 +99,25 @@ void PlanMemory(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& pla
   plan.optimizer.update_on_host = all_on_host && memory.optimizer_device != OptimizerDevice::kGpu;
 }
 
-// `auto` is the horizontal order.
+// Whether what takes most time in a block runs again in the backward of every layer.
+bool RecomputesBlocks(const Plan& plan) {
+  return std::all_of(plan.recompute.begin(), plan.recompute.end(), [](const RecomputeSet& set) {
+    const auto& again = set.segments;
+    return std::find(again.begin(), again.end(), Segment::kAttention) != again.end() &&
+           std::find(again.begin(), again.end(), Segment::kUp) != again.end();
+  });
+}
+
+// `auto` is the vertical order where little else than block inputs is kept, and these on the host:
+// then a micro-batch more in a group takes nearly no device memory.
 void PlanSchedule(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& plan) {
   const MemorySection& memory = resolved.config.memory;
   plan.residual = memory.offload.residual == OffloadTarget::kHost ? Tier::kHost : Tier::kDevice;
-  const bool vertical = memory.schedule == ScheduleKind::kVertical;
+  const bool ranks_first = spec.HeadMatrix().unit != spec.head_unit() &&
+                           plan.numeric.reduction_order == ReductionOrder::kRankThenMicro;
+  const bool automatic = memory.schedule == ScheduleKind::kAuto && !ranks_first &&
+                         plan.residual == Tier::kHost && RecomputesBlocks(plan);
+  const bool vertical = memory.schedule == ScheduleKind::kVertical || automatic;
   plan.micro_batches_per_group =
       memory.micro_batches_per_group.value_or(vertical ? plan.micro_batches : 1);
   const int64_t group = plan.micro_batches_per_group;
@@ -117,8 +131,7 @@ void PlanSchedule(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& p
         "memory.micro_batches_per_group",
         "the horizontal schedule has one micro-batch per group; write 1, or schedule: vertical");
   }
-  if (group > 1 && spec.HeadMatrix().unit != spec.head_unit() &&
-      plan.numeric.reduction_order == ReductionOrder::kRankThenMicro) {
+  if (group > 1 && ranks_first) {
     resolved.Fail(
         "parallel.reduction_order",
         "micro-batches in groups cannot add the ranks first where head and embedding share "
@@ -133,13 +146,7 @@ void PlanUpdates(const RunConfig& config, Plan& plan) {
   if (!plan.early_updates) return;
   // As the time of the forward is to that of the backward, which takes twice as long, or three
   // times where blocks are computed again.
-  const bool recomputes =
-      std::all_of(plan.recompute.begin(), plan.recompute.end(), [](const RecomputeSet& set) {
-        const auto& again = set.segments;
-        return std::find(again.begin(), again.end(), Segment::kAttention) != again.end() &&
-               std::find(again.begin(), again.end(), Segment::kUp) != again.end();
-      });
-  plan.deferred_share = recomputes ? 1.0 / 4 : 1.0 / 3;
+  plan.deferred_share = RecomputesBlocks(plan) ? 1.0 / 4 : 1.0 / 3;
 }
 
 // The matmuls' rule for FP8 operands, before anything is allocated.

@@ -24,8 +24,8 @@ using Variant = std::vector<std::string>;  // keys of the section `memory`
 // Five micro-batches of one rank: groups of two and three leave a smaller last one.
 const std::vector<Variant> kVariants = {
     {"schedule: vertical"},
-    {"recompute: [block]", "offload: {residual: host}"},
-    {"schedule: vertical", "recompute: [block]", "offload: {residual: host}"},
+    {"schedule: horizontal", "recompute: [block]", "offload: {residual: host}"},
+    {"recompute: [block]", "offload: {residual: host}"},  // vertical by itself
     {"micro_batches_per_group: 3", "offload: {residual: host}"},
     {"micro_batches_per_group: 2", "recompute: [attention]", "lm_head_chunks: 2"},
     {"schedule: vertical", "recompute: [ffn]", "optimizer_device: gpu",

@@ -221,6 +221,12 @@ TEST(Plan, GroupsAreAsAskedFor) {
   EXPECT_EQ(group("schedule: auto"), 1);
   EXPECT_EQ(group("schedule: horizontal"), 1);
   EXPECT_EQ(group("schedule: vertical"), 4);
+  const std::string streamed = "recompute: [block], offload: {residual: host}";
+  EXPECT_EQ(group(streamed), 4);
+  EXPECT_EQ(group(streamed + ", schedule: horizontal"), 1);
+  EXPECT_EQ(group(streamed + ", micro_batches_per_group: 2"), 2);
+  EXPECT_EQ(group("recompute: [block]"), 1);
+  EXPECT_EQ(group("recompute: [ffn], offload: {residual: host}"), 1);
   EXPECT_EQ(group("schedule: vertical", 2), 2);
   EXPECT_EQ(group("micro_batches_per_group: 3"), 3);
   EXPECT_EQ(group("schedule: vertical, micro_batches_per_group: 2"), 2);
@@ -230,9 +236,11 @@ TEST(Plan, GroupsAreAsAskedFor) {
 
 TEST(Plan, GroupsThatCannotBeAreRefusedAtTheirPlace) {
   EXPECT_EQ(PlanError({.more = "memory: {micro_batches_per_group: 5}\n"}),
-            "run.yaml:4:35: error: a step has 4 micro-batches, not 5; write at most 4, or auto");
+            "run.yaml:4:35: error: memory.micro_batches_per_group: a step has 4 micro-batches, not "
+            "5; write at most 4, or auto");
   EXPECT_EQ(PlanError({.more = "memory: {schedule: horizontal, micro_batches_per_group: 2}\n"}),
-            "run.yaml:4:57: error: the horizontal schedule has one micro-batch per group; write 1, "
+            "run.yaml:4:57: error: memory.micro_batches_per_group: the horizontal schedule has one "
+            "micro-batch per group; write 1, "
             "or schedule: vertical");
   const PlanCase ranks_first{.more =
                                  "parallel: {reduction_order: rank_then_micro}\n"

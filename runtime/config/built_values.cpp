@@ -29,7 +29,7 @@ constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"memory.offload.m", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.v", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.master", {"auto", "none", "host"}},
-    PartlyBuilt{"memory.offload.weights", {"auto", "none"}, false},
+    PartlyBuilt{"memory.offload.weights", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.gradients", {"auto", "none"}, false},
     PartlyBuilt{"memory.offload.residual", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.optimizer", {"null", "auto", "none", "host"}},

@@ -85,11 +85,16 @@ class LayoutBuilder {
       UnitLayout& out = layout_.units.emplace_back();
       out.dense_begin = Fp8Elements(plan_, unit);
       const int fp8_count = out.dense_begin > 0 ? CountFp8(spec_, static_cast<int>(u)) : 0;
-      out.fp8_values = slab_.Add("weights", out.dense_begin, kPageBytes);
-      out.dense = slab_.Add("weights", DenseElements(plan_, unit) * StorageBytes(), kPageBytes);
+      if (plan_.WeightsInSlot(unit)) {
+        AddSlotWeights(unit, out);
+        AddHomeWeights(unit, out);
+      } else {
+        out.fp8_values = slab_.Add("weights", out.dense_begin, kPageBytes);
+        out.dense = slab_.Add("weights", DenseElements(plan_, unit) * StorageBytes(), kPageBytes);
+        out.fp8_transposed = arena_.Add("transposed weights", out.dense_begin, kPageBytes);
+      }
       out.gradients =
           slab_.Add("gradients", plan_.inference ? 0 : unit.elements * GradientBytes(), kPageBytes);
-      out.fp8_transposed = arena_.Add("transposed weights", out.dense_begin, kPageBytes);
       out.scales = arena_.Add("scales", fp8_count * kScaleBytes);
       out.amax = slab_.Add("scales", fp8_count * int64_t{4});
       if (plan_.numeric.reduction_order == ReductionOrder::kRankThenMicro) {
@@ -97,6 +102,30 @@ class LayoutBuilder {
             arena_.Add("gradients", plan_.Shard(unit, rank_).count() * GradientBytes());
       }
     }
+  }
+
+  // All blocks are alike, so the first that takes a slot makes it. One transposed copy is enough:
+  // compute makes it where it is about to use it.
+  void AddSlotWeights(const UnitSpec& unit, UnitLayout& out) {
+    const auto end = layout_.units.end();
+    if (unit.layer < kUnitSlots) {
+      out.fp8_values = slab_.Add("weight slots", out.dense_begin, kPageBytes);
+      out.dense =
+          slab_.Add("weight slots", DenseElements(plan_, unit) * StorageBytes(), kPageBytes);
+    } else {
+      out.fp8_values = end[-1 - kUnitSlots].fp8_values;
+      out.dense = end[-1 - kUnitSlots].dense;
+    }
+    out.fp8_transposed = unit.layer > 0 ? end[-2].fp8_transposed
+                                        : arena_.Add("weight slots", out.dense_begin, kPageBytes);
+  }
+
+  void AddHomeWeights(const UnitSpec& unit, UnitLayout& out) {
+    const ElementRange own = plan_.Updated(unit, rank_);
+    const int64_t fp8 = std::max<int64_t>(0, std::min(own.end, out.dense_begin) - own.begin);
+    Region& home = plan_.weights.tier == Tier::kDevice ? arena_ : host_;
+    out.home_fp8 = home.Add("weights", fp8, kPageBytes);
+    out.home_dense = home.Add("weights", (own.count() - fp8) * StorageBytes(), kPageBytes);
   }
 
   void AddStates() {
@@ -115,16 +144,21 @@ class LayoutBuilder {
   }
 
   void AddStaging() {
-    int64_t largest = 0;
+    int64_t largest = 0, largest_staged = 0, largest_fp8 = 0;
     for (const UnitSpec& unit : spec_.units) {
-      largest = std::max(largest, plan_.Updated(unit, rank_).count());
+      const ElementRange own = plan_.Updated(unit, rank_);
+      largest = std::max(largest, own.count());
+      if (StagesWeights(plan_, unit)) largest_staged = std::max(largest_staged, own.count());
+      if (!plan_.WeightsInSlot(unit) || plan_.weights.tier != Tier::kHost) continue;
+      largest_fp8 = std::max(largest_fp8, std::min(own.end, Fp8Elements(plan_, unit)) - own.begin);
     }
     const auto fetched = [&](Tier tier, DType dtype) {
       const bool staged = tier == Tier::kHost && !plan_.optimizer.update_on_host;
       return arena_.Add("staging", staged ? largest * SizeOf(dtype) : 0);
     };
     for (StagingLayout& slot : layout_.staging) {
-      slot.weights = arena_.Add("staging", largest * StorageBytes());
+      slot.weights = arena_.Add("staging", largest_staged * StorageBytes());
+      slot.fp8 = arena_.Add("staging", largest_fp8);
       slot.state[0] = fetched(plan_.optimizer.master, plan_.state_types.master);
       slot.state[1] = fetched(plan_.optimizer.m, plan_.state_types.m);
       slot.state[2] = fetched(plan_.optimizer.v, plan_.state_types.v);
@@ -295,6 +329,17 @@ int64_t Fp8Elements(const Plan& plan, const UnitSpec& unit) {
 
 int64_t DenseElements(const Plan& plan, const UnitSpec& unit) {
   return unit.elements - Fp8Elements(plan, unit);
+}
+
+bool UpdatesWeightsAtHome(const Plan& plan, const UnitSpec& unit) {
+  return plan.WeightsInSlot(unit) && plan.weights.tier == Tier::kHost &&
+         plan.optimizer.update_on_host && Fp8Elements(plan, unit) == 0;
+}
+
+bool StagesWeights(const Plan& plan, const UnitSpec& unit) {
+  if (Fp8Elements(plan, unit) > 0) return true;
+  return plan.WeightsInSlot(unit) && plan.weights.tier == Tier::kHost &&
+         !UpdatesWeightsAtHome(plan, unit);
 }
 
 bool HasTiedFp8Head(const Plan& plan, const ModelSpec& spec) {

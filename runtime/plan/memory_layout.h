@@ -31,6 +31,10 @@ struct UnitLayout {
   int64_t scales = 0;           // arena: one ScaleRecord per FP8 matrix
   int64_t amax = 0;             // slab: one float per FP8 matrix
   int64_t shard_gradients = 0;  // arena: rank_then_micro only, the shard in the gradient type
+  // With Plan::WeightsInSlot the first two above and the transposed copy are those of a slot, and
+  // what this rank updates lies here in between, arena or host:
+  int64_t home_fp8 = 0;
+  int64_t home_dense = 0;
 };
 
 // A rank's optimizer state of one unit, each in its own tier's allocation.
@@ -42,7 +46,8 @@ struct StateLayout {
 
 // Buffers that units take turns in.
 struct StagingLayout {
-  int64_t weights = 0;         // arena: a shard in the storage type, before quantisation
+  int64_t weights = 0;         // arena: new weights in the storage type, before quantisation
+  int64_t fp8 = 0;             // arena: the FP8 ones on their way to the host
   int64_t state[3] = {};       // arena: master, m, v fetched from the host
   int64_t host_gradients = 0;  // host: a shard for the host optimizer
   int64_t host_weights = 0;    // host: its new weights in the storage type
@@ -149,6 +154,10 @@ struct MemoryLayout {
 int64_t Fp8Elements(const Plan& plan, const UnitSpec& unit);
 // The others, in the storage type.
 int64_t DenseElements(const Plan& plan, const UnitSpec& unit);
+// Whether an update leaves the unit's new weights in staging: to be quantised, or for the host.
+bool StagesWeights(const Plan& plan, const UnitSpec& unit);
+// Whether the host optimizer writes them where they stay: no kernel has to see them.
+bool UpdatesWeightsAtHome(const Plan& plan, const UnitSpec& unit);
 // The matrices of a unit that may be FP8.
 int CountFp8(const ModelSpec& spec, int unit);
 // Whether the embedding's table has FP8 copies for the head besides.

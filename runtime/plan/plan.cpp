@@ -139,6 +139,13 @@ void PlanSchedule(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& p
   }
 }
 
+// Where a rank updates only its shard of a block, that is all it keeps of the block.
+void PlanWeights(const RunConfig& config, Plan& plan) {
+  const bool host = config.memory.offload.weights == OffloadTarget::kHost;
+  plan.weights = {.tier = host ? Tier::kHost : Tier::kDevice,
+                  .sharded = plan.SharesUpdates() && (host || plan.zero_stage == 3)};
+}
+
 void PlanUpdates(const RunConfig& config, Plan& plan) {
   plan.early_updates =
       plan.max_grad_norm == 0 && config.resilience.on_nonfinite == OnNonfinite::kStop;
@@ -218,6 +225,7 @@ Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world) 
   PlanBatch(resolved, plan);
   PlanMemory(resolved, spec, plan);
   PlanSchedule(resolved, spec, plan);
+  PlanWeights(config, plan);
   PlanUpdates(config, plan);
   return plan;
 }
@@ -249,6 +257,8 @@ std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
   line("schedule", plan.micro_batches_per_group > 1 ? "vertical" : "horizontal");
   line("micro_batches_per_group", plan.micro_batches_per_group);
   line("block_inputs", Name(plan.residual));
+  text += fmt::format("block_weights: {{tier: {}, sharded: {}}}\n", Name(plan.weights.tier),
+                      plan.weights.sharded);
   text += "optimizer:\n";
   text += fmt::format("  master: {{type: {}, tier: {}}}\n", Name(plan.state_types.master),
                       Name(plan.optimizer.master));

@@ -41,6 +41,19 @@ struct OptimizerPlacement {
   bool operator==(const OptimizerPlacement&) const = default;
 };
 
+// Where something of a plan's units is between its uses. Unless that is whole on the device, units
+// take turns in slots there.
+struct Residence {
+  Tier tier = Tier::kDevice;
+  bool sharded = false;  // each rank has its shard alone
+  bool in_slots() const { return sharded || tier == Tier::kHost; }
+  bool operator==(const Residence&) const = default;
+};
+
+// Blocks take turns in so many slots: one is filled or emptied while the other is computed with.
+constexpr int kUnitSlots = 2;
+constexpr int UnitSlot(int layer) { return layer % kUnitSlots; }
+
 // The element types of the optimizer state.
 struct StateTypes {
   DType master = DType::kF32;
@@ -70,6 +83,7 @@ struct Plan {
   int64_t micro_batches_per_group = 1;
   Tier residual = Tier::kDevice;  // where the inputs of blocks wait for the backward
   OptimizerPlacement optimizer;
+  Residence weights;  // of the blocks, in the form they are computed with; the others' are whole
   float z_loss = 0.0f;
   double max_grad_norm = 1.0;  // 0: no clipping
   // The share of the units whose update is carried into the next step, where it runs just ahead of
@@ -84,6 +98,13 @@ struct Plan {
   ElementRange Shard(const UnitSpec& unit, int rank) const;
   // What rank r updates: its shard, or everything under ZeRO 0.
   ElementRange Updated(const UnitSpec& unit, int rank) const;
+  // Whether that is not everything, so that each rank's new weights have to reach the others.
+  bool SharesUpdates() const { return world > 1 && zero_stage > 0; }
+  // Whether the unit's weights are on the device only while they are used. At home, in the tier of
+  // `weights`, a rank then has what it updates.
+  bool WeightsInSlot(const UnitSpec& unit) const {
+    return unit.kind == UnitKind::kBlock && weights.in_slots();
+  }
   // Whether the unit's update is carried; they are spread evenly.
   bool IsDeferred(int unit) const;
 };

@@ -11,32 +11,17 @@ namespace hearth {
 
 namespace {
 
-constexpr std::array<std::string_view, 26> kTaskNames = {"begin_step",
-                                                         "load_batch",
-                                                         "zero_gradients",
-                                                         "forward",
-                                                         "head",
-                                                         "store_input",
-                                                         "fetch_input",
-                                                         "recompute",
-                                                         "backward",
-                                                         "collect_amax",
-                                                         "reduce_gradients",
-                                                         "square_sum",
-                                                         "reduce_sums",
-                                                         "clip",
-                                                         "gather_gradients",
-                                                         "fetch_state",
-                                                         "gradients_to_host",
-                                                         "update",
-                                                         "store_state",
-                                                         "weights_to_device",
-                                                         "cast_master",
-                                                         "reduce_amax",
-                                                         "quantize_weights",
-                                                         "gather_weights",
-                                                         "transpose_weights",
-                                                         "end_step"};
+constexpr std::array<std::string_view, 28> kTaskNames = {
+    "begin_step",       "load_batch",     "zero_gradients",
+    "forward",          "head",           "store_input",
+    "fetch_input",      "recompute",      "backward",
+    "collect_amax",     "fetch_weights",  "reduce_gradients",
+    "square_sum",       "reduce_sums",    "clip",
+    "gather_gradients", "fetch_state",    "gradients_to_host",
+    "update",           "store_state",    "weights_to_device",
+    "cast_master",      "reduce_amax",    "quantize_weights",
+    "store_weights",    "gather_weights", "transpose_weights",
+    "end_step"};
 constexpr std::array<std::string_view, kStreamCount> kStreamNames = {"compute", "comm", "to_device",
                                                                      "to_host", "host_optimizer"};
 constexpr std::array<std::string_view, kPhaseCount> kPhaseNames = {"train", "gradients", "evaluate",

@@ -21,6 +21,7 @@ enum class TaskKind : uint8_t {
   kRecompute,         // one segment of a block again
   kBackward,          // a block, or the embedding
   kCollectAmax,       // the blocks' amaxes of a micro-batch
+  kFetchWeights,      // of a unit, from home to the slot it takes its turn in
   kReduceGradients,   // a unit's partial gradients to their shards
   kSquareSum,         // of a unit's reduced shard
   kReduceSums,        // squares, losses and amaxes over the ranks
@@ -34,7 +35,8 @@ enum class TaskKind : uint8_t {
   kCastMaster,        // the master weights to the storage type, as an update would leave them
   kReduceAmax,        // of a unit's FP8 matrices over the ranks
   kQuantizeWeights,   // staging to FP8 values and dense weights
-  kGatherWeights,     // a unit's updated shards to every rank
+  kStoreWeights,      // a unit's new weights home to the host
+  kGatherWeights,     // a unit's shards to every rank
   kTransposeWeights,  // the second FP8 copy; of the embedding's table, for a tied head, both
   kEndStep,           // the step's words to the host
 };
@@ -52,11 +54,14 @@ enum class ResourceKind : uint8_t {
   kHostInput,    // a layer's input on the host
   kActivation,   // what a layer keeps of a micro-batch between forward and backward
   kWork,         // the area that layers take turns in, head buffers and workspace included
-  kWeights,      // of a unit
+  kWeights,      // of a unit, with their FP8 scales; at home where they take turns in slots
+  kWeightSlot,   // by slot
+  kTransposed,   // the second FP8 copy that blocks in slots take turns in
   kGradients,    // of a unit
   kState,        // of a unit, in its home tier
   kStaging,      // by slot: device side
   kHostStaging,  // by slot: host side
+  kNewWeights,   // by slot: FP8 weights on their way to the host
   kAmax,         // of a unit
   kSums,         // 0: losses and the amaxes of the step; 1: squares of gradients
   kControl,

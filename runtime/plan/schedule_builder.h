@@ -1,5 +1,6 @@
 // Builds one schedule: order of tasks in schedule_builder.cpp, forward and backward in
-// schedule_passes.cpp, the optimizer and what carries its result in schedule_updates.cpp.
+// schedule_passes.cpp, the weights they need in schedule_weights.cpp, the optimizer and what
+// carries its result in schedule_updates.cpp.
 #pragma once
 
 #include <array>
@@ -49,8 +50,8 @@ class ScheduleBuilder {
     return plan_.numeric.reduction_order == ReductionOrder::kRankThenMicro;
   }
   const UnitSpec& Unit(int unit) const { return spec_.units[static_cast<size_t>(unit)]; }
-  // The new weights pass through staging, to be quantised.
-  bool Staged(int unit) const { return Fp8Elements(plan_, Unit(unit)) > 0; }
+  bool Quantized(int unit) const { return Fp8Elements(plan_, Unit(unit)) > 0; }
+  bool InSlot(int unit) const { return plan_.WeightsInSlot(Unit(unit)); }
   ElementRange Updated(int unit) const { return plan_.Updated(Unit(unit), rank_); }
   ElementRange Shard(int unit) const { return plan_.Shard(Unit(unit), rank_); }
 
@@ -75,6 +76,16 @@ class ScheduleBuilder {
   void AddStoreInput(int layer, int mb);
   void AddFetchInputs(const MicroBatchGroup& group, int after, int until);
   int64_t BoundaryBytes() const;
+
+  // Brings a layer's weights into their slot, behind the last use of what is there, unless they are
+  // there already. A layer that is none, or needs no slot, is passed over.
+  void AddSlotWeights(int layer);
+  // For the backward: the second FP8 copy of what is in the slot.
+  void AddSlotTransposed(int layer);
+  // What a task touches that computes with a block's weights.
+  std::vector<Access> WeightAccesses(int unit) const;
+  int64_t WeightBytes(int unit, const ElementRange& range) const;
+
   // After the last micro-batch, or after each where ranks are added first.
   void AddReduceGradients(int unit, int mb);
   // Before a micro-batch first adds to a unit's gradient, which a carried update may read until
@@ -92,10 +103,14 @@ class ScheduleBuilder {
   void AddCarriedUpdate(int unit);
   // Ahead of a unit's first forward.
   void AddCarriedUpdatesFor(int unit);
+  int UpdatesAhead() const;
   // Of the units whose gradients are final, but for the latest ones.
   void AddEarlyUpdates(size_t but);
+  // On the host optimizer's thread, with the way of its weights to the device.
+  void AddHostUpdate(TaskKind kind, int unit, std::vector<Access> accesses);
   void AddPublish(int unit);
   void AddWeightsToDevice(int unit);
+  void AddStoreWeights(int unit);
   // From a rank's new weights to everybody's working weights.
   void AddSharedWeights(int unit);
   void AddTransposedWeights(int unit);
@@ -113,8 +128,10 @@ class ScheduleBuilder {
   Schedule schedule_;
   TaskOrder order_;
   AccessHistory history_;
-  int step_offset_ = 0;    // of the tasks that are being added
-  int carried_units_ = 0;  // whose carried updates have been added
+  int step_offset_ = 0;                              // of the tasks that are being added
+  int carried_units_ = 0;                            // whose carried updates have been added
+  std::array<int, kUnitSlots> slot_layers_{-1, -1};  // whose weights are in the slots
+  int transposed_layer_ = -1;
   std::deque<int> final_;  // units whose updates are to run under the backward
   std::array<bool, kStreamCount> started_{};
   std::array<int, kStreamCount> last_{-1, -1, -1, -1, -1};

@@ -47,14 +47,18 @@ void ScheduleBuilder::AddZeroGradients(int unit, int mb) {
 void ScheduleBuilder::AddForward(const MicroBatchGroup& group) {
   const bool first = group.begin == 0;
   if (first) AddCarriedUpdatesFor(spec_.embedding_unit());
+  AddSlotWeights(0);
   for (int mb = group.begin; mb < group.end; ++mb) AddEmbeddingForward(mb);
   for (int layer = 0; layer < Layers(); ++layer) {
     if (first) AddCarriedUpdatesFor(spec_.block_unit(layer));
+    AddSlotWeights(layer);
+    AddSlotWeights(layer + 1);
     for (int mb = group.begin; mb < group.end; ++mb) AddBlockForward(layer, mb);
   }
   if (first) AddCarriedUpdatesFor(spec_.head_unit());
   // Ahead of the head, so that what comes back first comes under it.
   if (Training()) AddFetchInputs(group, -1, places_.lead() - 1);
+  if (!Training() && group.end < MicroBatches()) AddSlotWeights(0);
   for (int mb = group.begin; mb < group.end; ++mb) AddHead(mb);
 }
 
@@ -78,14 +82,17 @@ void ScheduleBuilder::AddBlockForward(int layer, int mb) {
   double flops = 0;
   for (int s = 0; s < kSegmentCount; ++s) flops += Flops(static_cast<Segment>(s));
   const int unit = spec_.block_unit(layer);
-  Add({.kind = TaskKind::kForward,
-       .unit = unit,
-       .micro_batch = mb,
-       .flops = flops,
-       .accesses = {Read(kWeights, unit), Read(kBatch, mb),
-                    Read(kBoundary, places_.Input(layer, mb)),
-                    Write(kBoundary, places_.Input(layer + 1, mb)),
-                    Write(kActivation, places_.Kept(layer, mb)), Write(kWork)}});
+  Task task{.kind = TaskKind::kForward,
+            .unit = unit,
+            .micro_batch = mb,
+            .flops = flops,
+            .accesses = WeightAccesses(unit)};
+  for (const Access& access : {Read(kBatch, mb), Read(kBoundary, places_.Input(layer, mb)),
+                               Write(kBoundary, places_.Input(layer + 1, mb)),
+                               Write(kActivation, places_.Kept(layer, mb)), Write(kWork)}) {
+    task.accesses.push_back(access);
+  }
+  Add(std::move(task));
   AddStoreInput(layer + 1, mb);
 }
 
@@ -156,8 +163,13 @@ void ScheduleBuilder::AddHead(int mb) {
 void ScheduleBuilder::AddBackward(const MicroBatchGroup& group) {
   int fetched = places_.lead() - 1;
   for (int layer = Layers() - 1; layer >= 0; --layer) {
+    AddSlotWeights(layer);
+    AddSlotWeights(layer - 1);
     for (int mb = group.begin; mb < group.end; ++mb) {
       AddBlockBackward(layer, mb);
+      // Ahead of the reduction of what this layer leaves, which is in no hurry.
+      if (plan_.SharesUpdates() && mb + 1 == group.end) AddSlotWeights(layer - kUnitSlots);
+      AddReduceGradients(spec_.block_unit(layer), mb);
       const int until = places_.Order(layer, mb) + places_.lead();
       AddFetchInputs(group, fetched, until);
       fetched = until;
@@ -169,26 +181,31 @@ void ScheduleBuilder::AddBackward(const MicroBatchGroup& group) {
 
 void ScheduleBuilder::AddBlockBackward(int layer, int mb) {
   const int unit = spec_.block_unit(layer);
-  const Access input = Read(kBoundary, places_.BackwardInput(layer, mb));
-  const Access kept = Write(kActivation, places_.Kept(layer, mb));
   double flops = 0;
   for (int s = 0; s < kSegmentCount; ++s) flops += 2 * Flops(static_cast<Segment>(s));
+  std::vector<Access> accesses = WeightAccesses(unit);
+  for (const Access& access : {Read(kBatch, mb), Read(kBoundary, places_.BackwardInput(layer, mb)),
+                               Write(kActivation, places_.Kept(layer, mb)), Write(kWork)}) {
+    accesses.push_back(access);
+  }
   for (Segment segment : plan_.recompute[static_cast<size_t>(layer)].segments) {
     Add({.kind = TaskKind::kRecompute,
          .unit = unit,
          .micro_batch = mb,
          .segment = segment,
          .flops = Flops(segment),
-         .accesses = {Read(kWeights, unit), Read(kBatch, mb), input, kept, Write(kWork)}});
+         .accesses = accesses});
   }
   AddZeroGradients(unit, mb);
+  AddSlotTransposed(layer);
+  if (InSlot(unit) && Quantized(unit)) accesses.push_back(Read(kTransposed));
+  accesses.push_back(Write(kBoundary, places_.Gradient(mb)));
+  accesses.push_back(Write(kGradients, unit));
   Add({.kind = TaskKind::kBackward,
        .unit = unit,
        .micro_batch = mb,
        .flops = flops,
-       .accesses = {Read(kWeights, unit), Read(kBatch, mb), input, kept, Write(kWork),
-                    Write(kBoundary, places_.Gradient(mb)), Write(kGradients, unit)}});
-  AddReduceGradients(unit, mb);
+       .accesses = std::move(accesses)});
 }
 
 void ScheduleBuilder::AddCollectAmax(int mb) {

@@ -61,12 +61,17 @@ void ScheduleBuilder::AddCarriedUpdate(int unit) {
   step_offset_ = 0;
 }
 
-// One unit ahead, so that the gather of a unit runs under the forward of the one before.
+// So that the gather of a unit runs under the forward of the one before; and what is then fetched
+// from home has to be there by that time.
+int ScheduleBuilder::UpdatesAhead() const {
+  if (plan_.weights.in_slots()) return 2;
+  return plan_.SharesUpdates() ? 1 : 0;
+}
+
 void ScheduleBuilder::AddCarriedUpdatesFor(int unit) {
   if (schedule_.phase != Phase::kTrain) return;
   step_offset_ = 1;
-  const int ahead = Distributed() && plan_.zero_stage > 0 ? 1 : 0;
-  for (; carried_units_ <= std::min(unit + ahead, Units() - 1); ++carried_units_) {
+  for (; carried_units_ <= std::min(unit + UpdatesAhead(), Units() - 1); ++carried_units_) {
     if (plan_.IsDeferred(carried_units_)) AddGatheredUpdate(carried_units_);
   }
   if (plan_.IsDeferred(unit)) AddTransposedWeights(unit);
@@ -83,30 +88,39 @@ void ScheduleBuilder::AddGatheredUpdate(int unit) {
     Add(Move(TaskKind::kGradientsToHost, StreamId::kToHost, unit,
              Updated(unit).count() * SizeOf(plan_.precision.gradient),
              {Read(kGradients, unit), Write(kHostStaging, slot)}));
-    Add({.kind = TaskKind::kUpdate,
-         .stream = StreamId::kHostOptimizer,
-         .unit = unit,
-         .elements = Updated(unit),
-         .slot = slot,
-         .accesses = {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)}});
-    AddWeightsToDevice(unit);
-  } else {
-    if (FetchesState()) {
-      Add(Move(TaskKind::kFetchState, StreamId::kToDevice, unit, StateBytes(unit, Tier::kHost),
-               {Read(kState, unit), Write(kStaging, slot)}));
-    }
-    Add({.kind = TaskKind::kUpdate,
-         .unit = unit,
-         .elements = Updated(unit),
-         .slot = slot,
-         .accesses = {Read(kControl), Read(kGradients, unit), Write(kStaging, slot),
-                      Write(kState, unit), Write(kWeights, unit), Write(kAmax, unit)}});
-    if (FetchesState()) {
-      Add(Move(TaskKind::kStoreState, StreamId::kToHost, unit, StateBytes(unit, Tier::kHost),
-               {Read(kStaging, slot), Write(kState, unit)}));
-    }
+    AddHostUpdate(TaskKind::kUpdate, unit,
+                  {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)});
+    AddSharedWeights(unit);
+    return;
   }
+  if (FetchesState()) {
+    Add(Move(TaskKind::kFetchState, StreamId::kToDevice, unit, StateBytes(unit, Tier::kHost),
+             {Read(kState, unit), Write(kStaging, slot)}));
+  }
+  Add({.kind = TaskKind::kUpdate,
+       .unit = unit,
+       .elements = Updated(unit),
+       .slot = slot,
+       .accesses = {Read(kControl), Read(kGradients, unit), Write(kStaging, slot),
+                    Write(kState, unit), Write(kWeights, unit), Write(kAmax, unit)}});
+  // First what a forward waits for.
   AddSharedWeights(unit);
+  if (FetchesState()) {
+    Add(Move(TaskKind::kStoreState, StreamId::kToHost, unit, StateBytes(unit, Tier::kHost),
+             {Read(kStaging, slot), Write(kState, unit)}));
+  }
+}
+
+void ScheduleBuilder::AddHostUpdate(TaskKind kind, int unit, std::vector<Access> accesses) {
+  const bool at_home = UpdatesWeightsAtHome(plan_, Unit(unit));
+  if (at_home) accesses.push_back(Write(kWeights, unit));
+  Add({.kind = kind,
+       .stream = StreamId::kHostOptimizer,
+       .unit = unit,
+       .elements = Updated(unit),
+       .slot = unit % kStagingSlots,
+       .accesses = std::move(accesses)});
+  if (!at_home) AddWeightsToDevice(unit);
 }
 
 void ScheduleBuilder::AddWeightsToDevice(int unit) {
@@ -120,13 +134,7 @@ void ScheduleBuilder::AddWeightsToDevice(int unit) {
 void ScheduleBuilder::AddPublish(int unit) {
   const int slot = unit % kStagingSlots;
   if (plan_.optimizer.update_on_host) {
-    Add({.kind = TaskKind::kCastMaster,
-         .stream = StreamId::kHostOptimizer,
-         .unit = unit,
-         .elements = Updated(unit),
-         .slot = slot,
-         .accesses = {Read(kState, unit), Write(kHostStaging, slot)}});
-    AddWeightsToDevice(unit);
+    AddHostUpdate(TaskKind::kCastMaster, unit, {Read(kState, unit), Write(kHostStaging, slot)});
   } else {
     if (plan_.optimizer.master == Tier::kHost) {
       Add(Move(TaskKind::kFetchState, StreamId::kToDevice, unit, StateBytes(unit, Tier::kHost),
@@ -144,36 +152,45 @@ void ScheduleBuilder::AddPublish(int unit) {
 }
 
 void ScheduleBuilder::AddSharedWeights(int unit) {
-  const int slot = unit % kStagingSlots;
-  const bool sharded = Distributed() && plan_.zero_stage > 0;
-  if (Staged(unit)) {
-    if (sharded) {
+  if (Quantized(unit)) {
+    if (plan_.SharesUpdates()) {
       Add({.kind = TaskKind::kReduceAmax,
            .stream = StreamId::kComm,
            .unit = unit,
            .bytes = 4 * CountFp8(spec_, unit),
            .accesses = {Write(kAmax, unit)}});
     }
-    Add({.kind = TaskKind::kQuantizeWeights,
-         .unit = unit,
-         .elements = Updated(unit),
-         .slot = slot,
-         .accesses = {Read(kAmax, unit), Read(kStaging, slot), Write(kWeights, unit)}});
+    const int slot = unit % kStagingSlots;
+    Task task{.kind = TaskKind::kQuantizeWeights,
+              .unit = unit,
+              .elements = Updated(unit),
+              .slot = slot,
+              .accesses = {Read(kAmax, unit), Read(kStaging, slot), Write(kWeights, unit)}};
+    if (InSlot(unit)) task.accesses.push_back(Write(kNewWeights, slot));
+    Add(std::move(task));
   }
-  if (sharded) {
+  if (InSlot(unit)) return AddStoreWeights(unit);
+  if (plan_.SharesUpdates()) {
     Add({.kind = TaskKind::kGatherWeights,
          .stream = StreamId::kComm,
          .unit = unit,
          .elements = Shard(unit),
-         .bytes = DenseElements(plan_, Unit(unit)) * SizeOf(plan_.precision.storage) +
-                  (Staged(unit) ? Unit(unit).matmul_elements : 0),
+         .bytes = WeightBytes(unit, {0, Unit(unit).elements}),
          .accesses = {Write(kWeights, unit)}});
   }
 }
 
+void ScheduleBuilder::AddStoreWeights(int unit) {
+  if (plan_.weights.tier == Tier::kDevice || UpdatesWeightsAtHome(plan_, Unit(unit))) return;
+  const int slot = unit % kStagingSlots;
+  Add(Move(TaskKind::kStoreWeights, StreamId::kToHost, unit, WeightBytes(unit, Updated(unit)),
+           {Read(kStaging, slot), Read(kNewWeights, slot), Write(kWeights, unit)}));
+}
+
 void ScheduleBuilder::AddTransposedWeights(int unit) {
+  if (InSlot(unit)) return;  // made in the slot, for each backward
   const bool tied_head = unit == spec_.embedding_unit() && HasTiedFp8Head(plan_, spec_);
-  if (Staged(unit) || tied_head) {
+  if (Quantized(unit) || tied_head) {
     Add({.kind = TaskKind::kTransposeWeights, .unit = unit, .accesses = {Write(kWeights, unit)}});
   }
 }

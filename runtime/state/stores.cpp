@@ -55,7 +55,47 @@ std::vector<ParameterPiece> PiecesOf(const ModelSpec& spec, int unit, const Elem
 }
 
 ParameterStore::ParameterStore(const RankMemory& memory)
-    : memory_(memory), leases_("weights of unit", UnitCount(memory)) {}
+    : memory_(memory),
+      leases_("weights of unit", UnitCount(memory)),
+      slots_("weight slot (version * units + unit)", kUnitSlots),
+      transposed_("transposed weights (version * units + unit)", 1) {}
+
+int64_t ParameterStore::Content(int unit, int64_t version) const {
+  return version * UnitCount(memory_) + unit;
+}
+
+Lease ParameterStore::Read(int unit, int64_t version) {
+  return InSlot(unit) ? slots_.Read(Slot(unit), Content(unit, version))
+                      : leases_.Read(unit, version);
+}
+
+Lease ParameterStore::ReadTransposed(int unit, int64_t version) {
+  const bool own = !InSlot(unit) || Fp8Elements(memory_.plan, Unit(unit)) == 0;
+  return own ? Lease() : transposed_.Read(0, Content(unit, version));
+}
+
+Lease ParameterStore::FillSlot(int unit, int64_t version) {
+  return slots_.Write(Slot(unit), Content(unit, version));
+}
+
+Lease ParameterStore::FillTransposed(int unit, int64_t version) {
+  return transposed_.Write(0, Content(unit, version));
+}
+
+ElementRange ParameterStore::Updated(int unit) const {
+  return memory_.plan.Updated(Unit(unit), memory_.rank);
+}
+
+TensorView ParameterStore::HomeFp8(int unit) const {
+  return memory_.Of(memory_.plan.weights.tier)
+      .View(Layout(unit).home_fp8, DType::kF8E4M3, {Fp8Part(unit, Updated(unit)).count()});
+}
+
+TensorView ParameterStore::HomeDense(int unit) const {
+  return memory_.Of(memory_.plan.weights.tier)
+      .View(Layout(unit).home_dense, memory_.plan.precision.storage,
+            {DensePart(unit, Updated(unit)).count()});
+}
 
 const UnitLayout& ParameterStore::Layout(int unit) const { return LayoutOf(memory_, unit); }
 const UnitSpec& ParameterStore::Unit(int unit) const { return UnitOf(memory_, unit); }
@@ -259,14 +299,22 @@ TensorView OptimizerStore::StagedWeights(int unit, int slot) const {
                             UpdatedShape(unit));
 }
 
+TensorView OptimizerStore::StagedFp8(int unit, int slot) const {
+  const ElementRange own = memory_.plan.Updated(UnitOf(memory_, unit), memory_.rank);
+  return memory_.arena.View(memory_.layout.staging[slot].fp8, DType::kF8E4M3,
+                            {Intersect({0, LayoutOf(memory_, unit).dense_begin}, own).count()});
+}
+
 TensorView OptimizerStore::HostGradients(int unit, int slot) const {
   return memory_.host.View(memory_.layout.staging[slot].host_gradients,
                            memory_.plan.precision.gradient, UpdatedShape(unit));
 }
 
 TensorView OptimizerStore::HostWeights(int unit, int slot) const {
-  return memory_.host.View(memory_.layout.staging[slot].host_weights,
-                           memory_.plan.precision.storage, UpdatedShape(unit));
+  const bool at_home = UpdatesWeightsAtHome(memory_.plan, UnitOf(memory_, unit));
+  const int64_t offset =
+      at_home ? LayoutOf(memory_, unit).home_dense : memory_.layout.staging[slot].host_weights;
+  return memory_.host.View(offset, memory_.plan.precision.storage, UpdatedShape(unit));
 }
 
 TensorView OptimizerStore::HostAmax(int unit, int slot) const {

@@ -53,8 +53,15 @@ class ParameterStore {
   explicit ParameterStore(const RankMemory& memory);
 
   // The version of a unit's weights is the step whose update they contain; 0 for initial ones.
-  Lease Read(int unit, int64_t version) { return leases_.Read(unit, version); }
+  // Read and ReadTransposed are for whoever computes with them; Write is the update's.
+  Lease Read(int unit, int64_t version);
+  Lease ReadTransposed(int unit, int64_t version);
   Lease Write(int unit, int64_t version) { return leases_.Write(unit, version); }
+  // Of a unit that takes turns in a slot: on the way from home to there, and to the second copy.
+  bool InSlot(int unit) const { return memory_.plan.WeightsInSlot(Unit(unit)); }
+  Lease ReadHome(int unit, int64_t version) { return leases_.Read(unit, version); }
+  Lease FillSlot(int unit, int64_t version);
+  Lease FillTransposed(int unit, int64_t version);
 
   // A parameter the unit has not gives absent views.
   ParameterView Parameter(int unit, ParameterRole role) const;
@@ -64,6 +71,11 @@ class ParameterStore {
   TensorView Dense(int unit, const ElementRange& range) const;
   // [count] f8; the range lies in the unit's FP8 prefix.
   TensorView Fp8Values(int unit, const ElementRange& range) const;
+  // What this rank updates, of a unit that takes turns in a slot: [its FP8 part] and [its dense
+  // part], at home.
+  TensorView HomeFp8(int unit) const;
+  TensorView HomeDense(int unit) const;
+  ElementRange Updated(int unit) const;
   TensorView Scales(int unit) const;  // [FP8 matrices, 4] f32
   TensorView Amax(int unit) const;    // [FP8 matrices] f32
   // The parts of a range that are dense, and that are FP8; either may be empty.
@@ -77,9 +89,14 @@ class ParameterStore {
  private:
   const UnitLayout& Layout(int unit) const;
   const UnitSpec& Unit(int unit) const;
+  int Slot(int unit) const { return UnitSlot(Unit(unit).layer); }
+  // Who is there, in which version, as one number.
+  int64_t Content(int unit, int64_t version) const;
 
   const RankMemory& memory_;
   LeaseTable leases_;
+  LeaseTable slots_;
+  LeaseTable transposed_;
 };
 
 class GradientStore {
@@ -155,9 +172,11 @@ class OptimizerStore {
   // The same elements where the update kernel reads them: staged when home is the host.
   TensorView OnDevice(int unit, StateKind kind, int slot) const;
   TensorView StagedWeights(int unit, int slot) const;  // device, storage type
+  TensorView StagedFp8(int unit, int slot) const;  // device, its FP8 part on the way to the host
   TensorView HostGradients(int unit, int slot) const;  // host, gradient type
-  TensorView HostWeights(int unit, int slot) const;    // host, storage type
-  TensorView HostAmax(int unit, int slot) const;       // host, [FP8 matrices] f32
+  // Host, storage type: where they stay, or on their way to the device.
+  TensorView HostWeights(int unit, int slot) const;
+  TensorView HostAmax(int unit, int slot) const;  // host, [FP8 matrices] f32
 
  private:
   Shape UpdatedShape(int unit) const;

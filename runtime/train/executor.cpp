@@ -235,6 +235,10 @@ void Executor::EnqueueOnHostOptimizer(const Schedule& schedule, const Task& task
     const auto stream = static_cast<size_t>(schedule.tasks[other].stream);
     waits.push_back({to_host_optimizer_[stream].get(), task_values_[other]});
   }
+  const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
+  if (UpdatesWeightsAtHome(plan_, unit) && !IsIdle(task)) {
+    const Lease home = parameters_.Write(task.unit, StepOf(task));
+  }
   const uint32_t done = ++stream_values_[static_cast<size_t>(StreamId::kHostOptimizer)];
   task_values_[static_cast<size_t>(task.id)] = done;
   const Task* borrowed = &task;  // schedules live as long as the executor
@@ -297,6 +301,10 @@ void Executor::Dispatch(const Task& task, Stream& stream) {
       return WeightsToDevice(task, stream);
     case TaskKind::kCastMaster:
       return CastMaster(task, stream);
+    case TaskKind::kFetchWeights:
+      return FetchWeights(task, stream);
+    case TaskKind::kStoreWeights:
+      return StoreWeights(task, stream);
     case TaskKind::kReduceAmax:
       return ReduceAmax(task, stream);
     case TaskKind::kQuantizeWeights:

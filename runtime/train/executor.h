@@ -81,7 +81,10 @@ class Executor {
   void Publish(int64_t step);
   // Whatever a backend prepares at an op's first use is there afterwards: these run training on a
   // micro-batch of made-up tokens, with the weights of `step`, and change nothing but gradients.
-  // Forward and backward of this rank alone, with gradients as they are in training.
+  // Weights for the next, where ranks keep shards of them. Collective.
+  void LoadFirstBlocks();
+  // Forward and backward of this rank alone, with gradients as they are in training. Where it has
+  // only shards of a block, the rest is what LoadFirstBlocks left.
   void WarmUpAlone(int64_t step);
   // A whole step, with gradients that are not finite. Collective.
   void WarmUp(int64_t step);
@@ -101,7 +104,7 @@ class Executor {
   // With the weights of input.step.
   StepResult Evaluate(const StepInput& input);
   // Forward of one micro-batch with the weights of `step`: row i of the result is position i's
-  // logits, [rows, vocab] f32.
+  // logits, [rows, vocab] f32. Collective where ranks keep shards of the weights.
   std::vector<float> Logits(const MicroBatch& batch, int64_t step, int64_t first_row, int64_t rows);
 
   const Schedule& schedule(Phase phase) { return Prepare(phase).schedule; }
@@ -216,6 +219,10 @@ class Executor {
   void WeightsToDevice(const Task& task, Stream& stream);
   void CastMaster(const Task& task, Stream& stream);
   void CastMasterOnHost(const Task& task);
+  void FetchWeights(const Task& task, Stream& stream);
+  void StoreWeights(const Task& task, Stream& stream);
+  // Outside a schedule.
+  void LoadWeights(int unit, Stream& stream);
   void ReduceAmax(const Task& task, Stream& stream);
   void QuantizeWeights(const Task& task, Stream& stream);
   void GatherWeights(const Task& task, Stream& stream);
@@ -224,9 +231,13 @@ class Executor {
   // The reduced gradient of what this rank updates.
   TensorView UpdatedGradient(int unit, const ElementRange& range) const;
   AdamwArgs UpdateArgs(const Task& task) const;
-  bool Staged(int unit) const;
-  // Where an update puts its new weights: staging, or the working weights themselves.
+  bool Quantized(int unit) const;
+  // Where an update puts its new weights: staging, or where they stay.
   TensorView NewWeights(const Task& task) const;
+  // Where staged weights go from there: [their FP8 part] and [their dense part]. The latter is
+  // absent where it goes from staging to the host.
+  TensorView NewFp8(const Task& task) const;
+  TensorView NewDense(const Task& task) const;
   void StagedAmax(const Task& task, Stream& stream);
   // `amax` by segment of the update, stored by FP8 matrix.
   void StoreHostAmax(const Task& task, const std::vector<float>& amax) const;

@@ -222,6 +222,7 @@ void Executor::Backward(const Task& task, Stream& stream) {
   const BoundaryPlaces& places = activations_.places();
   const Lease gradients = gradients_.Write(task.unit, GradientVersion(mb));
   const Lease weights = parameters_.Read(task.unit, weights_version_);
+  const Lease transposed = parameters_.ReadTransposed(task.unit, weights_version_);
   const Lease input =
       activations_.ReadBoundary(places.BackwardInput(layer, mb), InputVersion(layer, mb));
   const Lease kept = activations_.Read(places.Kept(layer, mb), ForwardNumber(mb));
@@ -254,6 +255,7 @@ std::vector<float> Executor::Logits(const MicroBatch& batch, int64_t step, int64
   LoadBatch(stream);
   phase_ = Phase::kEvaluate;
   for (int unit = 0; unit < spec_.head_unit(); ++unit) {
+    LoadWeights(unit, stream);
     Forward({.kind = TaskKind::kForward, .unit = unit, .micro_batch = 0}, stream);
   }
   const int64_t vocab = spec_.padded_vocab_size();

@@ -35,14 +35,17 @@ int64_t SumOverRanks(Bootstrap& bootstrap, int64_t value) {
   return sum;
 }
 
-// The logits of all ranks' sequences in order.
+// The logits of all ranks' sequences in order. Every rank takes part in each micro-batch, whether
+// it has rows there or not: their weights may lie with all of them.
 std::vector<float> GatherLogits(Executor& executor, Bootstrap& bootstrap, const StepBatch& batch,
-                                int64_t sequence_len) {
+                                const Plan& plan) {
+  static const MicroBatch kNoRows;
   std::vector<float> mine;
-  for (const MicroBatch& micro_batch : batch.micro_batches) {
-    if (micro_batch.rows == 0) continue;
+  for (int64_t i = 0; i < plan.micro_batches; ++i) {
+    const bool given = i < std::ssize(batch.micro_batches);
+    const MicroBatch& micro_batch = given ? batch.micro_batches[static_cast<size_t>(i)] : kNoRows;
     const std::vector<float> rows =
-        executor.Logits(micro_batch, 0, 0, micro_batch.rows * sequence_len);
+        executor.Logits(micro_batch, 0, 0, micro_batch.rows * plan.sequence_len);
     mine.insert(mine.end(), rows.begin(), rows.end());
   }
   Bytes bytes(mine.size() * sizeof(float));
@@ -133,7 +136,7 @@ void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environm
   }
   Output output{.vocab = model.spec.config.vocab_size, .with_logits = with_logits};
   if (with_logits) {
-    output.logits = GatherLogits(executor, environment.bootstrap, batch, plan.sequence_len);
+    output.logits = GatherLogits(executor, environment.bootstrap, batch, plan);
   }
   const StepResult result =
       executor.ComputeGradients({.batch = &batch, .step = 1, .targets = targets});

@@ -174,6 +174,8 @@ void Trainer::WarmUp() {
   // One rank measures which algorithms are fast, all take its choice, so that all have its bits.
   // Meanwhile nobody waits for it on a device: measuring may need what such a wait holds up.
   const int64_t step = first_step_ - 1;
+  executor_->LoadFirstBlocks();
+  environment_.bootstrap.Barrier();
   if (IsRoot()) {
     if (!saved_matmuls_.empty()) backend.LoadMatmulTable(saved_matmuls_);
     backend.MeasureMatmuls(true);

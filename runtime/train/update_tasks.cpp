@@ -24,7 +24,7 @@ std::vector<AdamwSegment> SegmentsOf(const ModelSpec& spec, int unit, const Elem
 
 }  // namespace
 
-bool Executor::Staged(int unit) const {
+bool Executor::Quantized(int unit) const {
   return Fp8Elements(plan_, spec_.units[static_cast<size_t>(unit)]) > 0;
 }
 
@@ -131,8 +131,26 @@ void Executor::GradientsToHost(const Task& task, Stream& stream) {
 }
 
 TensorView Executor::NewWeights(const Task& task) const {
-  return Staged(task.unit) ? optimizer_.StagedWeights(task.unit, task.slot)
-                           : parameters_.Dense(task.unit, task.elements);
+  if (StagesWeights(plan_, spec_.units[static_cast<size_t>(task.unit)])) {
+    return optimizer_.StagedWeights(task.unit, task.slot);
+  }
+  return parameters_.InSlot(task.unit) ? parameters_.HomeDense(task.unit)
+                                       : parameters_.Dense(task.unit, task.elements);
+}
+
+TensorView Executor::NewFp8(const Task& task) const {
+  if (!parameters_.InSlot(task.unit)) {
+    return parameters_.Fp8Values(task.unit, parameters_.Fp8Part(task.unit, task.elements));
+  }
+  return plan_.weights.tier == Tier::kHost ? optimizer_.StagedFp8(task.unit, task.slot)
+                                           : parameters_.HomeFp8(task.unit);
+}
+
+TensorView Executor::NewDense(const Task& task) const {
+  if (!parameters_.InSlot(task.unit)) {
+    return parameters_.Dense(task.unit, parameters_.DensePart(task.unit, task.elements));
+  }
+  return plan_.weights.tier == Tier::kHost ? TensorView() : parameters_.HomeDense(task.unit);
 }
 
 AdamwArgs Executor::UpdateArgs(const Task& task) const {
@@ -173,7 +191,7 @@ void Executor::UpdateOnHost(const Task& task) {
 }
 
 void Executor::StoreHostAmax(const Task& task, const std::vector<float>& amax) const {
-  if (!Staged(task.unit)) return;
+  if (!Quantized(task.unit)) return;
   float* matrices = optimizer_.HostAmax(task.unit, task.slot).as<float>();
   std::fill(matrices, matrices + CountFp8(spec_, task.unit), 0.0f);
   const std::vector<ParameterPiece> pieces = PiecesOf(spec_, task.unit, task.elements);
@@ -194,7 +212,7 @@ void Executor::CastMasterOnHost(const Task& task) {
 
 void Executor::WeightsToDevice(const Task& task, Stream& stream) {
   const Lease weights = parameters_.Write(task.unit, StepOf(task));
-  if (Staged(task.unit)) {
+  if (Quantized(task.unit)) {
     // A rank without a piece of a matrix contributes zero to its amax.
     if (task.elements.count() == 0) {
       backend_.Zero(stream, {.destination = parameters_.Amax(task.unit)});
@@ -223,7 +241,7 @@ void Executor::CastMaster(const Task& task, Stream& stream) {
 }
 
 void Executor::StagedAmax(const Task& task, Stream& stream) {
-  if (!Staged(task.unit)) return;
+  if (!Quantized(task.unit)) return;
   const TensorView amax = parameters_.Amax(task.unit);
   backend_.Zero(stream, {.destination = amax});
   if (task.elements.count() == 0) return;
@@ -249,24 +267,74 @@ void Executor::QuantizeWeights(const Task& task, Stream& stream) {
       stream, {.amax = parameters_.Amax(task.unit), .scales = scales, .format = DType::kF8E4M3});
   if (task.elements.count() == 0) return;
   const TensorView staged = optimizer_.StagedWeights(task.unit, task.slot);
+  const TensorView fp8 = NewFp8(task), out = NewDense(task);
   for (const ParameterPiece& piece : PiecesOf(spec_, task.unit, task.elements)) {
     if (piece.fp8_index < 0) continue;
-    const int64_t begin = task.elements.begin + piece.range_begin;
-    backend_.Quantize(
-        stream, {.input = staged.Rows(piece.range_begin, piece.count).Reshape({1, piece.count}),
-                 .output = {.values = parameters_.Fp8Values(task.unit, {begin, begin + piece.count})
-                                          .Reshape({1, piece.count}),
-                            .scale = scales.Rows(piece.fp8_index, 1).Reshape({4}),
-                            .mode = ScaleMode::kGiven}});
+    const Shape row{1, piece.count};
+    backend_.Quantize(stream,
+                      {.input = staged.Rows(piece.range_begin, piece.count).Reshape(row),
+                       .output = {.values = fp8.Rows(piece.range_begin, piece.count).Reshape(row),
+                                  .scale = scales.Rows(piece.fp8_index, 1).Reshape({4}),
+                                  .mode = ScaleMode::kGiven}});
   }
   const ElementRange dense = parameters_.DensePart(task.unit, task.elements);
-  if (dense.count() == 0) return;
+  if (dense.count() == 0 || !out) return;
   backend_.Copy(stream, {.source = staged.Rows(dense.begin - task.elements.begin, dense.count()),
+                         .destination = out});
+}
+
+void Executor::StoreWeights(const Task& task, Stream& stream) {
+  const Lease home = parameters_.Write(task.unit, StepOf(task));
+  const ElementRange dense = parameters_.DensePart(task.unit, task.elements);
+  const TensorView fp8 = parameters_.HomeFp8(task.unit);
+  if (fp8.elements() > 0) {
+    backend_.Copy(stream,
+                  {.source = optimizer_.StagedFp8(task.unit, task.slot), .destination = fp8});
+  }
+  if (dense.count() == 0) return;
+  backend_.Copy(stream, {.source = optimizer_.StagedWeights(task.unit, task.slot)
+                                       .Rows(dense.begin - task.elements.begin, dense.count()),
+                         .destination = parameters_.HomeDense(task.unit)});
+}
+
+// From this rank's place of the plan, not the task's: a rank that warms up alone has its shard too.
+void Executor::FetchWeights(const Task& task, Stream& stream) {
+  const Lease home = parameters_.ReadHome(task.unit, weights_version_);
+  const Lease slot = parameters_.FillSlot(task.unit, weights_version_);
+  const ElementRange own = parameters_.Updated(task.unit);
+  const ElementRange fp8 = parameters_.Fp8Part(task.unit, own);
+  const ElementRange dense = parameters_.DensePart(task.unit, own);
+  if (fp8.count() > 0) {
+    backend_.Copy(stream, {.source = parameters_.HomeFp8(task.unit),
+                           .destination = parameters_.Fp8Values(task.unit, fp8)});
+  }
+  if (dense.count() == 0) return;
+  backend_.Copy(stream, {.source = parameters_.HomeDense(task.unit),
                          .destination = parameters_.Dense(task.unit, dense)});
 }
 
+void Executor::LoadWeights(int unit, Stream& stream) {
+  if (!parameters_.InSlot(unit)) return;
+  FetchWeights({.unit = unit}, stream);
+  if (plan_.SharesUpdates()) GatherWeights({.unit = unit}, stream);
+}
+
+void Executor::LoadFirstBlocks() {
+  if (!plan_.weights.sharded) return;
+  Stream& stream = *streams_[static_cast<size_t>(StreamId::kCompute)];
+  const int layers = static_cast<int>(spec_.config.num_layers);
+  for (int layer = 0; layer < std::min(layers, kUnitSlots); ++layer) {
+    LoadWeights(spec_.block_unit(layer), stream);
+  }
+  stream.Synchronize(options_.step_timeout);
+}
+
 void Executor::GatherWeights(const Task& task, Stream& stream) {
-  const Lease weights = parameters_.Write(task.unit, StepOf(task));
+  // What has been fetched into a slot is this rank's part of what is there afterwards.
+  const bool in_slot = parameters_.InSlot(task.unit);
+  if (in_slot) parameters_.Read(task.unit, weights_version_);
+  const Lease weights = in_slot ? parameters_.FillSlot(task.unit, weights_version_)
+                                : parameters_.Write(task.unit, StepOf(task));
   const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
   AllGatherArgs fp8, dense;
   for (int rank = 0; rank < plan_.world; ++rank) {
@@ -275,12 +343,18 @@ void Executor::GatherWeights(const Task& task, Stream& stream) {
     dense.ranges.push_back(
         parameters_.DenseSlab(task.unit, parameters_.DensePart(task.unit, shard)));
   }
-  if (Staged(task.unit)) communicator_.AllGather(stream, fp8);
+  if (Quantized(task.unit)) communicator_.AllGather(stream, fp8);
   communicator_.AllGather(stream, dense);
 }
 
 void Executor::TransposeWeights(const Task& task, Stream& stream) {
-  const Lease weights = parameters_.Write(task.unit, StepOf(task));
+  Lease weights, transposed;
+  if (parameters_.InSlot(task.unit)) {
+    weights = parameters_.Read(task.unit, weights_version_);
+    transposed = parameters_.FillTransposed(task.unit, weights_version_);
+  } else {
+    weights = parameters_.Write(task.unit, StepOf(task));
+  }
   if (task.unit == spec_.embedding_unit()) return QuantizeTiedHead(stream);
   for (const ParameterSpec& parameter : spec_.UnitParameters(task.unit)) {
     if (!parameter.fp8) continue;

@@ -132,7 +132,7 @@ TEST_P(SplitMemoryRun, HostState) {
   ExpectSameAsTogether(Options({{"memory", "offload: {optimizer: host}"}}));
   ExpectSameAsTogether(
       Options({{"memory", "offload: {optimizer: host}"}, {"memory", "optimizer_device: gpu"}}));
-  ExpectSameAsTogether(Options({{"memory", "offload: {v: host}"}}));
+  ExpectSameAsTogether(Options({{"memory", "offload: {v: host, weights: host}"}}));
 }
 
 TEST_P(SplitMemoryRun, BlockInputsOnTheHost) {
@@ -147,6 +147,7 @@ TEST_P(SplitMemoryRun, TwoRanks) {
   ExpectSameAsTogether(Options({{"parallel", "zero_stage: 1"}}, 2));
   ExpectSameAsTogether(
       Options({{"memory", "offload: {optimizer: host}"}, {"training", "micro_batch_size: 2"}}, 2));
+  ExpectSameAsTogether(Options({{"memory", "offload: {optimizer: host, weights: host}"}}, 2));
 }
 
 // Saved by one kind of device, gone on with on the other; the state to the last byte.

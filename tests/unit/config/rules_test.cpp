@@ -175,10 +175,10 @@ TEST(ConfigRules, WhatIsNotBuiltIsRefusedByName) {
       {"parallel.zero_stage", "2"},         {"parallel.zero_stage", "3"},
       {"memory.plan", "some/plan.yaml"},    {"memory.offload.m", "ssd"},
       {"memory.offload.v", "ssd"},          {"memory.offload.master", "ssd"},
-      {"memory.offload.optimizer", "ssd"},  {"memory.offload.weights", "host"},
-      {"memory.offload.weights", "ssd"},    {"memory.offload.gradients", "host"},
-      {"memory.offload.gradients", "ssd"},  {"memory.offload.residual", "ssd"},
-      {"memory.attention_chunks", "2"},     {"memory.ssd_path", "/mnt/ssd"},
+      {"memory.offload.optimizer", "ssd"},  {"memory.offload.weights", "ssd"},
+      {"memory.offload.gradients", "host"}, {"memory.offload.gradients", "ssd"},
+      {"memory.offload.residual", "ssd"},   {"memory.attention_chunks", "2"},
+      {"memory.ssd_path", "/mnt/ssd"},
   };
   for (const Refused& each : refused) {
     const std::string typed = MoreError("", {"--set", each.path + "=" + each.value});
@@ -205,6 +205,7 @@ TEST(ConfigRules, WhatIsBuiltIsAccepted) {
                                  "memory.offload.m=host",
                                  "memory.offload.v=none",
                                  "memory.offload.weights=none",
+                                 "memory.offload.weights=host",
                                  "memory.schedule=horizontal",
                                  "memory.recompute=[block]",
                                  "memory.recompute=none",

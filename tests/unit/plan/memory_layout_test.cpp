@@ -76,15 +76,39 @@ class CommonSpans {
     }
     const std::string name = fmt::format(" of unit {}", u);
     EXPECT_EQ(at.dense_begin, fp8);
-    Add(slab, at.fp8_values, fp8, "fp8" + name);
-    Add(slab, at.dense, (unit.elements - fp8) * Storage(), "dense" + name);
+    const bool in_slot = unit.kind == UnitKind::kBlock &&
+                         (plan_.weights.sharded || plan_.weights.tier == Tier::kHost);
+    if (!in_slot || unit.layer < 2) {
+      Add(slab, at.fp8_values, fp8, "fp8" + name);
+      Add(slab, at.dense, (unit.elements - fp8) * Storage(), "dense" + name);
+    } else {
+      EXPECT_EQ(at.fp8_values, layout_.units[u - 2].fp8_values);
+      EXPECT_EQ(at.dense, layout_.units[u - 2].dense);
+    }
     Add(slab, at.amax, 4 * matrices, "amax" + name);
     if (!plan_.inference) Add(slab, at.gradients, unit.elements * Gradient(), "gradients" + name);
-    Add(arena, at.fp8_transposed, fp8, "transposed" + name);
+    if (!in_slot || unit.layer < 1) {
+      Add(arena, at.fp8_transposed, fp8, "transposed" + name);
+    } else {
+      EXPECT_EQ(at.fp8_transposed, layout_.units[u - 1].fp8_transposed);
+    }
+    if (in_slot) AddHome(unit, at, fp8, name);
+    if (fp8 > 0) largest_staged_ = std::max(largest_staged_, plan_.Updated(unit, rank_).count());
     Add(arena, at.scales, 16 * matrices, "scales" + name);
     if (plan_.numeric.reduction_order == ReductionOrder::kRankThenMicro) {
       Add(arena, at.shard_gradients, plan_.Shard(unit, rank_).count() * Gradient(), "sums" + name);
     }
+  }
+
+  void AddHome(const UnitSpec& unit, const UnitLayout& at, int64_t fp8, const std::string& name) {
+    const ElementRange own = plan_.Updated(unit, rank_);
+    const int64_t own_fp8 = std::max<int64_t>(0, std::min(own.end, fp8) - own.begin);
+    Add(In(plan_.weights.tier), at.home_fp8, own_fp8, "fp8 at home" + name);
+    Add(In(plan_.weights.tier), at.home_dense, (own.count() - own_fp8) * Storage(),
+        "dense at home" + name);
+    if (plan_.weights.tier == Tier::kDevice) return;
+    outgoing_fp8_ = std::max(outgoing_fp8_, own_fp8);
+    if (!plan_.optimizer.update_on_host) largest_staged_ = std::max(largest_staged_, own.count());
   }
 
   void AddState(size_t u) {
@@ -103,7 +127,8 @@ class CommonSpans {
     const Tier homes[] = {plan_.optimizer.master, plan_.optimizer.m, plan_.optimizer.v};
     const DType types[] = {plan_.state_types.master, plan_.state_types.m, plan_.state_types.v};
     for (const StagingLayout& slot : layout_.staging) {
-      Add(arena, slot.weights, largest_ * Storage(), "staged weights");
+      Add(arena, slot.weights, largest_staged_ * Storage(), "staged weights");
+      Add(arena, slot.fp8, outgoing_fp8_, "staged FP8 weights");
       for (int i = 0; i < 3; ++i) {
         const bool fetched = homes[i] == Tier::kHost && !plan_.optimizer.update_on_host;
         Add(arena, slot.state[i], fetched ? largest_ * SizeOf(types[i]) : 0, "staged state");
@@ -182,7 +207,9 @@ class CommonSpans {
   const ModelSpec& spec_;
   const int rank_;
   const MemoryLayout& layout_;
-  int64_t largest_ = 0;  // elements of a unit that this rank updates
+  int64_t largest_ = 0;         // elements of a unit that this rank updates
+  int64_t largest_staged_ = 0;  // of those that are quantised, or go to the host from the device
+  int64_t outgoing_fp8_ = 0;
 };
 
 // The tensors of a layer that share nothing, and those that outlive it.
@@ -360,6 +387,27 @@ TEST(MemoryLayout, BlockInputsOnTheHost) {
     EXPECT_LE(device, 2 * (group + 1) * (bytes + 256));
     EXPECT_GE(host, group * (spec.config.num_layers - 1) * bytes);
     EXPECT_LE(host, group * (spec.config.num_layers - 1) * (bytes + 4096));
+  }
+}
+
+// Of three blocks two slots stay on the device, and one transposed copy.
+TEST(MemoryLayout, WeightsOfBlocksThatAreNotWholeOnTheDevice) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const int64_t block = spec.units[1].elements, fp8 = spec.units[1].matmul_elements;
+  const int64_t bytes = fp8 + 2 * (block - fp8);
+  constexpr int64_t kGap = 8 * 4096;
+  for (const bool host : {false, true}) {
+    Plan plan =
+        PlanOf({.more = host ? "memory: {offload: {weights: host}}\n" : "", .world = 3}, spec);
+    const MemoryLayout whole = MakeMemoryLayout(PlanOf({.world = 3}, spec), spec, 1);
+    plan.weights.sharded = true;
+    const MemoryLayout layout = MakeMemoryLayout(plan, spec, 1);
+    const int64_t freed =
+        PoolBytes(whole, Tier::kDevice, "weights") - PoolBytes(layout, Tier::kDevice, "weights");
+    EXPECT_LE(std::abs(freed - 3 * bytes + (host ? 0 : bytes)), kGap) << host;
+    EXPECT_LE(std::abs(PoolBytes(layout, Tier::kHost, "weights") - (host ? bytes : 0)), kGap);
+    EXPECT_LE(std::abs(PoolBytes(layout, Tier::kDevice, "weight slots") - 2 * bytes - fp8), kGap);
+    EXPECT_EQ(PoolBytes(layout, Tier::kDevice, "transposed weights"), 0);
   }
 }
 

@@ -52,8 +52,8 @@ inline Plan PlanOf(const PlanCase& c, const ModelSpec& spec) {
 inline void AddGroupedCases(const std::vector<int>& worlds, std::vector<PlanCase>& cases) {
   for (const char* compute : {"fp8, fp8_recipe: tensorwise_verified", "bf16"}) {
     for (const char* schedule : {"schedule: vertical", "micro_batches_per_group: 3"}) {
-      for (const char* offload :
-           {"", ", offload: {residual: host}", ", offload: {residual: host, optimizer: host}"}) {
+      for (const char* offload : {"", ", offload: {residual: host}",
+                                  ", offload: {residual: host, optimizer: host, weights: host}"}) {
         for (int world : worlds) {
           const std::string more = fmt::format(
               "precision: {{compute_dtype: {}}}\n"
@@ -71,11 +71,11 @@ inline void AddGroupedCases(const std::vector<int>& worlds, std::vector<PlanCase
 }
 
 // Every combination of what changes a schedule: precision, ZeRO stage, reduction order, placement
-// of the optimizer, recompute and ranks; and some more.
+// of the optimizer (and, with one of them, of the weights), recompute and ranks; and some more.
 inline std::vector<PlanCase> PlanCases(const std::vector<int>& worlds = {1, 2, 4}) {
   const std::vector<std::string> placements = {
       "",
-      ", offload: {m: host}",
+      ", offload: {m: host, weights: host}",
       ", offload: {optimizer: host}, optimizer_device: gpu",
       ", offload: {optimizer: host}, optimizer_device: cpu",
   };

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <optional>
 #include <set>
@@ -105,6 +106,111 @@ TEST(Schedule, EveryWaitIsNecessaryAndItsLossIsNoticed) {
   }
 }
 
+// Runs through the tasks in order with two slots: whoever computes finds its layer there, whole,
+// and what comes next is on its way.
+void ExpectWeightsInSlots(const Schedule& schedule, const ModelSpec& spec, bool gathers) {
+  const auto layer_of = [&](const Task& task) {
+    return spec.units[static_cast<size_t>(task.unit)].layer;
+  };
+  std::array<int, 2> fetched{-1, -1}, whole{-1, -1};
+  int transposed = -1;
+  for (const Task& task : schedule.tasks) {
+    const int layer = task.unit < 0 ? -1 : layer_of(task);
+    if (layer < 0) continue;
+    const auto slot = static_cast<size_t>(layer % 2);
+    if (task.kind == TaskKind::kFetchWeights) {
+      EXPECT_EQ(task.slot, layer % 2);
+      EXPECT_NE(fetched[slot], layer) << "task " << task.id << " fetches what is there";
+      fetched[slot] = layer;
+      whole[slot] = gathers ? -1 : layer;
+    } else if (task.kind == TaskKind::kGatherWeights) {
+      EXPECT_EQ(fetched[slot], layer);
+      whole[slot] = layer;
+    } else if (task.kind == TaskKind::kTransposeWeights) {
+      EXPECT_EQ(whole[slot], layer);
+      transposed = layer;
+    } else if (task.kind == TaskKind::kForward || task.kind == TaskKind::kRecompute ||
+               task.kind == TaskKind::kBackward) {
+      EXPECT_EQ(whole[slot], layer) << "task " << task.id;
+      const int next = task.kind == TaskKind::kForward ? layer + 1 : layer - 1;
+      if (next >= 0 && next < spec.config.num_layers) {
+        EXPECT_EQ(whole[static_cast<size_t>(next % 2)], next) << "not on its way: task " << task.id;
+      }
+      if (task.kind == TaskKind::kBackward) {
+        EXPECT_EQ(transposed, layer);
+      }
+    }
+  }
+}
+
+TEST(Schedule, LayersFindTheirWeightsInSlots) {
+  ModelConfig config = SmallConfig();
+  for (const int layers : {1, 2, 3, 6}) {
+    config.num_layers = layers;
+    const ModelSpec spec = BuildModelSpec(config);
+    for (const char* schedule : {"horizontal", "vertical"}) {
+      for (const bool gathers : {false, true}) {
+        for (const char* optimizer : {"gpu", "cpu"}) {
+          const Plan plan = PlanOf(
+              {.more = fmt::format("precision: {{compute_dtype: fp8}}\n"
+                                   "memory: {{schedule: {}, offload: {{optimizer: host, weights: "
+                                   "host}}, optimizer_device: {}}}\n",
+                                   schedule, optimizer),
+               .training = "global_batch_size: 8, micro_batch_size: 1",
+               .world = gathers ? 2 : 1},
+              spec);
+          for (const Phase phase : {Phase::kTrain, Phase::kGradients, Phase::kEvaluate}) {
+            SCOPED_TRACE(fmt::format("{} layers, {}, {}", layers, schedule, Name(phase)));
+            const Schedule built = BuildSchedule(phase, plan, spec, 0);
+            ExpectWeightsInSlots(built, spec, gathers);
+          }
+        }
+      }
+    }
+  }
+}
+
+int64_t CountTasks(const Schedule& schedule, TaskKind kind) {
+  return std::count_if(schedule.tasks.begin(), schedule.tasks.end(),
+                       [&](const Task& task) { return task.kind == kind; });
+}
+
+// Each layer once for the forward and once for the backward of a group, but for the two that are
+// still there when a pass turns round.
+TEST(Schedule, WeightsAreFetchedOncePerGroupAndPass) {
+  ModelConfig config = SmallConfig();
+  config.num_layers = 6;
+  const ModelSpec spec = BuildModelSpec(config);
+  const auto fetches = [&](const char* memory) {
+    const Plan plan =
+        PlanOf({.more = fmt::format("memory: {{{}, offload: {{weights: host}}}}\n", memory),
+                .training = "global_batch_size: 4, micro_batch_size: 1"},
+               spec);
+    return CountTasks(BuildSchedule(Phase::kTrain, plan, spec, 0), TaskKind::kFetchWeights);
+  };
+  EXPECT_EQ(fetches("schedule: vertical"), 6 + 4);
+  EXPECT_EQ(fetches("micro_batches_per_group: 2"), 2 + 2 * (4 + 4));
+  EXPECT_EQ(fetches("schedule: horizontal"), 2 + 4 * (4 + 4));
+}
+
+// Weights of a unit that has just been updated on the host, and are computed with as they are,
+// never see the device on their way home.
+TEST(Schedule, TheHostOptimizerWritesUnquantisedWeightsWhereTheyStay) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  const auto count = [&](const char* compute, TaskKind kind) {
+    const Plan plan =
+        PlanOf({.more = fmt::format("precision: {{compute_dtype: {}}}\nmemory: "
+                                    "{{offload: {{optimizer: host, weights: host}}}}\n",
+                                    compute)},
+               spec);
+    return CountTasks(BuildSchedule(Phase::kTrain, plan, spec, 0), kind);
+  };
+  EXPECT_EQ(count("bf16", TaskKind::kWeightsToDevice), 2);  // embedding and head
+  EXPECT_EQ(count("bf16", TaskKind::kStoreWeights), 0);
+  EXPECT_EQ(count("fp8", TaskKind::kWeightsToDevice), 5);
+  EXPECT_EQ(count("fp8", TaskKind::kStoreWeights), 3);
+}
+
 TEST(Schedule, WaitsAreForOtherStreams) {
   const ModelSpec spec = BuildModelSpec(SmallConfig());
   for (const PlanCase& c : PlanCases({2})) {
@@ -199,8 +305,9 @@ TEST(Schedule, CollectivesAreOnOneStreamAndOnlyWithOtherRanks) {
     const Plan plan = PlanOf(c, spec);
     for (Phase phase : kPhases) {
       for (const Task& task : BuildSchedule(phase, plan, spec, 0).tasks) {
-        // Squares of what was reduced are added up behind the reduction.
-        if (task.kind != TaskKind::kSquareSum) {
+        // Squares of what was reduced are added up behind the reduction; what is to be gathered is
+        // fetched ahead of it.
+        if (task.kind != TaskKind::kSquareSum && task.kind != TaskKind::kFetchWeights) {
           EXPECT_EQ(IsCollective(task.kind), task.stream == StreamId::kComm) << c.name;
         }
         if (task.kind == TaskKind::kGatherWeights || task.kind == TaskKind::kReduceAmax) {

@@ -1,0 +1,161 @@
+// Where the weights of blocks live must not change a bit: whole on the device, in host memory, or
+// shared out among the ranks.
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "runtime/config/resolved_config.h"
+#include "runtime/train/gradients_run.h"
+#include "tests/support/backend_under_test.h"
+#include "tests/support/inproc_world.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/training_run.h"
+
+namespace hearth::test {
+namespace {
+
+void ExpectSameBits(const TrainingRunResult& a, const TrainingRunResult& b) {
+  ASSERT_FALSE(b.losses.empty());
+  EXPECT_EQ(a.losses, b.losses);
+  EXPECT_EQ(a.grad_norms, b.grad_norms);
+  EXPECT_EQ(a.eval_losses, b.eval_losses);
+  EXPECT_EQ(a.weights, b.weights);
+}
+
+// Layers take turns in the slots, and an odd number of them leaves each slot to another in the
+// backward than in the forward.
+std::string FiveLayers() {
+  std::string model = SmallModel();
+  const std::string_view layers = "num_hidden_layers: 2";
+  return model.replace(model.find(layers), layers.size(), "num_hidden_layers: 5");
+}
+
+// What happens to the weights in a step: who updates them when, how often layers want them.
+struct Way {
+  const char* name;
+  std::vector<const char*> memory;
+};
+const std::vector<Way> kWays = {
+    {"device optimizer, horizontal", {}},
+    {"host optimizer, vertical, recompute",
+     {"offload: {optimizer: host, weights: host, residual: host}", "schedule: vertical",
+      "recompute: [block]"}},
+    {"streamed state, groups",
+     {"offload: {optimizer: host, weights: host}", "optimizer_device: gpu",
+      "micro_batches_per_group: 2", "recompute: [swiglu, norm]"}}};
+
+TrainingRunOptions Options(const std::string& precision, int ranks) {
+  TrainingRunOptions options{
+      .ranks = ranks, .model = FiveLayers(), .keys = PrecisionKeys(precision), .steps = 3};
+  options.keys.emplace_back("training", "micro_batch_size: 1");
+  options.keys.emplace_back("training", fmt::format("global_batch_size: {}", 3 * ranks));
+  options.keys.emplace_back("optimizer", "learning_rate: 0.01");
+  options.keys.emplace_back("eval", "eval_steps: 2");
+  return options;
+}
+
+TrainingRunResult OnHost(TrainingRunOptions options, const Way& way) {
+  for (const char* key : way.memory) options.keys.emplace_back("memory", key);
+  if (way.memory.empty()) options.keys.emplace_back("memory", "offload: {weights: host}");
+  return TrainInProcess(options);
+}
+
+class Weights : public testing::TestWithParam<std::string> {};
+
+TEST_P(Weights, OnTheHostTheyAreTheSame) {
+  const TrainingRunOptions options = Options(GetParam(), 1);
+  const TrainingRunResult device = TrainInProcess(options);
+  for (const Way& way : kWays) {
+    SCOPED_TRACE(way.name);
+    ExpectSameBits(device, OnHost(options, way));
+  }
+}
+
+TEST_P(Weights, OnTheHostsOfTwoRanksTheyAreTheSame) {
+  if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;
+  TrainingRunOptions options = Options(GetParam(), 2);
+  const TrainingRunResult device = TrainInProcess(options);
+  for (const Way& way : kWays) {
+    SCOPED_TRACE(way.name);
+    ExpectSameBits(device, OnHost(options, way));
+  }
+  options.keys.emplace_back("parallel", "zero_stage: 0");  // every rank has all of them
+  ExpectSameBits(device, OnHost(options, kWays[1]));
+}
+
+// Updates that wait for no norm run under the backward.
+TEST_P(Weights, UpdatedUnderTheBackwardTheyAreTheSame) {
+  for (const int ranks : {1, 2}) {
+    if (RanksUnderTest(ranks) != ranks) continue;
+    TrainingRunOptions options = Options(GetParam(), ranks);
+    options.keys.emplace_back("training", "max_grad_norm: 0");
+    const TrainingRunResult device = TrainInProcess(options);
+    ExpectSameBits(device, OnHost(options, kWays[static_cast<size_t>(ranks)]));
+  }
+}
+
+// A run that stopped goes on with its weights elsewhere, and ends as one that never stopped.
+TEST_P(Weights, ARunGoesOnWithThemElsewhere) {
+  TrainingRunOptions options = Options(GetParam(), 1);
+  const TrainingRunResult device = TrainInProcess(options);
+  const TemporaryFolder folder;
+  options.folder = folder.path();
+  options.stop_after = 1;
+  EXPECT_EQ(OnHost(options, kWays[2]).steps, 1);
+  options.stop_after = 2;
+  TrainInProcess(options);
+  options.stop_after = -1;
+  const TrainingRunResult rest = OnHost(options, kWays[1]);
+  EXPECT_EQ(rest.weights, device.weights);
+  EXPECT_EQ(rest.losses, device.losses);
+}
+
+// Gradients and logits of two ranks, of which one has a micro-batch less: it takes part all the
+// same.
+TEST_P(Weights, GradientsAndLogitsAreTheSame) {
+  if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;
+  const TemporaryFolder folder;
+  TrainingRunOptions options = Options(GetParam(), 2);
+  options.steps = 1;
+  options.folder = folder.path();
+  TrainInProcess(options);  // for its inputs
+  std::string precision;
+  for (const auto& [section, line] : PrecisionKeys(GetParam())) precision += "  " + line + "\n";
+  const auto gradients = [&](std::string_view weights) {
+    const std::filesystem::path out = folder.path() / fmt::format("{}.safetensors", weights);
+    const ResolvedConfig resolved = ParseConfig(
+        {.text = fmt::format("output_dir: {0}/none\nmodel:\n  name_or_path: {0}/model.yaml\n"
+                             "data:\n  datasets: [{{path: {0}/train.hearth}}]\n"
+                             "  sequence_len: 24\n"
+                             "training:\n  max_steps: 1\n  global_batch_size: 5\n"
+                             "  micro_batch_size: 1\n"
+                             "memory:\n  offload: {{weights: {1}}}\nprecision:\n{2}",
+                             folder.path().string(), weights, precision),
+         .file_name = "test.yaml",
+         .features = {.cuda = BackendUnderTest() == "cuda"}});
+    RunInprocWorld({.ranks = 2}, [&](InprocRank& rank) {
+      Heartbeat heartbeat;
+      RunGradients(resolved,
+                   {.bootstrap = rank.bootstrap,
+                    .backend = rank.backend,
+                    .communicator = rank.communicator,
+                    .heartbeat = heartbeat},
+                   out, /*with_logits=*/true);
+    });
+    std::ifstream in(out, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  const std::string device = gradients("none");
+  EXPECT_GT(device.size(), 100'000u);
+  EXPECT_TRUE(device == gradients("host"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Precision, Weights, testing::Values("fp32", "bf16", "fp8", "fp8_verified"),
+                         [](const auto& test) { return test.param; });
+
+}  // namespace
+}  // namespace hearth::test

@@ -25,7 +25,7 @@ namespace hearth::test {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::seconds kPatience{120};  // for one start to get somewhere
+constexpr std::chrono::seconds kPatience{300};  // for one start to get somewhere
 
 constexpr const char* kModel = R"(model_type: qwen3
 vocab_size: 90

@@ -87,6 +87,22 @@ TEST_P(Weights, OnTheHostsOfTwoRanksTheyAreTheSame) {
   ExpectSameBits(device, OnHost(options, kWays[1]));
 }
 
+// Each rank keeps its shard of them, on the device or on its host.
+TEST_P(Weights, SharedOutAmongRanksTheyAreTheSame) {
+  for (const int ranks : {2, 3, 4}) {
+    if (RanksUnderTest(ranks) != ranks) continue;
+    SCOPED_TRACE(fmt::format("{} ranks", ranks));
+    TrainingRunOptions options = Options(GetParam(), ranks);
+    const TrainingRunResult whole = TrainInProcess(options);
+    options.amend_plan = [](Plan& plan) { plan.weights.sharded = true; };
+    ExpectSameBits(whole, TrainInProcess(options));
+    options.keys.emplace_back("memory", "schedule: vertical");
+    options.keys.emplace_back("memory", ranks == 3 ? "offload: {optimizer: host, weights: host}"
+                                                   : "offload: {optimizer: host}");
+    ExpectSameBits(whole, TrainInProcess(options));
+  }
+}
+
 // Updates that wait for no norm run under the backward.
 TEST_P(Weights, UpdatedUnderTheBackwardTheyAreTheSame) {
   for (const int ranks : {1, 2}) {

@@ -9,6 +9,7 @@
 
 #include "kernels/core/check.h"
 #include "runtime/plan/memory_layout.h"
+#include "runtime/plan/schedule.h"
 
 namespace hearth {
 
@@ -178,6 +179,20 @@ void CheckFp8Sizes(const ResolvedConfig& resolved, const ModelConfig& config) {
   }
 }
 
+// What crosses the link between host and device, by kind of task.
+std::string LinkYaml(const Plan& plan, const ModelSpec& spec) {
+  const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
+  std::string text = "link:  # bytes between host and device in a step, by rank 0\n";
+  for (int i = 0; i <= static_cast<int>(TaskKind::kEndStep); ++i) {
+    const auto kind = static_cast<TaskKind>(i);
+    const LinkBytes bytes = SumLinkBytes(schedule, kind);
+    if (bytes.sum() == 0) continue;
+    text += fmt::format("  - {{task: {}, to_device: {}, to_host: {}}}\n", Name(kind),
+                        bytes.to_device, bytes.to_host);
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string_view Name(Tier tier) { return tier == Tier::kDevice ? "device" : "host"; }
@@ -280,7 +295,7 @@ std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
     text += fmt::format("  - {{tier: {}, pool: {}, bytes: {}}}\n", Name(pool.tier), pool.name,
                         pool.bytes);
   }
-  return text;
+  return text + LinkYaml(plan, spec);
 }
 
 }  // namespace hearth

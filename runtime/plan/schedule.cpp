@@ -82,6 +82,15 @@ void ValidateSchedule(const Schedule& schedule) {
   }
 }
 
+LinkBytes SumLinkBytes(const Schedule& schedule, std::optional<TaskKind> kind) {
+  LinkBytes sum;
+  for (const Task& task : schedule.tasks) {
+    if (task.source == task.destination || (kind && task.kind != *kind)) continue;
+    (task.destination == Tier::kHost ? sum.to_host : sum.to_device) += task.bytes;
+  }
+  return sum;
+}
+
 std::string PrintSchedule(const Schedule& schedule) {
   std::string text =
       fmt::format("schedule {}: {} tasks\n", Name(schedule.phase), schedule.tasks.size());

@@ -2,6 +2,7 @@
 // One truth for what is printed, checked, priced and executed.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -115,6 +116,14 @@ Schedule BuildSchedule(Phase phase, const Plan& plan, const ModelSpec& spec, int
 // Proves that every conflicting pair of accesses is ordered by streams and waits, that waits point
 // backwards, and that the step begins and ends as the executor expects. CheckError names the pair.
 void ValidateSchedule(const Schedule& schedule);
+
+// Bytes between device and host, over all tasks or those of one kind.
+struct LinkBytes {
+  int64_t to_device = 0;
+  int64_t to_host = 0;
+  int64_t sum() const { return to_device + to_host; }
+};
+LinkBytes SumLinkBytes(const Schedule& schedule, std::optional<TaskKind> kind = {});
 
 // One line a task, for people.
 std::string PrintSchedule(const Schedule& schedule);

@@ -32,11 +32,9 @@ StepEstimate EstimateStep(const Plan& plan, const ModelSpec& spec,
   StepEstimate estimate{.seconds = step.seconds, .busy = step.busy, .critical = step.critical};
   estimate.tokens_per_second =
       static_cast<double>(plan.global_batch_size * plan.sequence_len) / step.seconds;
-  for (const Task& task : schedule.tasks) {
-    if (task.source == task.destination) continue;
-    (task.destination == Tier::kHost ? estimate.to_host_bytes : estimate.to_device_bytes) +=
-        task.bytes;
-  }
+  const LinkBytes link = SumLinkBytes(schedule);
+  estimate.to_device_bytes = link.to_device;
+  estimate.to_host_bytes = link.to_host;
   return estimate;
 }
 

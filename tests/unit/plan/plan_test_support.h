@@ -3,10 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "runtime/plan/plan.h"
+#include "runtime/plan/schedule.h"
 
 namespace hearth::test {
 
@@ -102,6 +105,25 @@ inline std::vector<PlanCase> PlanCases(const std::vector<int>& worlds = {1, 2, 4
   }
   AddGroupedCases(worlds, cases);
   return cases;
+}
+
+// [b] holds every task that must have ended before b starts, found by following streams and waits
+// step by step: no vector clocks.
+inline std::vector<std::set<int>> Predecessors(const Schedule& schedule) {
+  std::vector<std::set<int>> before(schedule.tasks.size());
+  std::map<StreamId, int> last;
+  for (const Task& task : schedule.tasks) {
+    std::vector<int> direct = task.waits;
+    if (last.contains(task.stream)) direct.push_back(last[task.stream]);
+    std::set<int>& own = before[static_cast<size_t>(task.id)];
+    for (int other : direct) {
+      own.insert(other);
+      own.insert(before[static_cast<size_t>(other)].begin(),
+                 before[static_cast<size_t>(other)].end());
+    }
+    last[task.stream] = task.id;
+  }
+  return before;
 }
 
 }  // namespace hearth::test

@@ -18,6 +18,7 @@ namespace {
 using test::PlanCase;
 using test::PlanCases;
 using test::PlanOf;
+using test::Predecessors;
 using test::SmallConfig;
 
 constexpr Phase kPhases[] = {Phase::kTrain, Phase::kGradients, Phase::kEvaluate, Phase::kPublish,
@@ -30,25 +31,6 @@ bool IsValid(const Schedule& schedule) {
     return false;
   }
   return true;
-}
-
-// after[b] holds every task that must have ended before b starts, found by following streams and
-// waits step by step: no vector clocks.
-std::vector<std::set<int>> Predecessors(const Schedule& schedule) {
-  std::vector<std::set<int>> before(schedule.tasks.size());
-  std::map<StreamId, int> last;
-  for (const Task& task : schedule.tasks) {
-    std::vector<int> direct = task.waits;
-    if (last.contains(task.stream)) direct.push_back(last[task.stream]);
-    std::set<int>& own = before[static_cast<size_t>(task.id)];
-    for (int other : direct) {
-      own.insert(other);
-      own.insert(before[static_cast<size_t>(other)].begin(),
-                 before[static_cast<size_t>(other)].end());
-    }
-    last[task.stream] = task.id;
-  }
-  return before;
 }
 
 bool Conflict(const Task& a, const Task& b) {

@@ -1,0 +1,157 @@
+// What crosses the link between host and device, against the table that the design was made with:
+// C the hidden size, L layers, N tokens of a micro-batch, n micro-batches, P parameters.
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "runtime/model/load_model.h"
+#include "runtime/plan/boundary_places.h"
+#include "runtime/plan/schedule.h"
+#include "runtime/plan/step_estimate.h"
+#include "tests/unit/plan/plan_test_support.h"
+
+namespace hearth::test {
+namespace {
+
+const std::string kConfigs = std::string(HEARTH_SOURCE_DIR) + "/configs";
+
+constexpr double kGiga = 1e9;
+constexpr int64_t kTokens = 65'536;  // of a step
+
+const ModelSpec& SevenBillion() {
+  static const ModelSpec spec =
+      BuildModelSpec(LoadModel(kConfigs + "/models/qwen2.5-7b.yaml", kConfigs).config);
+  return spec;
+}
+
+// With blocks recomputed, in four micro-batches.
+Plan PlanOfSevenBillion(const std::string& memory) {
+  const std::string text = fmt::format(
+      "model: {{name_or_path: qwen2.5-7b.yaml}}\n"
+      "data: {{datasets: [{{path: a.hearth}}], sequence_len: 1024}}\n"
+      "training: {{global_batch_size: 64, micro_batch_size: 16}}\n"
+      "memory: {{recompute: [block], {}}}\n",
+      memory);
+  return MakePlan(ParseConfig({.text = text, .file_name = "run.yaml"}), SevenBillion(), 1);
+}
+
+Schedule StepOf(const std::string& memory) {
+  return BuildSchedule(Phase::kTrain, PlanOfSevenBillion(memory), SevenBillion(), 0);
+}
+
+void ExpectWithin(double share, double value, double expected) {
+  EXPECT_FALSE(!(std::abs(value / expected - 1) <= share)) << value << " for " << expected;
+}
+
+// 2C bytes a token and layer, out and in, whatever the groups: the last layer's inputs stay.
+TEST(LinkBytes, BlockInputsCrossOnceOutAndOnceIn) {
+  const double all = 2.0 * 3584 * 28 * kTokens;
+  for (const char* groups : {"1", "2", "4"}) {
+    SCOPED_TRACE(groups);
+    const Schedule step =
+        StepOf(fmt::format("micro_batches_per_group: {}, offload: {{residual: host}}", groups));
+    const LinkBytes out = SumLinkBytes(step, TaskKind::kStoreInput);
+    const LinkBytes in = SumLinkBytes(step, TaskKind::kFetchInput);
+    EXPECT_EQ(static_cast<double>(out.to_host), all * 27 / 28);
+    EXPECT_EQ(out.to_device, 0);
+    EXPECT_EQ(in.to_device, out.to_host);
+    EXPECT_EQ(in.to_host, 0);
+    // Besides, the batch alone.
+    ExpectWithin(0.001, static_cast<double>(SumLinkBytes(step).sum()), 2 * all * 27 / 28);
+  }
+}
+
+struct Row {
+  std::string memory;
+  double bytes_per_parameter;  // both ways
+};
+
+// Table: A out and A in, and the state once in and once out, or gradients out and weights in.
+TEST(LinkBytes, AStepIsWithinThreePercentOfTheTable) {
+  const auto parameters = static_cast<double>(SevenBillion().ParameterCount());
+  EXPECT_NEAR(parameters / kGiga, 7.6156, 0.0001);
+  const double inputs = 2.0 * 3584 * 28 * kTokens;
+  const std::vector<Row> rows = {
+      // fp32 master, bf16 moments: 8 bytes in and out.
+      {"offload: {residual: host, optimizer: host}, optimizer_device: gpu", 16},
+      {"offload: {residual: host, m: host, v: host}", 8},
+      // bf16 gradients out, bf16 weights back.
+      {"offload: {residual: host, optimizer: host}, optimizer_device: cpu", 4}};
+  for (const Row& row : rows) {
+    for (const char* schedule : {"horizontal", "vertical"}) {
+      SCOPED_TRACE(row.memory + schedule);
+      const Schedule step = StepOf(fmt::format("schedule: {}, {}", schedule, row.memory));
+      ExpectWithin(0.03, static_cast<double>(SumLinkBytes(step).sum()),
+                   2 * inputs + row.bytes_per_parameter * parameters);
+    }
+  }
+}
+
+// Where nothing else crosses the link, an RTX 4090 is not slowed down by the inputs' way.
+TEST(LinkBytes, TheCopiesOfBlockInputsAreHidden) {
+  std::ifstream file(kConfigs + "/hardware/rtx-4090.yaml", std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  const HardwareProfile hardware = ParseHardware(text.str(), "rtx-4090.yaml");
+  const auto seconds = [&](const std::string& memory) {
+    return EstimateStep(PlanOfSevenBillion(memory), SevenBillion(), hardware).seconds;
+  };
+  const double on_device = seconds("schedule: horizontal");
+  for (const char* groups : {"1", "2", "4"}) {
+    SCOPED_TRACE(groups);
+    ExpectWithin(
+        0.005,
+        seconds(fmt::format("micro_batches_per_group: {}, offload: {{residual: host}}", groups)),
+        on_device);
+  }
+}
+
+// No task of compute has to come before or behind a copy that is under way beside it: an input is
+// stored while its layer runs, and fetched while the layer behind its own goes backward.
+TEST(LinkBytes, AGroupOfComputeTasksRunsBesideACopy) {
+  const ModelSpec spec = BuildModelSpec(SmallConfig());
+  for (const int group : {1, 2, 4}) {
+    const Plan plan = PlanOf({.more = fmt::format("memory: {{recompute: [block], offload: "
+                                                  "{{residual: host}}, micro_batches_per_group: "
+                                                  "{}}}\n",
+                                                  group)},
+                             spec);
+    const BoundaryPlaces places(plan, spec);
+    const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
+    const std::vector<std::set<int>> before = Predecessors(schedule);
+    const auto unordered = [&](const Task& a, const Task& b) {
+      return !before[static_cast<size_t>(a.id)].contains(b.id) &&
+             !before[static_cast<size_t>(b.id)].contains(a.id);
+    };
+    int beside_stores = 0, beside_fetches = 0, copies = 0;
+    for (const Task& copy : schedule.tasks) {
+      const bool store = copy.kind == TaskKind::kStoreInput;
+      if (!store && copy.kind != TaskKind::kFetchInput) continue;
+      ++copies;
+      const int layer = spec.units[static_cast<size_t>(copy.unit)].layer;
+      for (const Task& task : schedule.tasks) {
+        if (task.unit < spec.block_unit(0) || task.unit >= spec.head_unit()) continue;
+        if (task.micro_batch / group != copy.micro_batch / group) continue;
+        const int task_layer = spec.units[static_cast<size_t>(task.unit)].layer;
+        if (store && task.kind == TaskKind::kForward && task_layer == layer) {
+          EXPECT_TRUE(unordered(copy, task)) << task.id << " and " << copy.id;
+          ++beside_stores;
+        }
+        if (store || task.kind != TaskKind::kBackward) continue;
+        const int ahead =
+            places.Order(layer, copy.micro_batch) - places.Order(task_layer, task.micro_batch);
+        if (ahead < 1 || ahead > group) continue;
+        EXPECT_TRUE(unordered(copy, task)) << task.id << " and " << copy.id;
+        ++beside_fetches;
+      }
+    }
+    EXPECT_EQ(copies, 2 * 4 * (spec.config.num_layers - 1));
+    EXPECT_EQ(beside_stores, copies / 2 * group);
+    EXPECT_EQ(beside_fetches, copies / 2 * group);
+  }
+}
+
+}  // namespace
+}  // namespace hearth::test

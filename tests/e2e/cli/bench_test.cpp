@@ -9,7 +9,7 @@
 #include <optional>
 #include <set>
 
-#include "tests/e2e/cli/program.h"
+#include "tests/support/program.h"
 
 namespace hearth::test {
 namespace {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/e2e/cli/program.h"
+#include "tests/support/program.h"
 
 namespace hearth::test {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "tests/e2e/cli/program.h"
+#include "tests/support/program.h"
 
 namespace hearth::test {
 namespace {

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "tests/e2e/cli/program.h"
+#include "tests/support/program.h"
 
 namespace hearth::test {
 namespace {

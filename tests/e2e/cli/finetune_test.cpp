@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/e2e/cli/program.h"
+#include "tests/support/program.h"
 
 namespace hearth::test {
 namespace {
@@ -35,7 +35,7 @@ std::string RunGuide(const Workplace& workplace) {
   for (std::string line; std::getline(guide, line);) {
     if (line == "```" && inside) break;
     if (inside) script += line + "\n";
-    if (line == "```") inside = true;
+    if (line == "```sh") inside = true;
   }
   workplace.Write("guide.sh", script);
   std::filesystem::create_directory_symlink(root / "tests", workplace.folder() / "tests");

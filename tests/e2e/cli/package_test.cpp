@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <string>
 
-#include "tests/e2e/cli/program.h"
+#include "tests/support/program.h"
 
 namespace hearth::test {
 namespace {

@@ -12,7 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "tests/e2e/cli/program.h"
+#include "tests/support/program.h"
 
 namespace hearth::test {
 namespace {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/e2e/processes/fake_hosts.h"
+#include "tests/support/fake_hosts.h"
 
 namespace hearth::test {
 

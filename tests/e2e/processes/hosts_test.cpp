@@ -12,7 +12,7 @@
 #include <string>
 
 #include "launcher/supervisor.h"
-#include "tests/e2e/processes/fake_hosts.h"
+#include "tests/support/fake_hosts.h"
 #include "tests/e2e/processes/fake_job.h"
 
 namespace hearth::test {

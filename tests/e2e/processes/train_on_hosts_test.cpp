@@ -12,7 +12,7 @@
 #include <sstream>
 #include <string>
 
-#include "tests/e2e/processes/fake_hosts.h"
+#include "tests/support/fake_hosts.h"
 #include "tests/e2e/processes/fake_job.h"
 #include "tests/support/temporary_folder.h"
 

@@ -1,4 +1,4 @@
-#include "tests/e2e/processes/fake_hosts.h"
+#include "tests/support/fake_hosts.h"
 
 #include <fcntl.h>
 #include <signal.h>

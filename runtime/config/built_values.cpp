@@ -24,13 +24,13 @@ struct PartlyBuilt {
 
 constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"training.clip_mode", {"exact"}, false},
-    PartlyBuilt{"parallel.zero_stage", {"0", "1"}},
+    PartlyBuilt{"parallel.zero_stage", {"0", "1", "2"}},
     PartlyBuilt{"memory.plan", {"auto", "manual"}},
     PartlyBuilt{"memory.offload.m", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.v", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.master", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.weights", {"auto", "none", "host"}},
-    PartlyBuilt{"memory.offload.gradients", {"auto", "none"}, false},
+    PartlyBuilt{"memory.offload.gradients", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.residual", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.optimizer", {"null", "auto", "none", "host"}},
     PartlyBuilt{"memory.attention_chunks", {"auto", "1"}, false},

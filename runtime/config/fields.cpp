@@ -190,7 +190,8 @@ void AddParallel(std::vector<Field>& table) {
   SectionRows rows(
       table, "parallel.", [](auto& config) -> auto& { return config.parallel; });
   rows.Add("zero_stage", &ParallelSection::zero_stage, IntegerCodec({.min = 0, .max = 3}),
-           "what ranks share out: 0: nothing, 1: optimizer state and master weights");
+           "what ranks share out: 0: nothing, 1: optimizer state and master weights, 2: gradients "
+           "too");
   rows.Add("reduction_order", &ParallelSection::reduction_order, EnumCodec<ReductionOrder>{},
            "order of the gradient sums");
 }

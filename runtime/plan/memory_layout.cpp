@@ -1,11 +1,13 @@
 #include "runtime/plan/memory_layout.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "kernels/api/workspace.h"
 #include "kernels/core/check.h"
 #include "runtime/plan/boundary_places.h"
+#include "runtime/plan/gradient_places.h"
 
 namespace hearth {
 
@@ -47,12 +49,18 @@ class Region {
   int64_t bytes_ = 0;
 };
 
+struct GradientSlot {
+  int64_t whole = -1;
+  int64_t sum = -1;
+};
+
 class LayoutBuilder {
  public:
   LayoutBuilder(const Plan& plan, const ModelSpec& spec, int rank)
       : plan_(plan),
         spec_(spec),
         rank_(rank),
+        gradient_places_(plan, spec),
         slab_(Tier::kDevice, layout_.pools),
         arena_(Tier::kDevice, layout_.pools),
         host_(Tier::kHost, layout_.pools) {}
@@ -93,14 +101,9 @@ class LayoutBuilder {
         out.dense = slab_.Add("weights", DenseElements(plan_, unit) * StorageBytes(), kPageBytes);
         out.fp8_transposed = arena_.Add("transposed weights", out.dense_begin, kPageBytes);
       }
-      out.gradients =
-          slab_.Add("gradients", plan_.inference ? 0 : unit.elements * GradientBytes(), kPageBytes);
+      AddGradients(static_cast<int>(u));
       out.scales = arena_.Add("scales", fp8_count * kScaleBytes);
       out.amax = slab_.Add("scales", fp8_count * int64_t{4});
-      if (plan_.numeric.reduction_order == ReductionOrder::kRankThenMicro) {
-        out.shard_gradients =
-            arena_.Add("gradients", plan_.Shard(unit, rank_).count() * GradientBytes());
-      }
     }
   }
 
@@ -128,6 +131,33 @@ class LayoutBuilder {
     out.home_dense = home.Add("weights", (own.count() - fp8) * StorageBytes(), kPageBytes);
   }
 
+  void AddGradients(int u) {
+    const auto add = [&](Region& region, int64_t elements, int64_t alignment) {
+      return region.Add("gradients", elements * GradientBytes(), alignment);
+    };
+    const UnitSpec& unit = spec_.units[static_cast<size_t>(u)];
+    UnitLayout& out = layout_.units[static_cast<size_t>(u)];
+    const GradientPlaces& places = gradient_places_;
+    const int64_t shard = places.HasShardSum(u) ? plan_.Shard(unit, rank_).count() : 0;
+    if (!places.InSlot(u)) {
+      out.gradients = add(slab_, plan_.inference ? 0 : unit.elements, kPageBytes);
+      out.shard_gradients = add(arena_, shard, kTensorAlignment);
+      return;
+    }
+    GradientSlot& slot = gradient_slots_[static_cast<size_t>(places.Slot(u))];
+    if (slot.whole < 0) {
+      // The first unit makes it, large enough for all.
+      slot.whole = add(slab_, places.SlotElements(places.Slot(u)), kPageBytes);
+      const int64_t largest = places.SlotShardElements(places.Slot(u), rank_);
+      slot.sum =
+          add(arena_, places.OnHost(u) && places.HasShardSum(u) ? largest : 0, kTensorAlignment);
+    }
+    out.gradients = slot.whole;
+    out.shard_gradients = places.OnHost(u) ? slot.sum : add(arena_, shard, kTensorAlignment);
+    if (!places.OnHost(u)) return;
+    out.host_gradients = add(host_, places.HostRange(u, rank_).count(), kPageBytes);
+  }
+
   void AddStates() {
     const auto add = [&](Tier tier, DType dtype, int64_t elements) {
       Region& region = tier == Tier::kDevice ? arena_ : host_;
@@ -144,10 +174,15 @@ class LayoutBuilder {
   }
 
   void AddStaging() {
-    int64_t largest = 0, largest_staged = 0, largest_fp8 = 0;
-    for (const UnitSpec& unit : spec_.units) {
+    int64_t largest = 0, largest_gradient = 0, largest_staged = 0, largest_fp8 = 0;
+    for (size_t u = 0; u < spec_.units.size(); ++u) {
+      const UnitSpec& unit = spec_.units[u];
       const ElementRange own = plan_.Updated(unit, rank_);
       largest = std::max(largest, own.count());
+      // What is on the host already is read where it is.
+      if (!gradient_places_.OnHost(static_cast<int>(u))) {
+        largest_gradient = std::max(largest_gradient, own.count());
+      }
       if (StagesWeights(plan_, unit)) largest_staged = std::max(largest_staged, own.count());
       if (!plan_.WeightsInSlot(unit) || plan_.weights.tier != Tier::kHost) continue;
       largest_fp8 = std::max(largest_fp8, std::min(own.end, Fp8Elements(plan_, unit)) - own.begin);
@@ -163,7 +198,7 @@ class LayoutBuilder {
       slot.state[1] = fetched(plan_.optimizer.m, plan_.state_types.m);
       slot.state[2] = fetched(plan_.optimizer.v, plan_.state_types.v);
       if (!plan_.optimizer.update_on_host) continue;
-      slot.host_gradients = host_.Add("staging", largest * GradientBytes());
+      slot.host_gradients = host_.Add("staging", largest_gradient * GradientBytes());
       slot.host_weights = host_.Add("staging", largest * StorageBytes());
       slot.host_amax = host_.Add("staging", kParameterRoleCount * int64_t{4});
     }
@@ -313,7 +348,9 @@ class LayoutBuilder {
   const Plan& plan_;
   const ModelSpec& spec_;
   const int rank_;
+  const GradientPlaces gradient_places_;
   MemoryLayout layout_;
+  std::array<GradientSlot, kGradientSlots> gradient_slots_;
   Region slab_;
   Region arena_;
   Region host_;

@@ -23,14 +23,16 @@ struct MemoryPool {
 // A unit's working weights and gradients. Under FP8 the matmul prefix is one byte per element and
 // the rest is dense; without it everything is dense.
 struct UnitLayout {
-  int64_t fp8_values = 0;       // slab: Fp8Elements bytes
-  int64_t dense = 0;            // slab: the elements that are not FP8, in the storage type
-  int64_t dense_begin = 0;      // first dense element of the unit
-  int64_t gradients = 0;        // slab: elements in the gradient type
-  int64_t fp8_transposed = 0;   // arena: Fp8Elements bytes, each matrix transposed in place
-  int64_t scales = 0;           // arena: one ScaleRecord per FP8 matrix
-  int64_t amax = 0;             // slab: one float per FP8 matrix
-  int64_t shard_gradients = 0;  // arena: rank_then_micro only, the shard in the gradient type
+  int64_t fp8_values = 0;      // slab: Fp8Elements bytes
+  int64_t dense = 0;           // slab: the elements that are not FP8, in the storage type
+  int64_t dense_begin = 0;     // first dense element of the unit
+  int64_t gradients = 0;       // slab: elements in the gradient type, or a slot
+  int64_t fp8_transposed = 0;  // arena: Fp8Elements bytes, each matrix transposed in place
+  int64_t scales = 0;          // arena: one ScaleRecord per FP8 matrix
+  int64_t amax = 0;            // slab: one float per FP8 matrix
+  // As GradientPlaces says, in the gradient type:
+  int64_t shard_gradients = 0;  // arena: the ranks' sum of the shard, or a slot
+  int64_t host_gradients = 0;   // host: the sum
   // With Plan::WeightsInSlot the first two above and the transposed copy are those of a slot, and
   // what this rank updates lies here in between, arena or host:
   int64_t home_fp8 = 0;
@@ -49,7 +51,7 @@ struct StagingLayout {
   int64_t weights = 0;         // arena: new weights in the storage type, before quantisation
   int64_t fp8 = 0;             // arena: the FP8 ones on their way to the host
   int64_t state[3] = {};       // arena: master, m, v fetched from the host
-  int64_t host_gradients = 0;  // host: a shard for the host optimizer
+  int64_t host_gradients = 0;  // host: for the host optimizer, where gradients live on the device
   int64_t host_weights = 0;    // host: its new weights in the storage type
   int64_t host_amax = 0;       // host: one float per FP8 matrix of a block
 };

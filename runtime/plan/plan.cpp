@@ -114,8 +114,9 @@ bool RecomputesBlocks(const Plan& plan) {
 void PlanSchedule(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& plan) {
   const MemorySection& memory = resolved.config.memory;
   plan.residual = memory.offload.residual == OffloadTarget::kHost ? Tier::kHost : Tier::kDevice;
-  const bool ranks_first = spec.HeadMatrix().unit != spec.head_unit() &&
-                           plan.numeric.reduction_order == ReductionOrder::kRankThenMicro;
+  const bool ranks_first =
+      spec.HeadMatrix().unit != spec.head_unit() &&
+      resolved.config.parallel.reduction_order == ReductionOrder::kRankThenMicro;
   const bool automatic = memory.schedule == ScheduleKind::kAuto && !ranks_first &&
                          plan.residual == Tier::kHost && RecomputesBlocks(plan);
   const bool vertical = memory.schedule == ScheduleKind::kVertical || automatic;
@@ -132,12 +133,31 @@ void PlanSchedule(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& p
         "memory.micro_batches_per_group",
         "the horizontal schedule has one micro-batch per group; write 1, or schedule: vertical");
   }
-  if (group > 1 && ranks_first) {
+}
+
+// ZeRO 2 and 3 give up a micro-batch's gradients as soon as the ranks have added them, unless each
+// rank has to add its own micro-batches first.
+void PlanGradients(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& plan) {
+  const bool gives_up = plan.zero_stage >= 2 && plan.world > 1;
+  const bool one_group = plan.GroupsOfMicroBatches() == 1;
+  const bool grouped_tied_head =
+      plan.micro_batches_per_group > 1 && spec.HeadMatrix().unit != spec.head_unit();
+  const ReductionOrder given = resolved.config.parallel.reduction_order;
+  const bool ranks_first = given == ReductionOrder::kAuto
+                               ? gives_up && !one_group && !grouped_tied_head
+                               : given == ReductionOrder::kRankThenMicro;
+  plan.numeric.reduction_order =
+      ranks_first ? ReductionOrder::kRankThenMicro : ReductionOrder::kMicroThenRank;
+  if (ranks_first && grouped_tied_head) {
     resolved.Fail(
         "parallel.reduction_order",
         "micro-batches in groups cannot add the ranks first where head and embedding share "
         "their weights; write micro_then_rank, or schedule: horizontal");
   }
+  const bool host = resolved.config.memory.offload.gradients == OffloadTarget::kHost;
+  const bool has_shards = plan.world > 1 && plan.zero_stage >= (host ? 1 : 2);
+  plan.gradients = {.tier = host ? Tier::kHost : Tier::kDevice,
+                    .sharded = has_shards && (ranks_first || one_group)};
 }
 
 // Where a rank updates only its shard of a block, that is all it keeps of the block.
@@ -207,6 +227,8 @@ ElementRange Plan::Updated(const UnitSpec& unit, int rank) const {
   return zero_stage == 0 ? ElementRange{0, unit.elements} : Shard(unit, rank);
 }
 
+int64_t Plan::GroupsOfMicroBatches() const { return DivUp(micro_batches, micro_batches_per_group); }
+
 bool Plan::IsDeferred(int unit) const {
   return std::floor((unit + 1) * deferred_share) > std::floor(unit * deferred_share);
 }
@@ -232,14 +254,12 @@ Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world) 
       .master = config.optimizer.master_dtype == MasterDtype::kFp32 ? DType::kF32 : DType::kBF16,
       .m = dtype(config.optimizer.m_dtype),
       .v = dtype(config.optimizer.v_dtype)};
-  plan.numeric.reduction_order = config.parallel.reduction_order == ReductionOrder::kRankThenMicro
-                                     ? ReductionOrder::kRankThenMicro
-                                     : ReductionOrder::kMicroThenRank;
   plan.z_loss = static_cast<float>(config.training.z_loss);
   plan.max_grad_norm = config.training.max_grad_norm;
   PlanBatch(resolved, plan);
   PlanMemory(resolved, spec, plan);
   PlanSchedule(resolved, spec, plan);
+  PlanGradients(resolved, spec, plan);
   PlanWeights(config, plan);
   PlanUpdates(config, plan);
   return plan;
@@ -274,6 +294,8 @@ std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
   line("block_inputs", Name(plan.residual));
   text += fmt::format("block_weights: {{tier: {}, sharded: {}}}\n", Name(plan.weights.tier),
                       plan.weights.sharded);
+  text += fmt::format("gradient_sums: {{tier: {}, sharded: {}}}\n", Name(plan.gradients.tier),
+                      plan.gradients.sharded);
   text += "optimizer:\n";
   text += fmt::format("  master: {{type: {}, tier: {}}}\n", Name(plan.state_types.master),
                       Name(plan.optimizer.master));

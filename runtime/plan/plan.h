@@ -84,6 +84,7 @@ struct Plan {
   Tier residual = Tier::kDevice;  // where the inputs of blocks wait for the backward
   OptimizerPlacement optimizer;
   Residence weights;  // of the blocks, in the form they are computed with; the others' are whole
+  Residence gradients;
   float z_loss = 0.0f;
   double max_grad_norm = 1.0;  // 0: no clipping
   // The share of the units whose update is carried into the next step, where it runs just ahead of
@@ -94,6 +95,10 @@ struct Plan {
   // ends the run.
   bool early_updates = false;
 
+  // Whether each micro-batch is added over the ranks before micro-batches are.
+  bool RanksFirst() const { return numeric.reduction_order == ReductionOrder::kRankThenMicro; }
+  // Of a step; a unit's gradient is computed group by group.
+  int64_t GroupsOfMicroBatches() const;
   // Rank r's part of a unit: what it reduces, updates under ZeRO 1, and saves.
   ElementRange Shard(const UnitSpec& unit, int rank) const;
   // What rank r updates: its shard, or everything under ZeRO 0.

@@ -28,6 +28,8 @@ enum class TaskKind : uint8_t {
   kReduceSums,        // squares, losses and amaxes over the ranks
   kClip,              // norm, clip factor, skip flag; the FP8 scales of the next step
   kGatherGradients,   // a unit's reduced shards to every rank
+  kFetchGradients,    // a unit's sum from the host, to be added to or for its update
+  kStoreGradients,    // back to the host
   kFetchState,        // a unit's optimizer state, host to device
   kGradientsToHost,   // a unit's reduced gradients, for the host optimizer
   kUpdate,            // AdamW on a unit
@@ -50,21 +52,23 @@ std::string_view Name(StreamId stream);
 // What tasks read and write. Two tasks that touch the same resource, one of them writing, are
 // ordered by the schedule.
 enum class ResourceKind : uint8_t {
-  kBatch,        // by micro-batch
-  kBoundary,     // by place: a layer's input or its gradient
-  kHostInput,    // a layer's input on the host
-  kActivation,   // what a layer keeps of a micro-batch between forward and backward
-  kWork,         // the area that layers take turns in, head buffers and workspace included
-  kWeights,      // of a unit, with their FP8 scales; at home where they take turns in slots
-  kWeightSlot,   // by slot
-  kTransposed,   // the second FP8 copy that blocks in slots take turns in
-  kGradients,    // of a unit
-  kState,        // of a unit, in its home tier
-  kStaging,      // by slot: device side
-  kHostStaging,  // by slot: host side
-  kNewWeights,   // by slot: FP8 weights on their way to the host
-  kAmax,         // of a unit
-  kSums,         // 0: losses and the amaxes of the step; 1: squares of gradients
+  kBatch,            // by micro-batch
+  kBoundary,         // by place: a layer's input or its gradient
+  kHostInput,        // a layer's input on the host
+  kActivation,       // what a layer keeps of a micro-batch between forward and backward
+  kWork,             // the area that layers take turns in, head buffers and workspace included
+  kWeights,          // of a unit, with their FP8 scales; at home where they take turns in slots
+  kWeightSlot,       // by slot
+  kTransposed,       // the second FP8 copy that blocks in slots take turns in
+  kGradients,        // of a unit: where its sum is between its uses (GradientPlaces)
+  kGradientSlot,     // by slot: a whole gradient
+  kGradientSumSlot,  // by slot: the ranks' sum, on its way to the host
+  kState,            // of a unit, in its home tier
+  kStaging,          // by slot: device side
+  kHostStaging,      // by slot: host side
+  kNewWeights,       // by slot: FP8 weights on their way to the host
+  kAmax,             // of a unit
+  kSums,             // 0: losses and the amaxes of the step; 1: squares of gradients
   kControl,
   kScales,  // FP8 scales from one step to the next
 };

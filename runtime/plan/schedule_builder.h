@@ -1,6 +1,6 @@
 // Builds one schedule: order of tasks in schedule_builder.cpp, forward and backward in
-// schedule_passes.cpp, the weights they need in schedule_weights.cpp, the optimizer and what
-// carries its result in schedule_updates.cpp.
+// schedule_passes.cpp, the weights they need in schedule_weights.cpp, their gradients in
+// schedule_gradients.cpp, the optimizer and what carries its result in schedule_updates.cpp.
 #pragma once
 
 #include <array>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/plan/boundary_places.h"
+#include "runtime/plan/gradient_places.h"
 #include "runtime/plan/memory_layout.h"
 #include "runtime/plan/schedule.h"
 #include "runtime/plan/schedule_order.h"
@@ -26,7 +27,7 @@ struct MicroBatchGroup {
 class ScheduleBuilder {
  public:
   ScheduleBuilder(Phase phase, const Plan& plan, const ModelSpec& spec, int rank)
-      : plan_(plan), spec_(spec), rank_(rank), places_(plan, spec) {
+      : plan_(plan), spec_(spec), rank_(rank), places_(plan, spec), gradient_places_(plan, spec) {
     schedule_.phase = phase;
   }
 
@@ -53,6 +54,7 @@ class ScheduleBuilder {
   bool Quantized(int unit) const { return Fp8Elements(plan_, Unit(unit)) > 0; }
   bool InSlot(int unit) const { return plan_.WeightsInSlot(Unit(unit)); }
   ElementRange Updated(int unit) const { return plan_.Updated(Unit(unit), rank_); }
+  ElementRange Whole(int unit) const { return {0, Unit(unit).elements}; }
   ElementRange Shard(int unit) const { return plan_.Shard(Unit(unit), rank_); }
 
   // Appends a task with the waits its accesses call for.
@@ -86,13 +88,21 @@ class ScheduleBuilder {
   std::vector<Access> WeightAccesses(int unit) const;
   int64_t WeightBytes(int unit, const ElementRange& range) const;
 
-  // After the last micro-batch, or after each where ranks are added first.
-  void AddReduceGradients(int unit, int mb);
-  // Before a micro-batch first adds to a unit's gradient, which a carried update may read until
-  // then.
-  void AddZeroGradients(int unit, int mb);
+  // Before a micro-batch adds to a unit's gradient, which a carried update may read until then, and
+  // behind it.
+  void BeginGradients(int unit, int mb);
+  void EndGradients(int unit, int mb);
   // Behind the last task that adds to a unit's gradient.
   void AddFinalGradient(int unit);
+  void AddStoreGradients(int unit, int mb);
+  void AddEarlyUpdate(int unit);
+  // What backward adds to, and what a reduction over the ranks leaves on the device.
+  Access WholeGradient(int unit, bool write) const;
+  Access SumOverRanks(int unit, bool write) const;
+  // One writing access where both are the same.
+  static std::vector<Access> FromTo(const Access& from, const Access& to);
+  Task MoveGradients(TaskKind kind, int unit, const ElementRange& elements,
+                     std::vector<Access> accesses) const;
   double Flops(Segment segment) const;
 
   void AddReduceSums();
@@ -125,6 +135,7 @@ class ScheduleBuilder {
   const ModelSpec& spec_;
   const int rank_;
   const BoundaryPlaces places_;
+  const GradientPlaces gradient_places_;
   Schedule schedule_;
   TaskOrder order_;
   AccessHistory history_;

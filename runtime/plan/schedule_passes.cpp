@@ -36,14 +36,6 @@ std::vector<MicroBatchGroup> ScheduleBuilder::Groups() const {
   return groups;
 }
 
-void ScheduleBuilder::AddZeroGradients(int unit, int mb) {
-  if (mb > 0 && !RankThenMicro()) return;
-  Add({.kind = TaskKind::kZeroGradients,
-       .unit = unit,
-       .micro_batch = mb,
-       .accesses = {Write(kGradients, unit)}});
-}
-
 void ScheduleBuilder::AddForward(const MicroBatchGroup& group) {
   const bool first = group.begin == 0;
   if (first) AddCarriedUpdatesFor(spec_.embedding_unit());
@@ -149,15 +141,15 @@ void ScheduleBuilder::AddHead(int mb) {
                          Read(kBoundary, places_.Input(Layers(), mb)), Write(kWork), Write(kSums)}};
   if (matrix_unit != head) task.accesses.push_back(Read(kWeights, matrix_unit));
   if (Training()) {
-    AddZeroGradients(head, mb);
-    if (matrix_unit != head) AddZeroGradients(matrix_unit, mb);
+    BeginGradients(head, mb);
+    if (matrix_unit != head) BeginGradients(matrix_unit, mb);
     task.accesses.push_back(Write(kBoundary, places_.Gradient(mb)));
     task.accesses.push_back(Read(kControl));
-    task.accesses.push_back(Write(kGradients, head));
-    if (matrix_unit != head) task.accesses.push_back(Write(kGradients, matrix_unit));
+    task.accesses.push_back(WholeGradient(head, true));
+    if (matrix_unit != head) task.accesses.push_back(WholeGradient(matrix_unit, true));
   }
   Add(std::move(task));
-  if (Training()) AddReduceGradients(head, mb);
+  if (Training()) EndGradients(head, mb);
 }
 
 void ScheduleBuilder::AddBackward(const MicroBatchGroup& group) {
@@ -169,7 +161,7 @@ void ScheduleBuilder::AddBackward(const MicroBatchGroup& group) {
       AddBlockBackward(layer, mb);
       // Ahead of the reduction of what this layer leaves, which is in no hurry.
       if (plan_.SharesUpdates() && mb + 1 == group.end) AddSlotWeights(layer - kUnitSlots);
-      AddReduceGradients(spec_.block_unit(layer), mb);
+      EndGradients(spec_.block_unit(layer), mb);
       const int until = places_.Order(layer, mb) + places_.lead();
       AddFetchInputs(group, fetched, until);
       fetched = until;
@@ -196,11 +188,11 @@ void ScheduleBuilder::AddBlockBackward(int layer, int mb) {
          .flops = Flops(segment),
          .accesses = accesses});
   }
-  AddZeroGradients(unit, mb);
+  BeginGradients(unit, mb);
   AddSlotTransposed(layer);
   if (InSlot(unit) && Quantized(unit)) accesses.push_back(Read(kTransposed));
   accesses.push_back(Write(kBoundary, places_.Gradient(mb)));
-  accesses.push_back(Write(kGradients, unit));
+  accesses.push_back(WholeGradient(unit, true));
   Add({.kind = TaskKind::kBackward,
        .unit = unit,
        .micro_batch = mb,
@@ -220,53 +212,14 @@ void ScheduleBuilder::AddCollectAmax(int mb) {
 void ScheduleBuilder::AddEmbeddingBackward(const MicroBatchGroup& group) {
   const int unit = spec_.embedding_unit();
   for (int mb = group.begin; mb < group.end; ++mb) {
-    if (spec_.HeadMatrix().unit != unit) AddZeroGradients(unit, mb);
+    if (spec_.HeadMatrix().unit != unit) BeginGradients(unit, mb);
     Add({.kind = TaskKind::kBackward,
          .unit = unit,
          .micro_batch = mb,
          .accesses = {Read(kBatch, mb), Read(kBoundary, places_.Gradient(mb)), Write(kWork),
-                      Write(kGradients, unit)}});
-    AddReduceGradients(unit, mb);
+                      WholeGradient(unit, true)}});
+    EndGradients(unit, mb);
   }
-}
-
-void ScheduleBuilder::AddReduceGradients(int unit, int mb) {
-  const bool last = mb + 1 == MicroBatches();
-  if (RankThenMicro() || (Distributed() && last)) {
-    Add({.kind = TaskKind::kReduceGradients,
-         .stream = StreamId::kComm,
-         .unit = unit,
-         .micro_batch = mb,
-         .elements = Shard(unit),
-         .bytes = Unit(unit).elements * SizeOf(plan_.precision.gradient),
-         .accesses = {Write(kGradients, unit)}});
-  }
-  if (last) AddFinalGradient(unit);
-}
-
-void ScheduleBuilder::AddFinalGradient(int unit) {
-  const bool trains = schedule_.phase == Phase::kTrain;
-  const bool reduced = Distributed() || RankThenMicro();
-  if (trains) {
-    // Beside the reduction, so that compute does not wait for it.
-    Add({.kind = TaskKind::kSquareSum,
-         .stream = reduced ? StreamId::kComm : StreamId::kCompute,
-         .unit = unit,
-         .elements = Shard(unit),
-         .accesses = {Read(kGradients, unit), Write(kSums, 1)}});
-  }
-  if (reduced && (!trains || plan_.zero_stage == 0)) {
-    Add({.kind = TaskKind::kGatherGradients,
-         .stream = StreamId::kComm,
-         .unit = unit,
-         .elements = Shard(unit),
-         .bytes = Unit(unit).elements * SizeOf(plan_.precision.gradient),
-         .accesses = {Write(kGradients, unit)}});
-  }
-  if (!trains || !plan_.early_updates || plan_.IsDeferred(unit)) return;
-  final_.push_back(unit);
-  // What still has to be reduced is given the time of the next unit's backward.
-  AddEarlyUpdates(reduced ? 1 : 0);
 }
 
 }  // namespace hearth

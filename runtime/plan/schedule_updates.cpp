@@ -84,14 +84,23 @@ void ScheduleBuilder::AddEarlyUpdates(size_t but) {
 
 void ScheduleBuilder::AddGatheredUpdate(int unit) {
   const int slot = unit % kStagingSlots;
+  const bool gradient_on_host = gradient_places_.OnHost(unit);
   if (plan_.optimizer.update_on_host) {
-    Add(Move(TaskKind::kGradientsToHost, StreamId::kToHost, unit,
-             Updated(unit).count() * SizeOf(plan_.precision.gradient),
-             {Read(kGradients, unit), Write(kHostStaging, slot)}));
-    AddHostUpdate(TaskKind::kUpdate, unit,
-                  {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)});
+    std::vector<Access> accesses = {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)};
+    if (gradient_on_host) {
+      accesses.push_back(Read(kGradients, unit));
+    } else {
+      Add(Move(TaskKind::kGradientsToHost, StreamId::kToHost, unit,
+               Updated(unit).count() * SizeOf(plan_.precision.gradient),
+               {Read(kGradients, unit), Write(kHostStaging, slot)}));
+    }
+    AddHostUpdate(TaskKind::kUpdate, unit, std::move(accesses));
     AddSharedWeights(unit);
     return;
+  }
+  if (gradient_on_host) {
+    Add(MoveGradients(TaskKind::kFetchGradients, unit, Updated(unit),
+                      {Read(kGradients, unit), WholeGradient(unit, true)}));
   }
   if (FetchesState()) {
     Add(Move(TaskKind::kFetchState, StreamId::kToDevice, unit, StateBytes(unit, Tier::kHost),
@@ -101,8 +110,9 @@ void ScheduleBuilder::AddGatheredUpdate(int unit) {
        .unit = unit,
        .elements = Updated(unit),
        .slot = slot,
-       .accesses = {Read(kControl), Read(kGradients, unit), Write(kStaging, slot),
-                    Write(kState, unit), Write(kWeights, unit), Write(kAmax, unit)}});
+       .accesses = {
+           Read(kControl), gradient_on_host ? WholeGradient(unit, false) : Read(kGradients, unit),
+           Write(kStaging, slot), Write(kState, unit), Write(kWeights, unit), Write(kAmax, unit)}});
   // First what a forward waits for.
   AddSharedWeights(unit);
   if (FetchesState()) {

@@ -174,7 +174,48 @@ ParameterView ParameterStore::HeadMatrix() const {
 }
 
 GradientStore::GradientStore(const RankMemory& memory)
-    : memory_(memory), leases_("gradients of unit", UnitCount(memory)) {}
+    : memory_(memory),
+      places_(memory.plan, memory.spec),
+      whole_("gradients of unit or slot", UnitCount(memory) + kGradientSlots),
+      sums_("gradient sums of unit or slot", UnitCount(memory) + kGradientSlots),
+      on_host_("gradients on the host of unit", UnitCount(memory)) {
+  holders_.fill(-1);
+}
+
+int GradientStore::Entry(int unit, bool by_slot) const {
+  return by_slot ? UnitCount(memory_) + places_.Slot(unit) : unit;
+}
+
+void GradientStore::CheckHolder(int unit) const {
+  if (!places_.InSlot(unit)) return;
+  const int holder = holders_.at(static_cast<size_t>(places_.Slot(unit)));
+  CHECK(holder == unit, "gradients of unit {}, whose slot unit {} has", unit, holder);
+}
+
+Lease GradientStore::Read(int unit, int64_t version) {
+  CheckHolder(unit);
+  return whole_.Read(Entry(unit, places_.InSlot(unit)), version);
+}
+
+Lease GradientStore::Write(int unit, int64_t version) {
+  if (places_.InSlot(unit)) holders_.at(static_cast<size_t>(places_.Slot(unit))) = unit;
+  return whole_.Write(Entry(unit, places_.InSlot(unit)), version);
+}
+
+Lease GradientStore::AddTo(int unit, int64_t version) {
+  CheckHolder(unit);
+  return Write(unit, version);
+}
+
+Lease GradientStore::ReadSum(int unit, int64_t version) {
+  if (!places_.HasShardSum(unit)) return Read(unit, version);
+  return sums_.Read(Entry(unit, places_.OnHost(unit)), version);
+}
+
+Lease GradientStore::WriteSum(int unit, int64_t version) {
+  if (!places_.HasShardSum(unit)) return Write(unit, version);
+  return sums_.Write(Entry(unit, places_.OnHost(unit)), version);
+}
 
 SlabRange GradientStore::Slab(int unit, const ElementRange& range) const {
   const int64_t size = SizeOf(memory_.plan.precision.gradient);
@@ -196,10 +237,21 @@ TensorView GradientStore::Parameter(int unit, ParameterRole role) const {
 }
 
 TensorView GradientStore::ShardSum(int unit) const {
-  if (memory_.plan.numeric.reduction_order != ReductionOrder::kRankThenMicro) return {};
+  if (!places_.HasShardSum(unit)) return {};
   return memory_.arena.View(LayoutOf(memory_, unit).shard_gradients,
                             memory_.plan.precision.gradient,
                             {memory_.plan.Shard(UnitOf(memory_, unit), memory_.rank).count()});
+}
+
+TensorView GradientStore::OnHost(int unit, const ElementRange& range) const {
+  const ElementRange held = places_.HostRange(unit, memory_.rank);
+  CHECK(places_.OnHost(unit) && range.begin >= held.begin && range.end <= held.end,
+        "gradients {}..{} of unit {}, the host has {}..{}", range.begin, range.end, unit,
+        held.begin, held.end);
+  const DType dtype = memory_.plan.precision.gradient;
+  return memory_.host.View(
+      LayoutOf(memory_, unit).host_gradients + (range.begin - held.begin) * SizeOf(dtype), dtype,
+      {range.count()});
 }
 
 ActivationStore::ActivationStore(const RankMemory& memory)

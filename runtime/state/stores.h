@@ -2,6 +2,7 @@
 // plan's memory layout says where things are, and a lease on what no task has made is an error.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "runtime/memory/arena.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/plan/boundary_places.h"
+#include "runtime/plan/gradient_places.h"
 #include "runtime/plan/memory_layout.h"
 #include "runtime/state/lease.h"
 
@@ -99,26 +101,47 @@ class ParameterStore {
   LeaseTable transposed_;
 };
 
+// Where GradientPlaces says. A version counts micro-batches: step * micro-batches of a step +
+// micro-batches contained - 1.
 class GradientStore {
  public:
   explicit GradientStore(const RankMemory& memory);
 
-  // The version of a unit's gradients: step * micro-batches of a step + micro-batches contained
-  // - 1.
-  Lease Read(int unit, int64_t version) { return leases_.Read(unit, version); }
-  Lease Write(int unit, int64_t version) { return leases_.Write(unit, version); }
+  const GradientPlaces& places() const { return places_; }
+  // The whole gradient. Write gives the unit its slot, which the one before then has lost; Read and
+  // AddTo are a CheckError without.
+  Lease Read(int unit, int64_t version);
+  Lease Write(int unit, int64_t version);
+  Lease AddTo(int unit, int64_t version);
+  // The sum over ranks on the device; of units without a ShardSum the whole gradient.
+  Lease ReadSum(int unit, int64_t version);
+  Lease WriteSum(int unit, int64_t version);
+  // The sum on the host.
+  Lease ReadHost(int unit, int64_t version) { return on_host_.Read(unit, version); }
+  Lease WriteHost(int unit, int64_t version) { return on_host_.Write(unit, version); }
 
   // [stored shape] in the gradient type; absent when the unit has no such parameter.
   TensorView Parameter(int unit, ParameterRole role) const;
   // [count] of the whole unit.
   TensorView Range(int unit, const ElementRange& range) const;
   SlabRange Slab(int unit, const ElementRange& range) const;
-  // [shard] where the ranks' sum accumulates under rank_then_micro; absent otherwise.
+  // [shard] where GradientPlaces::HasShardSum; absent otherwise.
   TensorView ShardSum(int unit) const;
+  // [count] on the host, where GradientPlaces::OnHost; the range lies in HostRange.
+  TensorView OnHost(int unit, const ElementRange& range) const;
 
  private:
+  // The entry of a unit in a table by unit or by slot.
+  int Entry(int unit, bool by_slot) const;
+  void CheckHolder(int unit) const;
+
   const RankMemory& memory_;
-  LeaseTable leases_;
+  const GradientPlaces places_;
+  // Units, then slots.
+  LeaseTable whole_;
+  LeaseTable sums_;
+  LeaseTable on_host_;
+  std::array<int, kGradientSlots> holders_;
 };
 
 enum class Pass : uint8_t { kForward, kBackward };

@@ -57,6 +57,8 @@ void Executor::WarmUpAlone(int64_t step) {
   // This leaves out all collectives; nobody reads the gradients.
   plan.world = 1;
   plan.numeric.reduction_order = ReductionOrder::kMicroThenRank;
+  // What has a slot keeps it, and is left there.
+  plan.gradients = {.sharded = plan.gradients.in_slots()};
   RunMadeUp(Phase::kGradients, plan, {.step = step});
 }
 

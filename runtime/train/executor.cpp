@@ -229,6 +229,9 @@ void Executor::Enqueue(const PreparedSchedule& prepared, const Task& task) {
 }
 
 void Executor::EnqueueOnHostOptimizer(const Schedule& schedule, const Task& task) {
+  if (task.kind == TaskKind::kUpdate && gradients_.places().OnHost(task.unit) && !IsIdle(task)) {
+    gradients_.ReadHost(task.unit, FullGradientVersion(task));  // is there
+  }
   std::vector<SignalWait> waits;
   for (int wait : task.waits) {
     const auto other = static_cast<size_t>(wait);
@@ -290,6 +293,10 @@ void Executor::Dispatch(const Task& task, Stream& stream) {
       return Clip(stream);
     case TaskKind::kGatherGradients:
       return GatherGradients(task, stream);
+    case TaskKind::kFetchGradients:
+      return FetchGradients(task, stream);
+    case TaskKind::kStoreGradients:
+      return StoreGradients(task, stream);
     case TaskKind::kFetchState:
     case TaskKind::kStoreState:
       return MoveState(task, stream);

@@ -99,8 +99,10 @@ class Executor {
   // Train needs it: a CheckError where it is missing. Collective.
   void Drain();
   bool is_drained() const { return !pending_; }
-  // Forward and backward; afterwards gradients() holds the sums over all ranks.
+  // Forward and backward; afterwards gradients() holds the sums over all ranks, of each unit when
+  // it is loaded, which may cost another one its place. Collective.
   StepResult ComputeGradients(const StepInput& input);
+  void LoadGradients(int unit);
   // With the weights of input.step.
   StepResult Evaluate(const StepInput& input);
   // Forward of one micro-batch with the weights of `step`: row i of the result is position i's
@@ -185,7 +187,6 @@ class Executor {
   void Recompute(const Task& task, Stream& stream);
   void EmbeddingBackward(const Task& task, Stream& stream);
   void Backward(const Task& task, Stream& stream);
-  void ZeroGradients(const Task& task, Stream& stream);
   std::vector<Lease> LeaseHeadGradients(int micro_batch);
 
   // scale_tasks.cpp
@@ -203,17 +204,28 @@ class Executor {
   void ReduceStepAmax(Stream& stream);
   void UpdateScales(Stream& stream);
 
-  // update_tasks.cpp
+  // gradient_tasks.cpp
   int64_t GradientVersion(int micro_batch) const;
   int64_t FullGradientVersion() const;
   int64_t FullGradientVersion(const Task& task) const;
+  void ZeroGradients(const Task& task, Stream& stream);
+  void FetchGradients(const Task& task, Stream& stream);
+  void StoreGradients(const Task& task, Stream& stream);
   void ReduceGradients(const Task& task, Stream& stream);
   void GatherGradients(const Task& task, Stream& stream);
+  void GatherShards(int unit, Stream& stream);
   void SquareSum(const Task& task, Stream& stream);
+  void GradientsToHost(const Task& task, Stream& stream);
+  // The reduced gradient of what this rank updates, on the device.
+  Lease LeaseUpdatedGradient(const Task& task);
+  TensorView UpdatedGradient(const Task& task) const;
+  // And on the host, for its optimizer.
+  TensorView HostGradient(const Task& task) const;
+
+  // update_tasks.cpp
   void ReduceSums(Stream& stream);
   void Clip(Stream& stream);
   void MoveState(const Task& task, Stream& stream);
-  void GradientsToHost(const Task& task, Stream& stream);
   void Update(const Task& task, Stream& stream);
   void UpdateOnHost(const Task& task);
   void WeightsToDevice(const Task& task, Stream& stream);
@@ -228,8 +240,6 @@ class Executor {
   void GatherWeights(const Task& task, Stream& stream);
   void TransposeWeights(const Task& task, Stream& stream);
   void QuantizeTiedHead(Stream& stream);
-  // The reduced gradient of what this rank updates.
-  TensorView UpdatedGradient(int unit, const ElementRange& range) const;
   AdamwArgs UpdateArgs(const Task& task) const;
   bool Quantized(int unit) const;
   // Where an update puts its new weights: staging, or where they stay.

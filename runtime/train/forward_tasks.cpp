@@ -102,14 +102,6 @@ int Executor::LayerOf(const Task& task) const {
   return spec_.units[static_cast<size_t>(task.unit)].layer;
 }
 
-void Executor::ZeroGradients(const Task& task, Stream& stream) {
-  const Lease lease = gradients_.Write(task.unit, kNothing);
-  const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
-  backend_.Zero(stream, {.destination = gradients_.Range(task.unit, {0, unit.elements})});
-  const TensorView shard = gradients_.ShardSum(task.unit);
-  if (shard && task.micro_batch == 0) backend_.Zero(stream, {.destination = shard});
-}
-
 void Executor::Forward(const Task& task, Stream& stream) {
   if (task.unit == spec_.embedding_unit()) return EmbeddingForward(task, stream);
   const int layer = LayerOf(task), mb = task.micro_batch;
@@ -156,11 +148,11 @@ void Executor::FetchInput(const Task& task, Stream& stream) {
 
 std::vector<Lease> Executor::LeaseHeadGradients(int micro_batch) {
   std::vector<Lease> leases;
-  leases.push_back(gradients_.Write(spec_.head_unit(), GradientVersion(micro_batch)));
+  leases.push_back(gradients_.AddTo(spec_.head_unit(), GradientVersion(micro_batch)));
   // A tied head adds to the embedding's gradient, which is complete only behind the embedding's own
   // backward.
   if (spec_.HeadMatrix().unit != spec_.head_unit()) {
-    leases.push_back(gradients_.Write(spec_.HeadMatrix().unit, kNothing));
+    leases.push_back(gradients_.AddTo(spec_.HeadMatrix().unit, kNothing));
   }
   return leases;
 }
@@ -220,7 +212,7 @@ void Executor::Backward(const Task& task, Stream& stream) {
   if (task.unit == spec_.embedding_unit()) return EmbeddingBackward(task, stream);
   const int layer = LayerOf(task), mb = task.micro_batch;
   const BoundaryPlaces& places = activations_.places();
-  const Lease gradients = gradients_.Write(task.unit, GradientVersion(mb));
+  const Lease gradients = gradients_.AddTo(task.unit, GradientVersion(mb));
   const Lease weights = parameters_.Read(task.unit, weights_version_);
   const Lease transposed = parameters_.ReadTransposed(task.unit, weights_version_);
   const Lease input =
@@ -236,7 +228,7 @@ void Executor::Backward(const Task& task, Stream& stream) {
 
 void Executor::EmbeddingBackward(const Task& task, Stream& stream) {
   const int place = activations_.places().Gradient(task.micro_batch);
-  const Lease gradients = gradients_.Write(task.unit, GradientVersion(task.micro_batch));
+  const Lease gradients = gradients_.AddTo(task.unit, GradientVersion(task.micro_batch));
   const Lease from = activations_.ReadBoundary(place, InputGradientVersion(0, task.micro_batch));
   backend_.EmbeddingBackward(stream,
                              {.tokens = BatchView(task.micro_batch, &BatchLayout::tokens),

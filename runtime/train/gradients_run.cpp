@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <map>
+#include <optional>
+#include <span>
 
 #include "kernels/core/check.h"
 #include "runtime/model/safetensors.h"
@@ -78,8 +81,7 @@ struct Output {
   bool with_logits = false;
 };
 
-void Write(const std::filesystem::path& out, Executor& executor, const ModelSpec& spec,
-           const Output& output) {
+std::vector<SafetensorsEntry> Entries(const ModelSpec& spec, const Output& output) {
   std::vector<SafetensorsEntry> entries = {{"loss", SafetensorsDType::kF32, {}}};
   if (output.with_logits) {
     const auto rows = static_cast<int64_t>(output.logits.size()) / output.vocab;
@@ -94,12 +96,24 @@ void Write(const std::filesystem::path& out, Executor& executor, const ModelSpec
       entries.push_back(std::move(entry));
     }
   }
-  SafetensorsWriter writer(out, entries, {{"format", "pt"}});
-  const auto append = [&](std::span<const float> values) { writer.Append(std::as_bytes(values)); };
-  const auto loss = static_cast<float>(output.loss);
-  append({&loss, 1});
-  if (output.with_logits) append(output.logits);
+  return entries;
+}
+
+// Every rank takes part, as gradients may lie with all of them; rank 0 writes.
+void Write(const std::filesystem::path& out, Executor& executor, const ModelSpec& spec,
+           const Output& output) {
+  std::optional<SafetensorsWriter> writer;
+  const auto append = [&](std::span<const float> values) { writer->Append(std::as_bytes(values)); };
+  if (executor.memory().rank == 0) {
+    writer.emplace(out, Entries(spec, output),
+                   std::map<std::string, std::string>{{"format", "pt"}});
+    const auto loss = static_cast<float>(output.loss);
+    append({&loss, 1});
+    if (output.with_logits) append(output.logits);
+  }
   for (const ParameterSpec& parameter : spec.parameters) {
+    executor.LoadGradients(parameter.unit);
+    if (!writer) continue;
     const std::vector<float> values =
         DownloadFloats(executor, executor.gradients().Parameter(parameter.unit, parameter.role));
     for (const HfSource& source : parameter.sources) {
@@ -107,7 +121,7 @@ void Write(const std::filesystem::path& out, Executor& executor, const ModelSpec
               static_cast<size_t>(source.shape.elements())});
     }
   }
-  writer.Finish(true);
+  if (writer) writer->Finish(true);
 }
 
 }  // namespace
@@ -141,7 +155,7 @@ void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environm
   const StepResult result =
       executor.ComputeGradients({.batch = &batch, .step = 1, .targets = targets});
   output.loss = result.loss_sum / static_cast<double>(targets);
-  if (environment.bootstrap.rank() == 0) Write(out, executor, model.spec, output);
+  Write(out, executor, model.spec, output);
   environment.bootstrap.Barrier();
 }
 

@@ -28,59 +28,8 @@ bool Executor::Quantized(int unit) const {
   return Fp8Elements(plan_, spec_.units[static_cast<size_t>(unit)]) > 0;
 }
 
-int64_t Executor::GradientVersion(int micro_batch) const {
-  return input_.step * plan_.micro_batches + micro_batch;
-}
-
-int64_t Executor::FullGradientVersion() const {
-  return GradientVersion(static_cast<int>(micro_batches_) - 1);
-}
-
-int64_t Executor::FullGradientVersion(const Task& task) const {
-  if (task.step_offset == 0) return FullGradientVersion();
-  return pending_->step * plan_.micro_batches + pending_->micro_batches - 1;
-}
-
 int64_t Executor::StepOf(const Task& task) const {
   return task.step_offset != 0 ? pending_->step : input_.step;
-}
-
-void Executor::ReduceGradients(const Task& task, Stream& stream) {
-  const Lease lease = gradients_.Read(task.unit, GradientVersion(task.micro_batch));
-  const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
-  ReduceScatterArgs args{.dtype = plan_.precision.gradient};
-  for (int rank = 0; rank < plan_.world; ++rank) {
-    args.ranges.push_back(gradients_.Slab(task.unit, plan_.Shard(unit, rank)));
-  }
-  const TensorView sum = gradients_.ShardSum(task.unit);
-  args.out = sum ? sum : gradients_.Range(task.unit, task.elements);
-  args.accumulate = static_cast<bool>(sum);
-  communicator_.ReduceScatter(stream, args);
-}
-
-void Executor::GatherGradients(const Task& task, Stream& stream) {
-  const Lease lease = gradients_.Write(task.unit, FullGradientVersion());
-  const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
-  const TensorView sum = gradients_.ShardSum(task.unit);
-  if (sum && task.elements.count() > 0) {
-    backend_.Copy(stream,
-                  {.source = sum, .destination = gradients_.Range(task.unit, task.elements)});
-  }
-  AllGatherArgs args;
-  for (int rank = 0; rank < plan_.world; ++rank) {
-    args.ranges.push_back(gradients_.Slab(task.unit, plan_.Shard(unit, rank)));
-  }
-  communicator_.AllGather(stream, args);
-}
-
-void Executor::SquareSum(const Task& task, Stream& stream) {
-  if (task.elements.count() == 0) return;
-  const Lease lease = gradients_.Read(task.unit, FullGradientVersion());
-  const TensorView sum = gradients_.ShardSum(task.unit);
-  backend_.AddFixedPoint(stream, {.input = sum ? sum : gradients_.Range(task.unit, task.elements),
-                                  .terms = SumTerms::kSquaredBlocks,
-                                  .sum = memory_.slab.View(memory_.layout.words.sums, DType::kI64,
-                                                           {kFixedPointWords})});
 }
 
 void Executor::ReduceSums(Stream& stream) {
@@ -118,18 +67,6 @@ void Executor::MoveState(const Task& task, Stream& stream) {
   }
 }
 
-TensorView Executor::UpdatedGradient(int unit, const ElementRange& range) const {
-  const TensorView sum = gradients_.ShardSum(unit);
-  return sum && plan_.zero_stage > 0 ? sum : gradients_.Range(unit, range);
-}
-
-void Executor::GradientsToHost(const Task& task, Stream& stream) {
-  const Lease lease = gradients_.Read(task.unit, FullGradientVersion(task));
-  if (task.elements.count() == 0) return;
-  backend_.Copy(stream, {.source = UpdatedGradient(task.unit, task.elements),
-                         .destination = optimizer_.HostGradients(task.unit, task.slot)});
-}
-
 TensorView Executor::NewWeights(const Task& task) const {
   if (StagesWeights(plan_, spec_.units[static_cast<size_t>(task.unit)])) {
     return optimizer_.StagedWeights(task.unit, task.slot);
@@ -159,14 +96,14 @@ AdamwArgs Executor::UpdateArgs(const Task& task) const {
 }
 
 void Executor::Update(const Task& task, Stream& stream) {
-  const Lease gradients = gradients_.Read(task.unit, FullGradientVersion(task));
+  const Lease gradients = LeaseUpdatedGradient(task);
   const Lease weights = parameters_.Write(task.unit, StepOf(task));
   if (task.elements.count() > 0) {
     AdamwArgs args = UpdateArgs(task);
     args.master = optimizer_.OnDevice(task.unit, StateKind::kMaster, task.slot);
     args.m = optimizer_.OnDevice(task.unit, StateKind::kM, task.slot);
     args.v = optimizer_.OnDevice(task.unit, StateKind::kV, task.slot);
-    args.gradient = UpdatedGradient(task.unit, task.elements);
+    args.gradient = UpdatedGradient(task);
     args.control = memory_.arena.View(memory_.layout.words.control, DType::kI32, {2});
     args.weight = NewWeights(task);
     backend_.Adamw(stream, args);
@@ -180,7 +117,7 @@ void Executor::UpdateOnHost(const Task& task) {
   args.master = optimizer_.Home(task.unit, StateKind::kMaster);
   args.m = optimizer_.Home(task.unit, StateKind::kM);
   args.v = optimizer_.Home(task.unit, StateKind::kV);
-  args.gradient = optimizer_.HostGradients(task.unit, task.slot);
+  args.gradient = HostGradient(task);
   args.control = memory_.host.View(
       memory_.layout.words.host + static_cast<int64_t>(offsetof(StepWords, clip_factor)),
       DType::kI32, {2});

@@ -60,6 +60,9 @@ const std::vector<Sharding>& Shardings() {
       {"Zero1", {{"parallel", "zero_stage: 1"}}},
       {"Zero1RankThenMicro",
        {{"parallel", "zero_stage: 1"}, {"parallel", "reduction_order: rank_then_micro"}}},
+      {"Zero2", {{"parallel", "zero_stage: 2"}}},
+      {"Zero2HostGradients",
+       {{"parallel", "zero_stage: 2"}, {"memory", "offload: {gradients: host}"}}},
       {"Zero1HostState", {{"parallel", "zero_stage: 1"}, {"memory", "offload: {optimizer: host}"}}},
   };
   return shardings;

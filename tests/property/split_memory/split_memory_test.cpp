@@ -142,6 +142,15 @@ TEST_P(SplitMemoryRun, BlockInputsOnTheHost) {
                                 {"memory", "offload: {residual: host}"}}));
 }
 
+TEST_P(SplitMemoryRun, HostGradients) {
+  ExpectSameAsTogether(Options({{"memory", "offload: {gradients: host, optimizer: host}"},
+                                {"training", "micro_batch_size: 2"}}));
+  ExpectSameAsTogether(Options({{"memory", "offload: {gradients: host}"},
+                                {"parallel", "zero_stage: 2"},
+                                {"training", "micro_batch_size: 2"}},
+                               2));
+}
+
 TEST_P(SplitMemoryRun, TwoRanks) {
   ExpectSameAsTogether(Options({{"parallel", "zero_stage: 0"}}, 2));
   ExpectSameAsTogether(Options({{"parallel", "zero_stage: 1"}}, 2));

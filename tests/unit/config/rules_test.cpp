@@ -172,11 +172,10 @@ struct Refused {
 TEST(ConfigRules, WhatIsNotBuiltIsRefusedByName) {
   const std::vector<Refused> refused = {
       {"training.clip_mode", "per_tensor"}, {"training.clip_mode", "speculate"},
-      {"parallel.zero_stage", "2"},         {"parallel.zero_stage", "3"},
-      {"memory.plan", "some/plan.yaml"},    {"memory.offload.m", "ssd"},
-      {"memory.offload.v", "ssd"},          {"memory.offload.master", "ssd"},
-      {"memory.offload.optimizer", "ssd"},  {"memory.offload.weights", "ssd"},
-      {"memory.offload.gradients", "host"}, {"memory.offload.gradients", "ssd"},
+      {"parallel.zero_stage", "3"},         {"memory.plan", "some/plan.yaml"},
+      {"memory.offload.m", "ssd"},          {"memory.offload.v", "ssd"},
+      {"memory.offload.master", "ssd"},     {"memory.offload.optimizer", "ssd"},
+      {"memory.offload.weights", "ssd"},    {"memory.offload.gradients", "ssd"},
       {"memory.offload.residual", "ssd"},   {"memory.attention_chunks", "2"},
       {"memory.ssd_path", "/mnt/ssd"},
   };
@@ -201,6 +200,8 @@ TEST(ConfigRules, WhatIsNotBuiltIsRefusedByName) {
 
 TEST(ConfigRules, WhatIsBuiltIsAccepted) {
   for (const char* assignment : {"parallel.zero_stage=0",
+                                 "parallel.zero_stage=2",
+                                 "memory.offload.gradients=host",
                                  "memory.plan=manual",
                                  "memory.offload.m=host",
                                  "memory.offload.v=none",
@@ -302,7 +303,7 @@ TEST(ConfigRules, HelpOffersWhatIsBuiltOnly) {
   EXPECT_THAT(help, HasSubstr("--learning-rate VALUE"));
   EXPECT_THAT(help, HasSubstr("a number above 0 and at most 1000; default 0.0003"));
   EXPECT_THAT(help, HasSubstr("--set memory.offload.m=VALUE"));
-  EXPECT_THAT(help, HasSubstr("      0 | 1; default 1\n"));
+  EXPECT_THAT(help, HasSubstr("      0 | 1 | 2; default 1\n"));
   EXPECT_THAT(help, HasSubstr("      auto | horizontal | vertical; default auto\n"));
   EXPECT_THAT(help, HasSubstr("      a shape file or a folder; required\n"));
   for (const char* word : {"ssd", "nccl", "copy_engine", "speculate", "per_tensor", "cuda",

@@ -86,7 +86,7 @@ class CommonSpans {
       EXPECT_EQ(at.dense, layout_.units[u - 2].dense);
     }
     Add(slab, at.amax, 4 * matrices, "amax" + name);
-    if (!plan_.inference) Add(slab, at.gradients, unit.elements * Gradient(), "gradients" + name);
+    AddGradients(u, name);
     if (!in_slot || unit.layer < 1) {
       Add(arena, at.fp8_transposed, fp8, "transposed" + name);
     } else {
@@ -95,9 +95,49 @@ class CommonSpans {
     if (in_slot) AddHome(unit, at, fp8, name);
     if (fp8 > 0) largest_staged_ = std::max(largest_staged_, plan_.Updated(unit, rank_).count());
     Add(arena, at.scales, 16 * matrices, "scales" + name);
-    if (plan_.numeric.reduction_order == ReductionOrder::kRankThenMicro) {
-      Add(arena, at.shard_gradients, plan_.Shard(unit, rank_).count() * Gradient(), "sums" + name);
+  }
+
+  // Blocks with turns in two slots, embedding and head in a third one, unless a table is tied.
+  void AddGradients(size_t u, const std::string& name) {
+    const UnitSpec& unit = spec_.units[u];
+    const UnitLayout& at = layout_.units[u];
+    const bool on_host = plan_.gradients.tier == Tier::kHost;
+    const bool ranks_first = plan_.numeric.reduction_order == ReductionOrder::kRankThenMicro;
+    const int64_t shard = plan_.Shard(unit, rank_).count() * Gradient();
+    const bool block = unit.kind == UnitKind::kBlock;
+    const bool in_slot = !plan_.inference && (on_host || plan_.gradients.sharded) &&
+                         (block || !spec_.config.tie_word_embeddings);
+    if (!in_slot) {
+      if (!plan_.inference) Add(slab, at.gradients, unit.elements * Gradient(), "gradients" + name);
+      if (ranks_first) Add(arena, at.shard_gradients, shard, "sums" + name);
+      return;
     }
+    const int slot = block ? static_cast<int>(unit.layer % 2) : 2;
+    int64_t elements = 0, largest_shard = 0;
+    for (const UnitSpec& other : spec_.units) {
+      if ((other.kind == UnitKind::kBlock) != block) continue;
+      if (block && other.layer % 2 != slot) continue;
+      elements = std::max(elements, other.elements);
+      largest_shard = std::max(largest_shard, plan_.Shard(other, rank_).count());
+    }
+    if (!slots_.contains(slot)) {
+      Add(slab, at.gradients, elements * Gradient(), "gradient slot" + name);
+      if (on_host && ranks_first) {
+        Add(arena, at.shard_gradients, largest_shard * Gradient(), "sum slot" + name);
+      }
+      slots_[slot] = at;
+    }
+    EXPECT_EQ(at.gradients, slots_[slot].gradients) << name;
+    if (!on_host) Add(arena, at.shard_gradients, shard, "sums" + name);
+    if (!on_host) return;
+    if (ranks_first) {
+      EXPECT_EQ(at.shard_gradients, slots_[slot].shard_gradients) << name;
+    }
+    const int64_t whole = unit.elements * Gradient();
+    Add(host, at.host_gradients, plan_.gradients.sharded ? shard : whole, "sums" + name);
+    const bool one_group = plan_.micro_batches <= plan_.micro_batches_per_group;
+    EXPECT_EQ(plan_.gradients.sharded,
+              plan_.world > 1 && plan_.zero_stage > 0 && (ranks_first || one_group));
   }
 
   void AddHome(const UnitSpec& unit, const UnitLayout& at, int64_t fp8, const std::string& name) {
@@ -115,6 +155,10 @@ class CommonSpans {
     const std::string name = fmt::format(" of unit {}", u);
     const int64_t own = plan_.Updated(spec_.units[u], rank_).count();
     largest_ = std::max(largest_, own);
+    const bool read_on_host =
+        plan_.gradients.tier == Tier::kHost && !plan_.inference &&
+        (spec_.units[u].kind == UnitKind::kBlock || !spec_.config.tie_word_embeddings);
+    if (!read_on_host) largest_moved_ = std::max(largest_moved_, own);
     const int64_t moments = plan_.inference ? 0 : own;
     const StateLayout& at = layout_.states[u];
     const OptimizerPlacement& place = plan_.optimizer;
@@ -134,7 +178,7 @@ class CommonSpans {
         Add(arena, slot.state[i], fetched ? largest_ * SizeOf(types[i]) : 0, "staged state");
       }
       if (!plan_.optimizer.update_on_host) continue;
-      Add(host, slot.host_gradients, largest_ * Gradient(), "host gradients");
+      Add(host, slot.host_gradients, largest_moved_ * Gradient(), "host gradients");
       Add(host, slot.host_weights, largest_ * Storage(), "host weights");
       Add(host, slot.host_amax, 4 * 4, "host amax");
     }
@@ -210,6 +254,8 @@ class CommonSpans {
   int64_t largest_ = 0;         // elements of a unit that this rank updates
   int64_t largest_staged_ = 0;  // of those that are quantised, or go to the host from the device
   int64_t outgoing_fp8_ = 0;
+  int64_t largest_moved_ = 0;        // and whose gradient goes to the host for it
+  std::map<int, UnitLayout> slots_;  // by the first unit in them
 };
 
 // The tensors of a layer that share nothing, and those that outlive it.

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/plan/plan.h"
@@ -73,6 +74,33 @@ inline void AddGroupedCases(const std::vector<int>& worlds, std::vector<PlanCase
   }
 }
 
+// Gradients that are not whole on the device.
+inline void AddGradientCases(const std::vector<int>& worlds, std::vector<PlanCase>& cases) {
+  for (const auto& [order, schedule] :
+       {std::pair{"rank_then_micro", "schedule: horizontal"},
+        std::pair{"micro_then_rank", "schedule: horizontal"},
+        std::pair{"auto", "schedule: vertical"}, std::pair{"auto", "micro_batches_per_group: 3"}}) {
+    for (int stage : {0, 1, 2}) {
+      for (const char* offload :
+           {"gradients: none", "gradients: host", "gradients: host, optimizer: host"}) {
+        if (stage < 2 && std::string(offload) == "gradients: none") continue;
+        for (int world : worlds) {
+          const std::string more = fmt::format(
+              "precision: {{compute_dtype: bf16}}\n"
+              "parallel: {{zero_stage: {}, reduction_order: {}}}\n"
+              "memory: {{{}, offload: {{{}}}, optimizer_device: {}}}\n",
+              stage, order, schedule, offload, world == 2 ? "gpu" : "auto");
+          cases.push_back(
+              {.name = fmt::format("{} ranks, {}", world, more),
+               .more = more,
+               .training = fmt::format("global_batch_size: {}, micro_batch_size: 2", 8 * world),
+               .world = world});
+        }
+      }
+    }
+  }
+}
+
 // Every combination of what changes a schedule: precision, ZeRO stage, reduction order, placement
 // of the optimizer (and, with one of them, of the weights), recompute and ranks; and some more.
 inline std::vector<PlanCase> PlanCases(const std::vector<int>& worlds = {1, 2, 4}) {
@@ -104,6 +132,7 @@ inline std::vector<PlanCase> PlanCases(const std::vector<int>& worlds = {1, 2, 4
     }
   }
   AddGroupedCases(worlds, cases);
+  AddGradientCases(worlds, cases);
   return cases;
 }
 

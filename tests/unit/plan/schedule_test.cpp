@@ -293,7 +293,7 @@ TEST(Schedule, CollectivesAreOnOneStreamAndOnlyWithOtherRanks) {
           EXPECT_EQ(IsCollective(task.kind), task.stream == StreamId::kComm) << c.name;
         }
         if (task.kind == TaskKind::kGatherWeights || task.kind == TaskKind::kReduceAmax) {
-          EXPECT_TRUE(c.world > 1 && plan.zero_stage == 1) << c.name;
+          EXPECT_TRUE(c.world > 1 && plan.zero_stage > 0) << c.name;
         }
       }
     }

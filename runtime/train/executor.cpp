@@ -274,9 +274,8 @@ void Executor::Dispatch(const Task& task, Stream& stream) {
     case TaskKind::kHead:
       return Head(task, stream);
     case TaskKind::kStoreInput:
-      return StoreInput(task, stream);
     case TaskKind::kFetchInput:
-      return FetchInput(task, stream);
+      return MoveInput(task, stream);
     case TaskKind::kCollectAmax:
       return CollectAmax(task.micro_batch, stream);
     case TaskKind::kRecompute:
@@ -294,14 +293,12 @@ void Executor::Dispatch(const Task& task, Stream& stream) {
     case TaskKind::kGatherGradients:
       return GatherGradients(task, stream);
     case TaskKind::kFetchGradients:
-      return FetchGradients(task, stream);
     case TaskKind::kStoreGradients:
-      return StoreGradients(task, stream);
+    case TaskKind::kGradientsToHost:
+      return MoveGradients(task, stream);
     case TaskKind::kFetchState:
     case TaskKind::kStoreState:
       return MoveState(task, stream);
-    case TaskKind::kGradientsToHost:
-      return GradientsToHost(task, stream);
     case TaskKind::kUpdate:
       return Update(task, stream);
     case TaskKind::kWeightsToDevice:

@@ -182,6 +182,7 @@ class Executor {
   void Forward(const Task& task, Stream& stream);
   void Head(const Task& task, Stream& stream);
   void EmbeddingForward(const Task& task, Stream& stream);
+  void MoveInput(const Task& task, Stream& stream);
   void StoreInput(const Task& task, Stream& stream);
   void FetchInput(const Task& task, Stream& stream);
   void Recompute(const Task& task, Stream& stream);
@@ -209,6 +210,7 @@ class Executor {
   int64_t FullGradientVersion() const;
   int64_t FullGradientVersion(const Task& task) const;
   void ZeroGradients(const Task& task, Stream& stream);
+  void MoveGradients(const Task& task, Stream& stream);
   void FetchGradients(const Task& task, Stream& stream);
   void StoreGradients(const Task& task, Stream& stream);
   void ReduceGradients(const Task& task, Stream& stream);

@@ -126,6 +126,11 @@ void Executor::EmbeddingForward(const Task& task, Stream& stream) {
   BeginScales(task.micro_batch, stream);
 }
 
+void Executor::MoveInput(const Task& task, Stream& stream) {
+  if (task.kind == TaskKind::kStoreInput) return StoreInput(task, stream);
+  FetchInput(task, stream);
+}
+
 void Executor::StoreInput(const Task& task, Stream& stream) {
   const int layer = LayerOf(task), mb = task.micro_batch;
   const int place = activations_.places().Input(layer, mb);

@@ -24,6 +24,12 @@ void Executor::ZeroGradients(const Task& task, Stream& stream) {
   backend_.Zero(stream, {.destination = gradients_.Range(task.unit, {0, unit.elements})});
 }
 
+void Executor::MoveGradients(const Task& task, Stream& stream) {
+  if (task.kind == TaskKind::kFetchGradients) return FetchGradients(task, stream);
+  if (task.kind == TaskKind::kStoreGradients) return StoreGradients(task, stream);
+  GradientsToHost(task, stream);
+}
+
 void Executor::FetchGradients(const Task& task, Stream& stream) {
   const bool for_update = task.micro_batch < 0;
   const int64_t version =

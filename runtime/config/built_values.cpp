@@ -24,7 +24,6 @@ struct PartlyBuilt {
 
 constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"training.clip_mode", {"exact"}, false},
-    PartlyBuilt{"parallel.zero_stage", {"0", "1", "2"}},
     PartlyBuilt{"memory.plan", {"auto", "manual"}},
     PartlyBuilt{"memory.offload.m", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.v", {"auto", "none", "host"}},

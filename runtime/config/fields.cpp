@@ -191,7 +191,7 @@ void AddParallel(std::vector<Field>& table) {
       table, "parallel.", [](auto& config) -> auto& { return config.parallel; });
   rows.Add("zero_stage", &ParallelSection::zero_stage, IntegerCodec({.min = 0, .max = 3}),
            "what ranks share out: 0: nothing, 1: optimizer state and master weights, 2: gradients "
-           "too");
+           "too, 3: block weights too");
   rows.Add("reduction_order", &ParallelSection::reduction_order, EnumCodec<ReductionOrder>{},
            "order of the gradient sums");
 }

@@ -63,6 +63,9 @@ const std::vector<Sharding>& Shardings() {
       {"Zero2", {{"parallel", "zero_stage: 2"}}},
       {"Zero2HostGradients",
        {{"parallel", "zero_stage: 2"}, {"memory", "offload: {gradients: host}"}}},
+      {"Zero3", {{"parallel", "zero_stage: 3"}}},
+      {"Zero3HostWeights",
+       {{"parallel", "zero_stage: 3"}, {"memory", "offload: {weights: host, optimizer: host}"}}},
       {"Zero1HostState", {{"parallel", "zero_stage: 1"}, {"memory", "offload: {optimizer: host}"}}},
   };
   return shardings;

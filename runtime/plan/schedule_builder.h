@@ -5,6 +5,7 @@
 
 #include <array>
 #include <deque>
+#include <utility>
 #include <vector>
 
 #include "runtime/plan/boundary_places.h"
@@ -91,6 +92,8 @@ class ScheduleBuilder {
   // Before a micro-batch adds to a unit's gradient, which a carried update may read until then, and
   // behind it.
   void BeginGradients(int unit, int mb);
+  // The part of it that may come first: what the host has of the gradient.
+  void AddFetchGradients(int unit, int mb);
   void EndGradients(int unit, int mb);
   // Behind the last task that adds to a unit's gradient.
   void AddFinalGradient(int unit);
@@ -143,6 +146,7 @@ class ScheduleBuilder {
   int carried_units_ = 0;                            // whose carried updates have been added
   std::array<int, kUnitSlots> slot_layers_{-1, -1};  // whose weights are in the slots
   int transposed_layer_ = -1;
+  std::pair<int, int> fetched_{-1, -1};  // unit and micro-batch of the last AddFetchGradients
   std::deque<int> final_;  // units whose updates are to run under the backward
   std::array<bool, kStreamCount> started_{};
   std::array<int, kStreamCount> last_{-1, -1, -1, -1, -1};

@@ -37,16 +37,21 @@ Task ScheduleBuilder::MoveGradients(TaskKind kind, int unit, const ElementRange&
           .accesses = std::move(accesses)};
 }
 
+void ScheduleBuilder::AddFetchGradients(int unit, int mb) {
+  const std::pair<int, int> wanted(unit, mb);
+  const bool goes_on = RankThenMicro() || mb % plan_.micro_batches_per_group == 0;
+  if (!gradient_places_.OnHost(unit) || mb == 0 || !goes_on || fetched_ == wanted) return;
+  fetched_ = wanted;
+  Task task = MoveGradients(
+      TaskKind::kFetchGradients, unit, RankThenMicro() ? Shard(unit) : Whole(unit),
+      {Read(kGradients, unit),
+       RankThenMicro() ? SumOverRanks(unit, true) : WholeGradient(unit, true)});
+  task.micro_batch = mb;
+  Add(std::move(task));
+}
+
 void ScheduleBuilder::BeginGradients(int unit, int mb) {
-  const bool comes_back = gradient_places_.OnHost(unit) && mb > 0;
-  if (comes_back && (RankThenMicro() || mb % plan_.micro_batches_per_group == 0)) {
-    Task task =
-        MoveGradients(TaskKind::kFetchGradients, unit, RankThenMicro() ? Shard(unit) : Whole(unit),
-                      {Read(kGradients, unit),
-                       RankThenMicro() ? SumOverRanks(unit, true) : WholeGradient(unit, true)});
-    task.micro_batch = mb;
-    Add(std::move(task));
-  }
+  AddFetchGradients(unit, mb);
   if (mb > 0 && !RankThenMicro()) return;
   Add({.kind = TaskKind::kZeroGradients,
        .unit = unit,

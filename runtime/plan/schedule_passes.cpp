@@ -155,6 +155,8 @@ void ScheduleBuilder::AddHead(int mb) {
 void ScheduleBuilder::AddBackward(const MicroBatchGroup& group) {
   int fetched = places_.lead() - 1;
   for (int layer = Layers() - 1; layer >= 0; --layer) {
+    // Ahead of weights that wait for the end of the layer before, on the same stream.
+    AddFetchGradients(spec_.block_unit(layer), group.begin);
     AddSlotWeights(layer);
     AddSlotWeights(layer - 1);
     for (int mb = group.begin; mb < group.end; ++mb) {

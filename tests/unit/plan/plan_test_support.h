@@ -155,4 +155,12 @@ inline std::vector<std::set<int>> Predecessors(const Schedule& schedule) {
   return before;
 }
 
+inline const Task* FindTask(const Schedule& schedule, TaskKind kind, int unit,
+                            int micro_batch = -1) {
+  for (const Task& task : schedule.tasks) {
+    if (task.kind == kind && task.unit == unit && task.micro_batch == micro_batch) return &task;
+  }
+  return nullptr;
+}
+
 }  // namespace hearth::test

@@ -15,6 +15,7 @@
 namespace hearth {
 namespace {
 
+using test::FindTask;
 using test::PlanCase;
 using test::PlanCases;
 using test::PlanOf;
@@ -40,13 +41,6 @@ bool Conflict(const Task& a, const Task& b) {
     }
   }
   return false;
-}
-
-const Task* FindTask(const Schedule& schedule, TaskKind kind, int unit, int micro_batch = -1) {
-  for (const Task& task : schedule.tasks) {
-    if (task.kind == kind && task.unit == unit && task.micro_batch == micro_batch) return &task;
-  }
-  return nullptr;
 }
 
 TEST(Schedule, EveryConflictIsOrderedByStreamsAndWaits) {

@@ -198,8 +198,9 @@ Lease GradientStore::Read(int unit, int64_t version) {
 }
 
 Lease GradientStore::Write(int unit, int64_t version) {
+  Lease lease = whole_.Write(Entry(unit, places_.InSlot(unit)), version);
   if (places_.InSlot(unit)) holders_.at(static_cast<size_t>(places_.Slot(unit))) = unit;
-  return whole_.Write(Entry(unit, places_.InSlot(unit)), version);
+  return lease;
 }
 
 Lease GradientStore::AddTo(int unit, int64_t version) {

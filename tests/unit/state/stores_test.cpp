@@ -237,6 +237,45 @@ TEST(GradientStore, ViewsLieInTheSlabAndTheSumInTheArena) {
   EXPECT_FALSE(GradientStore(direct.memory).ShardSum(0));
 }
 
+TEST(GradientStore, OnTheHostTheShardIsAtHomeAndTheWholeInASlot) {
+  Rig rig({.more = "memory: {offload: {gradients: host}, schedule: vertical}\n", .world = 2}, 1);
+  const GradientStore store(rig.memory);
+  for (int u = 0; u < static_cast<int>(rig.spec.units.size()); ++u) {
+    const UnitSpec& unit = rig.spec.units[static_cast<size_t>(u)];
+    const ElementRange shard = rig.plan.Shard(unit, 1);
+    const UnitLayout& layout = rig.memory.layout.units[static_cast<size_t>(u)];
+    EXPECT_EQ(store.Range(u, {0, unit.elements}).elements(), unit.elements);
+    EXPECT_EQ(store.OnHost(u, shard).elements(), shard.count());
+    EXPECT_EQ(rig.In(rig.memory.host, store.OnHost(u, shard)), layout.host_gradients);
+    EXPECT_THROW(store.OnHost(u, {shard.begin - 1024, shard.end}), CheckError);
+  }
+}
+
+// Whoever has lost a slot cannot be read or added to, whatever its version.
+TEST(GradientStore, ASlotIsItsLastWritersAlone) {
+  Rig rig({.more = "memory: {offload: {gradients: host}}\n"});
+  GradientStore store(rig.memory);
+  const int first = rig.spec.block_unit(0), second = rig.spec.block_unit(1),
+            third = rig.spec.block_unit(2);
+  EXPECT_THROW(store.AddTo(first, 7), CheckError) << "nobody made it resident";
+  { const Lease lease = store.Write(first, kNothing); }
+  { const Lease lease = store.AddTo(first, 7); }
+  { const Lease lease = store.Write(second, kNothing); }
+  EXPECT_NO_THROW(store.Read(first, 7));
+  { const Lease lease = store.Write(third, 7); }
+  EXPECT_THROW(store.Read(first, 7), CheckError);
+  EXPECT_THROW(store.AddTo(first, 8), CheckError);
+  EXPECT_NO_THROW(store.Read(third, 7));
+  {
+    const Lease lease = store.Read(third, 7);
+    EXPECT_THROW(store.Write(first, kNothing), CheckError) << "the slot is in use";
+    EXPECT_NO_THROW(store.Read(third, 7));
+  }
+  EXPECT_THROW(store.ReadHost(first, 7), CheckError) << "nobody stored it";
+  { const Lease lease = store.WriteHost(first, 7); }
+  EXPECT_NO_THROW(store.ReadHost(first, 7));
+}
+
 TEST(OptimizerStore, StateLivesWhereItWasPlacedAndIsStagedForTheDevice) {
   Rig rig({.more = "memory: {offload: {m: host}}\noptimizer: {v_dtype: fp32}\n", .world = 2}, 1);
   const OptimizerStore store(rig.memory);

@@ -61,7 +61,7 @@ hearth_library(runtime_data runtime/data runtime_config runtime_text runtime_mod
                nlohmann_json::nlohmann_json ${XXHASH_LIBRARY})
 hearth_library(runtime_layers runtime/layers runtime_model runtime_config kernels_api kernels_core
                fmt::fmt-header-only)
-hearth_library(runtime_plan runtime/plan runtime_model runtime_config kernels_api kernels_core
+hearth_library(runtime_plan runtime/plan runtime_model runtime_config comm_api kernels_api kernels_core
                fmt::fmt-header-only ${YAML_CPP_LIBRARY})
 hearth_library(runtime_state runtime/state runtime_model runtime_memory runtime_plan
                runtime_telemetry comm_api kernels_api kernels_core fmt::fmt-header-only)

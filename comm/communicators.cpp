@@ -35,7 +35,8 @@ std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap&
     return MakeCopyEngineCommunicator(bootstrap, backend,
                                       {.collective_timeout = options.collective_timeout,
                                        .piece_bytes = options.piece_bytes,
-                                       .through_host = options.stage});
+                                       .through_host = options.stage,
+                                       .peers_only = options.peers_only});
   }
   std::unique_ptr<Transport> transport;
   if (kind == "mpi" || needs_gpus) {  // a rank alone moves nothing

@@ -21,12 +21,14 @@ std::unique_ptr<Bootstrap> MakeMpiBootstrap(const BootstrapOptions& options);
 struct CommunicatorOptions {
   std::chrono::milliseconds collective_timeout{100'000};
   // The most that a message holds which waits in the communicator's own memory, a multiple of 64.
-  // That memory is (2, staged 4) * world * piece_bytes pinned, and staged world * piece_bytes on
-  // the device; of the copy engines and NCCL see their headers.
+  // How much memory that is says MemoryOf.
   int64_t piece_bytes = int64_t{1} << 20;
   // Copy everything through pinned host memory, as "mpi" and "inproc" always do where device memory
   // is not host memory. Nothing to "nccl".
   bool stage = false;
+  // "copy_engine": CommError where a rank cannot map another's memory, instead of going through the
+  // host with a warning.
+  bool peers_only = false;
   // False: "nccl" may add in an order of its own.
   bool deterministic = true;
 };

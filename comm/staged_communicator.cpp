@@ -35,9 +35,10 @@ StagedCommunicator::StagedCommunicator(std::unique_ptr<Transport> transport, Ker
   if (world() == 1) return;
   for (int step = 1; step < world(); ++step) peers_.push_back((rank() + step) % world());
   Device& device = backend.device();
-  const int64_t slots = world() * piece_bytes_;
-  staging_ = device.Allocate((stage_ ? 4 : 2) * slots, MemoryKind::kPinnedHost);
-  if (stage_) landing_ = device.Allocate(slots, MemoryKind::kDevice);
+  const CommunicatorMemory memory =
+      MemoryOf({.world = world(), .stage = stage_, .piece_bytes = piece_bytes_});
+  staging_ = device.Allocate(memory.pinned_bytes, MemoryKind::kPinnedHost);
+  if (stage_) landing_ = device.Allocate(memory.device_bytes, MemoryKind::kDevice);
   ready_ = device.CreateHostSignal();
   done_ = device.CreateHostSignal();
   previous_ = device.CreateEvent();
@@ -202,11 +203,12 @@ void StagedCommunicator::AddReceive(Round& round, int64_t index, int peer,
 }
 
 TensorView StagedCommunicator::ReceiveSlot(int64_t index, int slot, int64_t bytes) const {
-  return staging_.View((index % 2 * world() + slot) * piece_bytes_, DType::kU8, {bytes});
+  return staging_.View((index % kStagedTurns * world() + slot) * piece_bytes_, DType::kU8, {bytes});
 }
 
 TensorView StagedCommunicator::SendSlot(int64_t index, int slot, int64_t bytes) const {
-  return staging_.View(((2 + index % 2) * world() + slot) * piece_bytes_, DType::kU8, {bytes});
+  return staging_.View(((kStagedTurns + index % kStagedTurns) * world() + slot) * piece_bytes_,
+                       DType::kU8, {bytes});
 }
 
 void StagedCommunicator::Pipeline(Stream& stream, std::string_view operation, int64_t rounds,

@@ -35,6 +35,9 @@ class StagedCommunicator final : public Communicator {
 
   int rank() const override { return transport_->rank(); }
   int world() const override { return transport_->world(); }
+  CommunicatorMemory memory() const override {
+    return {.device_bytes = landing_.bytes(), .pinned_bytes = staging_.bytes()};
+  }
   int64_t completed() const override { return completed_.load(std::memory_order_relaxed); }
 
  private:

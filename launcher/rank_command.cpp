@@ -10,9 +10,9 @@
 #include "launcher/command.h"
 #include "launcher/device_choice.h"
 #include "launcher/rank_entry.h"
+#include "launcher/run_communicator.h"
 #include "launcher/run_lock.h"
 #include "launcher/shared_folder.h"
-#include "launcher/single_rank.h"
 #include "launcher/supervisor.h"
 #include "runtime/train/trainer.h"
 

@@ -6,6 +6,7 @@
 
 #include "launcher/device_choice.h"
 #include "launcher/program_info.h"
+#include "launcher/run_communicator.h"
 #include "runtime/plan/smallest_change.h"
 #include "runtime/train/machine_memory.h"
 
@@ -20,9 +21,13 @@ CheckedRun CheckRun(const ResolvedConfig& resolved, int ranks, bool are_remote) 
   const auto data = OpenTrainingData(resolved, model.spec);
   OpenEvaluationData(resolved, model.spec);
   Plan plan = MakePlan(resolved, model.spec, ranks);
+  const bool uses_gpus = UsesGpus(resolved.config.device);
+  // On several hosts with as many ranks on each as there may be: nothing is known of them here.
+  plan.ranks_per_host = ranks;
+  plan.communicator = ExpectedMemory(resolved.config, ranks, uses_gpus, !are_remote);
   const int64_t total_steps = TotalSteps(resolved, plan, *data);
   if (!are_remote) {
-    const MachineMemory machine = HostOf(ranks, UsesGpus(resolved.config.device));
+    const MachineMemory machine = HostOf(ranks, uses_gpus, plan.communicator);
     RequirePlanFits(resolved, plan, model.spec, LimitsOf(resolved.config.memory, machine));
   }
   return {.resolved = resolved,

@@ -1,13 +1,13 @@
 #include "launcher/single_rank.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 
 #include "launcher/core_binding.h"
 #include "launcher/device_choice.h"
 #include "launcher/program_info.h"
 #include "launcher/rank_environment.h"
+#include "launcher/run_communicator.h"
 
 namespace hearth {
 
@@ -31,14 +31,6 @@ std::unique_ptr<Bootstrap> MakeBootstrap() {
 int DefaultThreads() {
   const int chosen = ReadRankEnvironment().threads.value_or(0);
   return chosen > 0 ? chosen : std::max(1, static_cast<int>(UsableProcessors().size()));
-}
-
-std::unique_ptr<Communicator> MakeRunCommunicator(const RunConfig& config, Bootstrap& bootstrap,
-                                                  KernelBackend& backend) {
-  const auto timeout =
-      std::chrono::milliseconds(static_cast<int64_t>(config.comm.collective_timeout_s * 1000));
-  return MakeCommunicator(EnumName(config.comm.backend), bootstrap, backend,
-                          {.collective_timeout = timeout, .deterministic = config.deterministic});
 }
 
 SingleRank::SingleRank(DeviceKind device) : SingleRank(RunConfig{.device = device}) {}

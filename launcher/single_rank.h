@@ -30,10 +30,6 @@ class SingleRank {
   const RunEnvironment environment_;
 };
 
-// What a run's comm section asks for; see MakeCommunicator.
-std::unique_ptr<Communicator> MakeRunCommunicator(const RunConfig& config, Bootstrap& bootstrap,
-                                                  KernelBackend& backend);
-
 // Processors this process may use, or what OMP_NUM_THREADS says.
 int DefaultThreads();
 

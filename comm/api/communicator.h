@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "comm/api/communicator_memory.h"
 #include "kernels/core/buffer.h"
 #include "kernels/core/stream.h"
 
@@ -62,6 +63,9 @@ class Communicator {
   virtual ~Communicator() = default;
   virtual int rank() const = 0;
   virtual int world() const = 0;
+  // What it holds from its construction on: MemoryOf its shape, unless a warning has said that it
+  // goes another way.
+  virtual CommunicatorMemory memory() const = 0;
 
   // The slab all ranges refer to: equal size on every rank, owned by the caller, alive as long as
   // the communicator or until it is released. Collective; called once, before the first collective.

@@ -15,13 +15,12 @@ namespace hearth {
 
 struct CopyEngineOptions {
   std::chrono::milliseconds collective_timeout{100'000};
-  // A multiple of 64. Device memory for what is to be reduced: 2 * max(32, world) pieces (through
-  // the host: 2 * max(8, world)); through the host also 4 * world * max(8, world) pieces of
-  // pinned memory for the whole box.
+  // A multiple of 64, of which what the communicator takes is made; see MemoryOf.
   int64_t piece_bytes = int64_t{1} << 20;
   // Copy through host memory that the ranks share. Done anyway where a GPU cannot map another's
-  // memory.
+  // memory, unless that is an error (CommError).
   bool through_host = false;
+  bool peers_only = false;
 };
 
 // Each rank, of at least two, is a process with a GPU, which several may share. ConfigError when

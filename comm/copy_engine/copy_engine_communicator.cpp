@@ -15,10 +15,8 @@ namespace hearth {
 
 namespace {
 
-// Pieces that a half of the landing memory, or a slot, holds at least.
-constexpr int64_t kPiecesFromPeers = 32;
-constexpr int64_t kPiecesThroughHost = 8;
-constexpr int64_t kAlignment = 64;
+// An allocation of the driver's own, not a part of one that others have mapped.
+constexpr int64_t kTrialBytes = int64_t{2} << 20;
 
 }  // namespace
 
@@ -35,8 +33,8 @@ CopyEngineCommunicator::CopyEngineCommunicator(Bootstrap& bootstrap, KernelBacke
       options_(options),
       rank_(bootstrap.rank()),
       world_(bootstrap.world()) {
-  CHECK(options.piece_bytes > 0 && options.piece_bytes % kAlignment == 0, "pieces of {} bytes",
-        options.piece_bytes);
+  CHECK(options.piece_bytes > 0 && options.piece_bytes % kExchangeAlignment == 0,
+        "pieces of {} bytes", options.piece_bytes);
   CHECK(backend.device().kind() == DeviceType::kCuda && world_ > 1,
         "the copy engines of a {} for {} ranks", backend.device().name(), world_);
   if (bootstrap.local_world() != world_) {
@@ -54,6 +52,7 @@ CopyEngineCommunicator::CopyEngineCommunicator(Bootstrap& bootstrap, KernelBacke
   }
   sequence_ = std::make_unique<CollectiveSequence>(
       bootstrap, device, CollectiveSequenceArgs{.timeout = options.collective_timeout});
+  ChoosePath();
 }
 
 CopyEngineCommunicator::~CopyEngineCommunicator() {
@@ -73,25 +72,48 @@ CopyEngineCommunicator::~CopyEngineCommunicator() {
   sequence_->Leave();
 }
 
-void CopyEngineCommunicator::DoRegisterSlab() {
-  if (!options_.through_host) {
-    peer_slabs_ = std::make_unique<PeerSlabs>(bootstrap_, slab());
-    if (!peer_slabs_->why_not().empty()) {
-      if (rank_ == 0) {
-        LogWarning(Format("{}: the copy engines go through host memory", peer_slabs_->why_not()));
-      }
-      peer_slabs_.reset();
-    }
-  }
-  const bool from_peers = peer_slabs_ != nullptr;
-  const int64_t pieces = from_peers ? kPiecesFromPeers : kPiecesThroughHost;
-  slot_bytes_ = std::max<int64_t>(pieces, world_) * options_.piece_bytes;
+// ---- The path ----
+
+void CopyEngineCommunicator::ChoosePath() {
+  if (options_.through_host) return TakePath(false);
+  const Buffer trial = backend_.device().Allocate(kTrialBytes, MemoryKind::kDevice);
+  const std::string why_not =
+      PeerSlabs(bootstrap_, trial.View(0, DType::kU8, {kTrialBytes})).why_not();
+  bootstrap_.Barrier();  // nobody frees what another still maps
+  if (!why_not.empty()) GiveUpPeers(why_not);
+  TakePath(why_not.empty());
+}
+
+void CopyEngineCommunicator::GiveUpPeers(const std::string& why_not) const {
+  if (options_.peers_only) throw CommError(why_not);
+  if (rank_ == 0) LogWarning(Format("{}: the copy engines go through host memory", why_not));
+}
+
+void CopyEngineCommunicator::TakePath(bool from_peers) {
+  slot_bytes_ = ExchangeSlotBytes(!from_peers, world_, options_.piece_bytes);
   whole_bytes_ = from_peers ? kWholeRange : slot_bytes_;
-  share_bytes_ = slot_bytes_ / world_ / kAlignment * kAlignment;
+  share_bytes_ = ExchangeShareBytes(slot_bytes_, world_);
   if (!from_peers) {
-    slots_ = std::make_unique<SharedSegment>(bootstrap_, world_ * kSlots * slot_bytes_);
+    slots_ = std::make_unique<SharedSegment>(bootstrap_, world_ * kExchangeSlots * slot_bytes_);
   }
-  landing_ = backend_.device().Allocate(kHalves * world_ * share_bytes_, MemoryKind::kDevice);
+  landing_ =
+      backend_.device().Allocate(kLandingHalves * world_ * share_bytes_, MemoryKind::kDevice);
+}
+
+CommunicatorMemory CopyEngineCommunicator::memory() const {
+  return {.device_bytes = landing_.bytes(),
+          .shared_bytes = sequence_->board().bytes() + (slots_ ? slots_->bytes() : 0)};
+}
+
+void CopyEngineCommunicator::DoRegisterSlab() {
+  if (through_host()) return;
+  peer_slabs_ = std::make_unique<PeerSlabs>(bootstrap_, slab());
+  if (peer_slabs_->why_not().empty()) return;
+  // A little could be mapped, and the slab cannot: some GPUs show only a part of their memory.
+  const std::string why_not = peer_slabs_->why_not();
+  peer_slabs_.reset();
+  GiveUpPeers(why_not);
+  TakePath(false);
 }
 
 void CopyEngineCommunicator::DoReleaseSlab() noexcept {
@@ -271,8 +293,8 @@ void CopyEngineCommunicator::RunThroughHost(Stream& stream, const Call& call,
   for (int64_t index = 0; index < call.rounds; ++index) {
     const Round round = make(index);
     const uint32_t number = call.first + static_cast<uint32_t>(index);
-    if (index >= kSlots) {
-      board.AwaitAll(*put_stream_, Flag::kDone, call.column, number - kSlots);
+    if (index >= kExchangeSlots) {
+      board.AwaitAll(*put_stream_, Flag::kDone, call.column, number - kExchangeSlots);
     }
     for (const Put& put : round.puts) {
       if (put.range.bytes == 0) continue;
@@ -300,12 +322,12 @@ void CopyEngineCommunicator::RunThroughHost(Stream& stream, const Call& call,
 
 void CopyEngineCommunicator::AwaitHalf(int64_t index, const Round& round) {
   // What an earlier collective left there was reduced before this one began.
-  if (round.reduce && index >= kHalves) pull_stream_->Wait(*freed_[index % kHalves]);
+  if (round.reduce && index >= kLandingHalves) pull_stream_->Wait(*freed_[index % kLandingHalves]);
 }
 
 void CopyEngineCommunicator::Reduce(Stream& stream, int64_t index, const Round& round) {
   if (!round.reduce) return;
-  const auto half = static_cast<size_t>(index % kHalves);
+  const auto half = static_cast<size_t>(index % kLandingHalves);
   pull_stream_->Record(*landed_[half]);
   stream.Wait(*landed_[half]);
   round.reduce(stream);
@@ -313,12 +335,13 @@ void CopyEngineCommunicator::Reduce(Stream& stream, int64_t index, const Round& 
 }
 
 TensorView CopyEngineCommunicator::Landing(int64_t index, int source, int64_t bytes) const {
-  return landing_.View((index % kHalves * world_ + source) * share_bytes_, DType::kU8, {bytes});
+  return landing_.View((index % kLandingHalves * world_ + source) * share_bytes_, DType::kU8,
+                       {bytes});
 }
 
 TensorView CopyEngineCommunicator::Slot(int owner, uint32_t round, int64_t offset,
                                         int64_t bytes) const {
-  const int64_t slot = int64_t{owner} * kSlots + round % kSlots;
+  const int64_t slot = int64_t{owner} * kExchangeSlots + round % kExchangeSlots;
   return {slots_->device() + slot * slot_bytes_ + offset, DType::kU8, {bytes}};
 }
 

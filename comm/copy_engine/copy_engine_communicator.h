@@ -4,6 +4,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -30,12 +31,10 @@ class CopyEngineCommunicator final : public Communicator {
 
   int rank() const override { return rank_; }
   int world() const override { return world_; }
+  CommunicatorMemory memory() const override;
   int64_t completed() const override;
 
  private:
-  static constexpr int kHalves = 2;  // of the landing memory
-  static constexpr int kSlots = 4;   // of each rank, through the host
-
   // Bytes that go to a slot: those of my slab, at an offset of the slot.
   struct Put {
     SlabRange range;
@@ -63,6 +62,11 @@ class CopyEngineCommunicator final : public Communicator {
     uint32_t last() const { return first + static_cast<uint32_t>(rounds) - 1; }
   };
 
+  // From peers where every rank can map memory of every other's, else through the host.
+  void ChoosePath();
+  void TakePath(bool from_peers);
+  // Warns, or refuses where there is to be no other way.
+  void GiveUpPeers(const std::string& why_not) const;
   void DoRegisterSlab() override;
   void DoReleaseSlab() noexcept override;
   void DoAllGather(Stream& stream, const AllGatherArgs& args) override;
@@ -93,12 +97,12 @@ class CopyEngineCommunicator final : public Communicator {
   int64_t share_bytes_ = 0;  // ... to another alone; a multiple of 64
   int64_t slot_bytes_ = 0;
   std::unique_ptr<PeerSlabs> peer_slabs_;
-  std::unique_ptr<SharedSegment> slots_;  // [world][kSlots][slot_bytes_]
-  Buffer landing_;                        // [kHalves][world][share_bytes_] on the device
+  std::unique_ptr<SharedSegment> slots_;  // [world][kExchangeSlots][slot_bytes_]
+  Buffer landing_;                        // [kLandingHalves][world][share_bytes_] on the device
   std::unique_ptr<Event> begin_;
   std::unique_ptr<Event> pulled_;
-  std::array<std::unique_ptr<Event>, kHalves> landed_;
-  std::array<std::unique_ptr<Event>, kHalves> freed_;
+  std::array<std::unique_ptr<Event>, kLandingHalves> landed_;
+  std::array<std::unique_ptr<Event>, kLandingHalves> freed_;
   std::unique_ptr<Stream> pull_stream_;
   std::unique_ptr<Stream> put_stream_;
   std::unique_ptr<CollectiveSequence> sequence_;

@@ -8,36 +8,27 @@ namespace hearth {
 
 namespace {
 
-constexpr int kFlags = 2;
-// A rank's words of other kinds, apart from those of other ranks.
-constexpr int kLineWords = 16;
 // Beyond whatever the streams may wait for meanwhile, and far from where comparisons turn round.
 constexpr uint32_t kBeyond = uint32_t{1} << 30;
-
-int64_t FlagWords(int world) { return int64_t{world} * world * kFlags * FlagBoard::kColumns; }
 
 }  // namespace
 
 FlagBoard::FlagBoard(Bootstrap& bootstrap)
     : rank_(bootstrap.rank()),
       world_(bootstrap.world()),
-      completed_index_(FlagWords(world_)),
-      left_index_(completed_index_ + int64_t{world_} * kLineWords),
-      segment_(std::make_unique<SharedSegment>(bootstrap, bytes())) {}
+      completed_index_(BoardFlagWords(world_)),
+      left_index_(completed_index_ + int64_t{world_} * kBoardLineWords),
+      segment_(std::make_unique<SharedSegment>(bootstrap, BoardBytes(world_))) {}
 
 FlagBoard::FlagBoard()
     : rank_(0),
       world_(1),
-      completed_index_(FlagWords(1)),
-      left_index_(completed_index_ + kLineWords),
-      segment_(std::make_unique<SharedSegment>(bytes())) {}
-
-int64_t FlagBoard::bytes() const {
-  return (left_index_ + int64_t{world_} * kLineWords) * int64_t{sizeof(uint32_t)};
-}
+      completed_index_(BoardFlagWords(1)),
+      left_index_(completed_index_ + kBoardLineWords),
+      segment_(std::make_unique<SharedSegment>(BoardBytes(1))) {}
 
 int64_t FlagBoard::IndexOf(int reader, int source, Flag flag, int column) const {
-  return ((int64_t{reader} * world_ + source) * kFlags + static_cast<int>(flag)) * kColumns +
+  return ((int64_t{reader} * world_ + source) * kBoardFlags + static_cast<int>(flag)) * kColumns +
          column;
 }
 
@@ -67,7 +58,8 @@ void FlagBoard::CatchUp(Stream& stream, uint32_t round) {
 }
 
 void FlagBoard::Complete(Stream& stream, uint32_t number) {
-  EnqueueWordWrite(stream, device_words() + completed_index_ + int64_t{rank_} * kLineWords, number);
+  EnqueueWordWrite(stream, device_words() + completed_index_ + int64_t{rank_} * kBoardLineWords,
+                   number);
 }
 
 uint32_t FlagBoard::posted(Flag flag, int column, int source) const {
@@ -76,7 +68,8 @@ uint32_t FlagBoard::posted(Flag flag, int column, int source) const {
 }
 
 uint32_t FlagBoard::completed() const {
-  return std::atomic_ref<uint32_t>(host_words()[completed_index_ + int64_t{rank_} * kLineWords])
+  return std::atomic_ref<uint32_t>(
+             host_words()[completed_index_ + int64_t{rank_} * kBoardLineWords])
       .load(std::memory_order_acquire);
 }
 
@@ -89,13 +82,13 @@ void FlagBoard::Release(uint32_t round) noexcept {
 }
 
 void FlagBoard::Leave() noexcept {
-  std::atomic_ref<uint32_t>(host_words()[left_index_ + int64_t{rank_} * kLineWords])
+  std::atomic_ref<uint32_t>(host_words()[left_index_ + int64_t{rank_} * kBoardLineWords])
       .store(1, std::memory_order_release);
 }
 
 bool FlagBoard::AllLeft() const {
   for (int rank = 0; rank < world_; ++rank) {
-    if (std::atomic_ref<uint32_t>(host_words()[left_index_ + int64_t{rank} * kLineWords])
+    if (std::atomic_ref<uint32_t>(host_words()[left_index_ + int64_t{rank} * kBoardLineWords])
             .load(std::memory_order_acquire) == 0) {
       return false;
     }

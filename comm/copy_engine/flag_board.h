@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "comm/api/communicator_memory.h"
 #include "comm/copy_engine/shared_segment.h"
 #include "kernels/core/stream.h"
 
@@ -21,7 +22,7 @@ enum class Flag : uint8_t {
 // streams, and only those.
 class FlagBoard {
  public:
-  static constexpr int kColumns = 64;
+  static constexpr int kColumns = kBoardColumns;
 
   // Collective over the ranks of `bootstrap`.
   explicit FlagBoard(Bootstrap& bootstrap);
@@ -48,11 +49,11 @@ class FlagBoard {
   // Says that this rank uses nothing of the others any more, and whether all have said so.
   void Leave() noexcept;
   bool AllLeft() const;
+  int64_t bytes() const { return segment_->bytes(); }
   // See SharedSegment::Abandon.
   void Abandon() { segment_->Abandon(); }
 
  private:
-  int64_t bytes() const;
   int64_t IndexOf(int reader, int source, Flag flag, int column) const;
   uint32_t* host_words() const { return reinterpret_cast<uint32_t*>(segment_->host()); }
   uint32_t* device_words() const { return reinterpret_cast<uint32_t*>(segment_->device()); }

@@ -14,8 +14,8 @@ namespace hearth {
 
 struct NcclOptions {
   std::chrono::milliseconds collective_timeout{100'000};
-  // A multiple of 64. Device memory for what is to be reduced: 2 * max(32, world) pieces. NCCL's
-  // own memory comes on top.
+  // A multiple of 64, of which what the communicator takes is made; see MemoryOf. NCCL's own memory
+  // comes on top.
   int64_t piece_bytes = int64_t{1} << 20;
   // False: NCCL's own reduce-scatter where it can stand in for ours. It adds in another order and
   // rounds at every hop.

@@ -14,9 +14,6 @@ namespace hearth {
 
 namespace {
 
-// Pieces that a half of the landing memory holds at least.
-constexpr int64_t kPieces = 32;
-constexpr int64_t kAlignment = 64;
 constexpr std::chrono::seconds kWarmUpTimeout{60};
 constexpr std::string_view kWarmUp = "warm-up";
 
@@ -44,17 +41,20 @@ std::unique_ptr<Communicator> MakeNcclCommunicator(Bootstrap& bootstrap, KernelB
 
 NcclCommunicator::NcclCommunicator(Bootstrap& bootstrap, KernelBackend& backend,
                                    const NcclOptions& options)
-    : backend_(backend), options_(options), rank_(bootstrap.rank()), world_(bootstrap.world()) {
-  CHECK(options.piece_bytes > 0 && options.piece_bytes % kAlignment == 0, "pieces of {} bytes",
-        options.piece_bytes);
+    : backend_(backend),
+      options_(options),
+      rank_(bootstrap.rank()),
+      world_(bootstrap.world()),
+      has_own_board_(bootstrap.local_world() != bootstrap.world()) {
+  CHECK(options.piece_bytes > 0 && options.piece_bytes % kExchangeAlignment == 0,
+        "pieces of {} bytes", options.piece_bytes);
   CHECK(backend.device().kind() == DeviceType::kCuda && world_ > 1, "NCCL for {} ranks on a {}",
         world_, backend.device().name());
   for (int step = 1; step < world_; ++step) peers_.push_back((rank_ + step) % world_);
   Device& device = backend.device();
   nccl_ = LoadNccl();
-  share_bytes_ =
-      std::max<int64_t>(kPieces, world_) * options.piece_bytes / world_ / kAlignment * kAlignment;
-  landing_ = device.Allocate(kHalves * world_ * share_bytes_, MemoryKind::kDevice);
+  share_bytes_ = ExchangeShareBytes(ExchangeSlotBytes(false, world_, options.piece_bytes), world_);
+  landing_ = device.Allocate(kLandingHalves * world_ * share_bytes_, MemoryKind::kDevice);
   for (auto* event : {&begin_, &moved_, &landed_[0], &landed_[1], &freed_[0], &freed_[1]}) {
     *event = device.CreateEvent();
   }
@@ -77,11 +77,17 @@ NcclCommunicator::~NcclCommunicator() {
   sequence_->Leave();
 }
 
+CommunicatorMemory NcclCommunicator::memory() const {
+  CommunicatorMemory memory{.device_bytes = landing_.bytes()};
+  (has_own_board_ ? memory.pinned_bytes : memory.shared_bytes) = sequence_->board().bytes();
+  return memory;
+}
+
 int64_t NcclCommunicator::completed() const { return sequence_->completed(); }
 
 void NcclCommunicator::WarmUp() {
   // Small and large messages go different ways.
-  for (int64_t bytes : {kAlignment, share_bytes_}) {
+  for (int64_t bytes : {kExchangeAlignment, share_bytes_}) {
     channel_->Enqueue(kWarmUp, [&](ncclComm_t comm) {
       channel_->Check(nccl_.all_gather(landing_.data() + rank_ * bytes, landing_.data(),
                                        static_cast<size_t>(bytes), ncclInt8, comm,
@@ -253,8 +259,8 @@ bool NcclCommunicator::CanReduceNatively(const ReduceScatterArgs& args) const {
 void NcclCommunicator::ExchangeAndReduce(Stream& stream, int64_t index, std::string_view operation,
                                          const std::function<void(ncclComm_t)>& calls,
                                          const std::function<void()>& reduce) {
-  const auto half = static_cast<size_t>(index % kHalves);
-  if (index >= kHalves) channel_->stream().Wait(*freed_[half]);
+  const auto half = static_cast<size_t>(index % kLandingHalves);
+  if (index >= kLandingHalves) channel_->stream().Wait(*freed_[half]);
   channel_->Enqueue(operation, calls);
   channel_->stream().Record(*landed_[half]);
   stream.Wait(*landed_[half]);
@@ -263,7 +269,8 @@ void NcclCommunicator::ExchangeAndReduce(Stream& stream, int64_t index, std::str
 }
 
 TensorView NcclCommunicator::Landing(int64_t index, int source, int64_t bytes) const {
-  return landing_.View((index % kHalves * world_ + source) * share_bytes_, DType::kU8, {bytes});
+  return landing_.View((index % kLandingHalves * world_ + source) * share_bytes_, DType::kU8,
+                       {bytes});
 }
 
 void NcclCommunicator::Send(ncclComm_t comm, const TensorView& bytes, int peer) {

@@ -27,11 +27,11 @@ class NcclCommunicator final : public Communicator {
 
   int rank() const override { return rank_; }
   int world() const override { return world_; }
+  // What is ours: NCCL's own buffers are not in it.
+  CommunicatorMemory memory() const override;
   int64_t completed() const override;
 
  private:
-  static constexpr int kHalves = 2;
-
   void DoRegisterSlab() override {}
   void DoAllGather(Stream& stream, const AllGatherArgs& args) override;
   void DoReduceScatter(Stream& stream, const ReduceScatterArgs& args) override;
@@ -59,16 +59,17 @@ class NcclCommunicator final : public Communicator {
   const NcclOptions options_;
   const int rank_;
   const int world_;
+  const bool has_own_board_;
   std::vector<int> peers_;
 
   int64_t share_bytes_ = 0;
   NcclLibrary nccl_;
   std::unique_ptr<NcclChannel> channel_;
-  Buffer landing_;  // [kHalves][world][share_bytes_] on the device
+  Buffer landing_;  // [kLandingHalves][world][share_bytes_] on the device
   std::unique_ptr<Event> begin_;
   std::unique_ptr<Event> moved_;
-  std::array<std::unique_ptr<Event>, kHalves> landed_;
-  std::array<std::unique_ptr<Event>, kHalves> freed_;
+  std::array<std::unique_ptr<Event>, kLandingHalves> landed_;
+  std::array<std::unique_ptr<Event>, kLandingHalves> freed_;
   std::unique_ptr<CollectiveSequence> sequence_;
   int column_ = 0;      // of the present collective
   uint32_t round_ = 0;  // of it: one for each

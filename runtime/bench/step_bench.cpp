@@ -99,10 +99,12 @@ double Median(std::vector<double> values) {
 
 StepBenchMemory MeasureMemory(Trainer& trainer, const Device& device) {
   const MemoryLayout& layout = trainer.executor().memory().layout;
-  StepBenchMemory memory{.device_predicted = layout.slab_bytes + layout.arena_bytes,
-                         .device_measured = device.allocated_bytes(MemoryKind::kDevice),
-                         .host_predicted = layout.host_bytes,
-                         .host_measured = device.allocated_bytes(MemoryKind::kPinnedHost)};
+  const CommunicatorMemory& communicator = trainer.plan().communicator;
+  StepBenchMemory memory{
+      .device_predicted = layout.slab_bytes + layout.arena_bytes + communicator.device_bytes,
+      .device_measured = device.allocated_bytes(MemoryKind::kDevice),
+      .host_predicted = layout.host_bytes + communicator.pinned_bytes,
+      .host_measured = device.allocated_bytes(MemoryKind::kPinnedHost)};
   if (const auto health = device.Health()) memory.device_used = health->used_memory_bytes;
   return memory;
 }

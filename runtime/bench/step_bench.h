@@ -15,7 +15,8 @@ struct StepBenchOptions {
   int64_t warmup_steps = 2;
 };
 
-// Of rank 0, in bytes. Predicted by the plan; measured: what its device has handed out.
+// Of rank 0, in bytes. Predicted by the plan; measured: what its device has handed out. Host memory
+// that ranks share is in neither.
 struct StepBenchMemory {
   int64_t device_predicted = 0;
   int64_t device_measured = 0;

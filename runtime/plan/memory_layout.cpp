@@ -77,6 +77,7 @@ class LayoutBuilder {
     AddFp8Head();
     AddWords();
     AddSaveCopy();
+    AddCommunicator();
     layout_.slab_bytes = slab_.bytes();
     layout_.arena_bytes = arena_.bytes();
     layout_.host_bytes = host_.bytes();
@@ -343,6 +344,17 @@ class LayoutBuilder {
       layout_.save_copy_bytes += plan_.Shard(unit, rank_).count() * element;
     }
     layout_.save_copy = host_.Add("save copy", layout_.save_copy_bytes, kPageBytes);
+  }
+
+  // In none of the three allocations.
+  void AddCommunicator() {
+    const CommunicatorMemory& memory = plan_.communicator;
+    const auto add = [&](Tier tier, std::string_view name, int64_t bytes) {
+      if (bytes > 0) layout_.pools.push_back({tier, std::string(name), bytes});
+    };
+    add(Tier::kDevice, "communicator", memory.device_bytes);
+    add(Tier::kHost, "communicator", memory.pinned_bytes);
+    add(Tier::kHost, "shared communicator", DivUp(memory.shared_bytes, plan_.ranks_per_host));
   }
 
   const Plan& plan_;

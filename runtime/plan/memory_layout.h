@@ -1,6 +1,6 @@
 // Where every byte of a rank lies: the offsets of all tensors in three allocations (the exchange
 // slab and the arena on the device, the pinned slab on the host), known before anything is
-// allocated.
+// allocated. What the communicator takes is in the table beside them.
 #pragma once
 
 #include <cstdint>

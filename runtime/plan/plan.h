@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/api/communicator_memory.h"
 #include "runtime/config/resolved_config.h"
 #include "runtime/model/activation_table.h"
 #include "runtime/model/model_spec.h"
@@ -94,6 +95,10 @@ struct Plan {
   // scales needs no norm. A gradient that is not finite is then found behind some updates, so it
   // ends the run.
   bool early_updates = false;
+  // What the communicator takes: not the plan's to decide, set by who knows the communicator. For
+  // limits it counts as outside of the arenas.
+  CommunicatorMemory communicator;
+  int ranks_per_host = 1;  // that share its shared memory
 
   // Whether each micro-batch is added over the ranks before micro-batches are.
   bool RanksFirst() const { return numeric.reduction_order == ReductionOrder::kRankThenMicro; }

@@ -38,14 +38,21 @@ Answer Ask(const RunEnvironment& environment) {
   Answer mine{.local_world = environment.bootstrap.local_world()};
   gethostname(mine.host.data(), mine.host.size() - 1);
   mine.host_total = HostMemoryBytes(ReadSystemFile).value_or(0);
-  mine.host_outside = ProcessMemoryBytes(ReadSystemFile) + kHostWarmUpBytes;
   const Device& device = environment.backend.device();
+  const CommunicatorMemory communicator = environment.communicator.memory();
+  // What is pinned the process holds from the start, what is not when it comes to use it.
+  const bool is_pinned = device.kind() == DeviceType::kCuda;
+  const int64_t held =
+      is_pinned ? communicator.pinned_bytes + communicator.shared_bytes : int64_t{0};
+  mine.host_outside = std::max<int64_t>(0, ProcessMemoryBytes(ReadSystemFile) - held) +
+                      communicator.HostBytes(environment.bootstrap.local_world()) +
+                      kHostWarmUpBytes;
   if (const auto memory = device.Memory()) {
     Copy(memory->place, mine.place);
     mine.device_total = memory->total_bytes;
     mine.device_free = std::max<int64_t>(0, memory->free_bytes - kDeviceWarmUpBytes);
-    mine.device_outside =
-        memory->own_bytes - device.allocated_bytes(MemoryKind::kDevice) + kDeviceWarmUpBytes;
+    mine.device_outside = memory->own_bytes - device.allocated_bytes(MemoryKind::kDevice) +
+                          communicator.device_bytes + kDeviceWarmUpBytes;
   }
   return mine;
 }
@@ -92,10 +99,11 @@ MachineMemory MeasureMachine(const RunEnvironment& environment) {
   return machine;
 }
 
-MachineMemory HostOf(int ranks, bool uses_gpus) {
+MachineMemory HostOf(int ranks, bool uses_gpus, const CommunicatorMemory& communicator) {
   return {.device_is_host = !uses_gpus,
           .host_bytes = HostMemoryBytes(ReadSystemFile),
-          .host_outside_bytes = ProcessMemoryBytes(ReadSystemFile) + kHostWarmUpBytes,
+          .host_outside_bytes =
+              ProcessMemoryBytes(ReadSystemFile) + communicator.HostBytes(ranks) + kHostWarmUpBytes,
           .ranks_per_host = ranks};
 }
 

@@ -8,13 +8,14 @@
 
 namespace hearth {
 
-// Asks every rank, once its backend and communicator are there and before it allocates anything;
+// Asks every rank, once its backend and communicator are there and before it allocates anything
+// else;
 // the same answer on every rank: the least memory and the largest process. Collective.
 MachineMemory MeasureMachine(const RunEnvironment& environment);
 
 // The same of this process alone, and without its device: what the launcher can know. `ranks` share
-// the host.
-MachineMemory HostOf(int ranks, bool uses_gpus);
+// the host, each with such a communicator.
+MachineMemory HostOf(int ranks, bool uses_gpus, const CommunicatorMemory& communicator);
 
 // What a rank's process holds of each tier, arenas and all.
 struct ProcessMemory {

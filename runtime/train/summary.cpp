@@ -29,19 +29,23 @@ std::vector<MemoryRow> PredictedRows(const std::vector<MemoryPool>& pools) {
   return rows;
 }
 
-// Arenas, which the plan knows to the byte, and whole processes, which it knows to a few percent.
+// Arenas and the communicator, which the plan knows to the byte, and whole processes, which it
+// knows to a few percent.
 std::vector<MemoryRow> UsedRows(const RankMemory& memory, const EndOfRun& end) {
   const MemoryNeed need{.device_bytes = memory.layout.slab_bytes + memory.layout.arena_bytes,
                         .host_bytes = memory.layout.host_bytes};
+  const CommunicatorMemory& planned = memory.plan.communicator;
+  const int sharing = memory.plan.ranks_per_host;
   std::vector<MemoryRow> rows = {
       {.tier = "device",
        .item = "",
-       .predicted_bytes = need.device_bytes,
-       .measured_bytes = memory.slab.high_water_bytes() + memory.arena.high_water_bytes()},
+       .predicted_bytes = need.device_bytes + planned.device_bytes,
+       .measured_bytes = memory.slab.high_water_bytes() + memory.arena.high_water_bytes() +
+                         end.communicator.device_bytes},
       {.tier = "host",
        .item = "",
-       .predicted_bytes = need.host_bytes,
-       .measured_bytes = memory.host.high_water_bytes()}};
+       .predicted_bytes = need.host_bytes + planned.HostBytes(sharing),
+       .measured_bytes = memory.host.high_water_bytes() + end.communicator.HostBytes(sharing)}};
   const auto add = [&](std::string tier, int64_t arenas, const TierLimit& limit, int64_t measured) {
     rows.push_back({.tier = std::move(tier),
                     .item = "process",

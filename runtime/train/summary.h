@@ -26,7 +26,8 @@ struct EndOfRun {
   double tokens_per_second = 0;          // 0: no step was made
   std::optional<Efficiency> efficiency;  // at that speed
   MemoryLimits limits;
-  ProcessMemory process;  // of rank 0, at the end
+  CommunicatorMemory communicator;  // that it holds
+  ProcessMemory process;            // of rank 0, at the end
   std::string output_dir;
 };
 

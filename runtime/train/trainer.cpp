@@ -69,6 +69,8 @@ void RequireSameData(const Checkpoint& checkpoint, const TokenDataset& data, Boo
 Plan PlanOf(const ResolvedConfig& resolved, const ModelSpec& spec,
             const RunEnvironment& environment) {
   Plan plan = MakePlan(resolved, spec, environment.bootstrap.world());
+  plan.communicator = environment.communicator.memory();
+  plan.ranks_per_host = environment.bootstrap.local_world();
   if (environment.amend_plan) environment.amend_plan(plan);
   return plan;
 }

@@ -204,6 +204,7 @@ EndOfRun Trainer::MakeEnd() const {
                .tokens_per_second = summary_.tokens_per_second,
                .efficiency = EfficiencyAt(summary_.tokens_per_second),
                .limits = limits_,
+               .communicator = environment_.communicator.memory(),
                .process = MeasureProcess(environment_.backend.device()),
                .output_dir = resolved_.config.output_dir};
   if (eval_data_ && model_.spec.config.vocab_size <= kLargestPairTable) {

@@ -22,7 +22,7 @@ runtime/memory: runtime/telemetry kernels/core fmt/*
 runtime/text: runtime/model/json_reader.h kernels/core fmt/* xxh* pcre2.h
 runtime/data: runtime/config runtime/text runtime/model/json_reader.h kernels/core fmt/* nlohmann/* xxh*
 runtime/layers: runtime/model runtime/config kernels/core kernels/api fmt/*
-runtime/plan: runtime/config runtime/model kernels/core kernels/api/workspace.h fmt/* yaml-cpp/*
+runtime/plan: runtime/config runtime/model comm/api/communicator_memory.h kernels/core kernels/api/workspace.h fmt/* yaml-cpp/*
 runtime/state: runtime/model runtime/memory runtime/plan runtime/telemetry comm/api kernels/core kernels/api fmt/*
 runtime/optimizer: runtime/config runtime/model runtime/state runtime/data kernels/core kernels/api kernels/host fmt/*
 runtime/checkpoint: runtime/config runtime/model runtime/state runtime/data comm/api kernels/core fmt/* nlohmann/* xxh*

@@ -333,6 +333,49 @@ void SlabGoesFirst(const ConformanceRank& rank) {
   }
 }
 
+// What a communicator takes, to the byte, by the formulas written out.
+CommunicatorMemory ExpectedMemory(const ConformanceRank& rank, const CommunicatorOptions& mode) {
+  const int64_t world = rank.bootstrap.world();
+  const int64_t piece = mode.piece_bytes;
+  if (world == 1) return {};
+  const int64_t board = (128 * world * world + 32 * world) * 4;
+  // A half is cut into whole shares of 64 bytes.
+  const auto halves = [&](int64_t pieces) {
+    return 2 * world * (std::max(pieces, world) * piece / world / 64 * 64);
+  };
+  if (rank.kind == "nccl" || (rank.kind == "copy_engine" && !mode.stage)) {
+    return {.device_bytes = halves(32), .shared_bytes = board};
+  }
+  if (rank.kind == "copy_engine") {
+    return {.device_bytes = halves(8),
+            .shared_bytes = board + 4 * world * std::max<int64_t>(8, world) * piece};
+  }
+  if (mode.stage || rank.backend.device().kind() != DeviceType::kCpu) {
+    return {.device_bytes = world * piece, .pinned_bytes = 4 * world * piece};
+  }
+  return {.pinned_bytes = 2 * world * piece};
+}
+
+void TakesWhatIsPlanned(const ConformanceRank& rank) {
+  Device& device = rank.backend.device();
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
+    const int64_t device_before = device.allocated_bytes(MemoryKind::kDevice);
+    const int64_t pinned_before = device.allocated_bytes(MemoryKind::kPinnedHost);
+    const auto communicator = MakeCommunicator(rank.kind, rank.bootstrap, rank.backend, mode);
+    const CommunicatorMemory expected = ExpectedMemory(rank, mode);
+    EXPECT_EQ(communicator->memory(), expected) << mode.piece_bytes << " " << mode.stage;
+    EXPECT_EQ(MemoryOf({.kind = std::string(rank.kind),
+                        .world = rank.bootstrap.world(),
+                        .stage = mode.stage || device.kind() != DeviceType::kCpu,
+                        .through_host = mode.stage,
+                        .piece_bytes = mode.piece_bytes}),
+              expected);
+    EXPECT_EQ(device.allocated_bytes(MemoryKind::kDevice) - device_before, expected.device_bytes);
+    EXPECT_EQ(device.allocated_bytes(MemoryKind::kPinnedHost) - pinned_before,
+              expected.pinned_bytes);
+  }
+}
+
 // A message that a transport may cut: looked at where it begins and ends and around whole MiB.
 void LargeBroadcast(const ConformanceRank& rank) {
   constexpr int64_t kMiB = int64_t{1} << 20;
@@ -366,6 +409,7 @@ const std::vector<ConformanceCase>& CommunicatorCases() {
       {"AllReduceIntegers", &AllReduceIntegers},
       {"ManyInFlight", &ManyInFlight},
       {"TwoStreamsShareOne", &TwoStreamsShareOne},
+      {"TakesWhatIsPlanned", &TakesWhatIsPlanned},
       {"SlabGoesFirst", &SlabGoesFirst},
       {"LargeBroadcast", &LargeBroadcast},
   };

@@ -357,7 +357,11 @@ TEST(MemoryLayout, ScaleRecordsOfAllLayersLieTogether) {
 TEST(MemoryLayout, TheTableAddsUpToTheAllocations) {
   const ModelSpec spec = BuildModelSpec(SmallConfig());
   for (const PlanCase& c : PlanCases({1, 3})) {
-    const MemoryLayout layout = MakeMemoryLayout(PlanOf(c, spec), spec, 0);
+    Plan plan = PlanOf(c, spec);
+    // An odd number of shared bytes: a rank's part is rounded up.
+    plan.communicator = {.device_bytes = 100 * c.world, .pinned_bytes = 20, .shared_bytes = 7};
+    plan.ranks_per_host = 3;
+    const MemoryLayout layout = MakeMemoryLayout(plan, spec, 0);
     std::map<Tier, int64_t> sums;
     std::map<std::pair<Tier, std::string>, int> lines;
     for (const MemoryPool& pool : layout.pools) {
@@ -365,8 +369,9 @@ TEST(MemoryLayout, TheTableAddsUpToTheAllocations) {
       EXPECT_EQ(++lines[std::pair(pool.tier, pool.name)], 1) << pool.name;
       sums[pool.tier] += pool.bytes;
     }
-    EXPECT_EQ(sums[Tier::kDevice], layout.slab_bytes + layout.arena_bytes) << c.name;
-    EXPECT_EQ(sums[Tier::kHost], layout.host_bytes) << c.name;
+    EXPECT_EQ(sums[Tier::kDevice], layout.slab_bytes + layout.arena_bytes + 100 * c.world)
+        << c.name;
+    EXPECT_EQ(sums[Tier::kHost], layout.host_bytes + 20 + 3) << c.name;
   }
 }
 

@@ -3,6 +3,7 @@
 #include "comm/copy_engine/copy_engine.h"
 #include "comm/inproc/inproc_bootstrap.h"
 #include "comm/inproc/inproc_transport.h"
+#include "comm/mixed_communicator.h"
 #include "comm/mpi/mpi_bootstrap.h"
 #include "comm/nccl/nccl.h"
 #include "comm/staged_communicator.h"
@@ -48,6 +49,11 @@ std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap&
     throw ConfigError(Format("comm.backend: {} is not in this build", kind));
   }
   return std::make_unique<StagedCommunicator>(std::move(transport), backend, options);
+}
+
+std::unique_ptr<Communicator> MakeMixedCommunicator(
+    std::vector<std::unique_ptr<Communicator>> parts, std::vector<MixRule> rules) {
+  return std::make_unique<MixedCommunicator>(std::move(parts), std::move(rules));
 }
 
 std::unique_ptr<BareCopies> MakeBareCopies(Bootstrap& bootstrap, KernelBackend& backend,

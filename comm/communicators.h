@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "comm/api/bare_copies.h"
 #include "comm/api/bootstrap.h"
@@ -40,6 +41,19 @@ struct CommunicatorOptions {
 std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap& bootstrap,
                                                KernelBackend& backend,
                                                const CommunicatorOptions& options);
+
+// Collectives of an operation, and of up to so many bytes of all ranks' ranges together, go by a
+// part; what no rule takes goes by the first part.
+enum class MixedOperation : uint8_t { kAllGather, kReduceScatter, kAllReduce };
+struct MixRule {
+  MixedOperation operation = MixedOperation::kAllGather;
+  int64_t up_to_bytes = INT64_MAX;
+  int part = 0;
+};
+// Of parts of the same ranks, which it owns. The same rules on every rank, rising within an
+// operation. All parts have the same sums, so a mixture changes no bit.
+std::unique_ptr<Communicator> MakeMixedCommunicator(
+    std::vector<std::unique_ptr<Communicator>> parts, std::vector<MixRule> rules);
 
 // From the peers' slabs, or through host memory that the ranks share. Collective; all ranks on this
 // host, each with a GPU. ConfigError in a build without CUDA, CommError when a rank cannot map

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <stdlib.h>
 
 #include <boost/program_options/value_semantic.hpp>
 #include <nlohmann/json.hpp>
@@ -7,6 +8,8 @@
 #include "kernels/backend.h"
 #include "kernels/core/error.h"
 #include "launcher/command.h"
+#include "launcher/device_choice.h"
+#include "launcher/links_bench.h"
 #include "launcher/run_check.h"
 #include "launcher/single_rank.h"
 #include "launcher/supervisor.h"
@@ -22,6 +25,7 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr int64_t kMostSteps = 1'000'000;
+constexpr int kMostRanks = 256;
 
 void AddOptions(po::options_description* options) {
   options->add_options()("threads", po::value<int>()->default_value(0),
@@ -29,9 +33,13 @@ void AddOptions(po::options_description* options) {
       "elements", po::value<int64_t>()->default_value(HostAdamwBenchOptions{}.elements),
       "cpu: parameters to update")(
       "repetitions", po::value<int>()->default_value(HostAdamwBenchOptions{}.repetitions),
-      "cpu, kernels: of which the median counts")(
+      "cpu, kernels, links: of which the median counts")(
       "steps", po::value<int64_t>()->default_value(StepBenchOptions{}.steps),
-      "step: to measure, after two to warm up");
+      "step: to measure, after two to warm up")(
+      "no-peer-access", po::bool_switch(),
+      "step: as on a box whose GPUs cannot reach each other's memory")(
+      ",n", po::value<int>()->default_value(0)->value_name("N"),
+      "links: ranks to start; 0: one per GPU, 2 on the CPU");
 }
 
 void PrintTable(const HostAdamwBenchResult& result) {
@@ -235,7 +243,8 @@ void RefuseOptions(const Invocation& invocation, std::initializer_list<const cha
 }
 
 int BenchCpu(const Invocation& invocation) {
-  RefuseOptions(invocation, {"steps"}, "step");
+  RefuseOptions(invocation, {"steps", "no-peer-access"}, "step");
+  RefuseOptions(invocation, {"-n"}, "links");
   if (!invocation.second.empty() || !invocation.overrides.empty()) {
     FailUsage("hearth bench cpu takes no run and none of its keys");
   }
@@ -267,7 +276,8 @@ ResolvedConfig LoadRunWithoutData(const Invocation& invocation) {
 
 int BenchKernels(const Invocation& invocation) {
   RefuseOptions(invocation, {"threads", "elements"}, "cpu");
-  RefuseOptions(invocation, {"steps"}, "step");
+  RefuseOptions(invocation, {"steps", "no-peer-access"}, "step");
+  RefuseOptions(invocation, {"-n"}, "links");
   KernelsBenchOptions options;
   options.timer.repetitions = invocation.Get<int>("repetitions");
   if (options.timer.repetitions < 1) FailUsage("--repetitions is a count");
@@ -281,13 +291,16 @@ int BenchKernels(const Invocation& invocation) {
 
 int BenchStep(const Invocation& invocation) {
   RefuseOptions(invocation, {"threads", "elements"}, "cpu");
-  RefuseOptions(invocation, {"repetitions"}, "cpu or kernels");
+  RefuseOptions(invocation, {"repetitions"}, "cpu, kernels or links");
+  RefuseOptions(invocation, {"-n"}, "links");
   const StepBenchOptions options{.steps = invocation.Get<int64_t>("steps")};
   if (options.steps < 1 || options.steps > kMostSteps) {
     FailUsage(fmt::format("--steps is a count of at most {}", kMostSteps));
   }
   const ResolvedConfig resolved = LoadRunWithoutData(invocation);
-  const SingleRank rank(resolved.config);
+  const bool no_peer_access = invocation.Get<bool>("no-peer-access");
+  if (no_peer_access) setenv("NCCL_P2P_DISABLE", "1", 1);
+  const SingleRank rank(resolved.config, {.no_peer_access = no_peer_access});
   RunEnvironment environment = rank.environment();
   environment.progress.enabled = environment.bootstrap.rank() == 0;
   const StepBenchResult result = BenchStep(resolved, environment, options);
@@ -297,13 +310,34 @@ int BenchStep(const Invocation& invocation) {
   return kExitDone;
 }
 
+int BenchLinks(const Invocation& invocation) {
+  RefuseOptions(invocation, {"threads", "elements"}, "cpu");
+  RefuseOptions(invocation, {"steps", "no-peer-access"}, "step");
+  if (!invocation.second.empty()) FailUsage("hearth bench links takes no run");
+  LinksBenchCommand command{.ranks = invocation.Get<int>("-n"),
+                            .repetitions = invocation.Get<int>("repetitions")};
+  if (command.ranks < 0 || command.ranks == 1 || command.ranks > kMostRanks ||
+      command.repetitions < 1) {
+    FailUsage(fmt::format("-n is 2 to {} ranks, --repetitions a count", kMostRanks));
+  }
+  for (const Override& override : invocation.overrides) {
+    if (override.path != "device") {
+      FailUsage(
+          fmt::format("hearth bench links takes no key of a run but device: {}", override.given));
+    }
+    command.device = ReadDeviceKind(override.value);
+  }
+  return BenchLinksCommand(command);
+}
+
 int Run(const Invocation& invocation) {
+  if (invocation.file == "links") return BenchLinks(invocation);
   if (invocation.file == "cpu") return BenchCpu(invocation);
   if (invocation.file == "kernels") return BenchKernels(invocation);
   if (invocation.file == "step") return BenchStep(invocation);
   FailUsage(
       fmt::format("no bench '{}' in this version; write hearth bench cpu, hearth bench "
-                  "kernels RUN.yaml or hearth bench step RUN.yaml",
+                  "links, hearth bench kernels RUN.yaml or hearth bench step RUN.yaml",
                   invocation.file));
 }
 
@@ -312,13 +346,15 @@ int Run(const Invocation& invocation) {
 Command MakeBenchCommand() {
   return {
       .name = "bench",
-      .file = "cpu|kernels|step",
+      .file = "cpu|kernels|links|step",
       .second = "RUN.yaml",
-      .summary = "measure the host optimizer, each op of a run's step, or whole steps",
+      .summary = "measure the host optimizer, each op of a step, links, or whole steps",
       .details =
           "cpu: the host optimizer against this machine's memory bandwidth.\n"
           "kernels: every op of a training step of RUN.yaml at its real size, on the run's\n"
           "device, against the least time that its operations and bytes could take.\n"
+          "links: all-gathers, reduce-scatters and a small all-reduce between ranks on this host,\n"
+          "by every way there is, beside bare copies; hearth probe looks at each pair.\n"
           "step: whole steps of RUN.yaml, as hearth train makes them, on random tokens; nothing\n"
           "is evaluated or saved, and the run's data, length, schedule of the learning rate,\n"
           "evaluation, checkpoints and logs do not matter; a loss that is not finite ends it.\n"

@@ -53,6 +53,7 @@ Command MakeExportCommand();
 Command MakeInspectCommand();
 Command MakeBenchCommand();
 Command MakeReportCommand();
+Command MakeProbeCommand();
 Command MakeDoctorCommand();
 Command MakeConvertConfigCommand();
 

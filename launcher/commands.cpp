@@ -4,11 +4,11 @@ namespace hearth {
 
 const std::vector<Command>& Commands() {
   static const std::vector<Command> commands = {
-      MakeTrainCommand(),         MakeRankCommand(),      MakeValidateCommand(),
-      MakePlanCommand(),          MakeSweepCommand(),     MakePrepareCommand(),
-      MakeGenerateCommand(),      MakeGradientsCommand(), MakeExportCommand(),
-      MakeInspectCommand(),       MakeBenchCommand(),     MakeDoctorCommand(),
-      MakeConvertConfigCommand(), MakeReportCommand()};
+      MakeTrainCommand(),    MakeRankCommand(),          MakeValidateCommand(),
+      MakePlanCommand(),     MakeSweepCommand(),         MakePrepareCommand(),
+      MakeGenerateCommand(), MakeGradientsCommand(),     MakeExportCommand(),
+      MakeInspectCommand(),  MakeBenchCommand(),         MakeProbeCommand(),
+      MakeDoctorCommand(),   MakeConvertConfigCommand(), MakeReportCommand()};
   return commands;
 }
 

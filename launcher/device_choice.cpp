@@ -10,6 +10,14 @@
 
 namespace hearth {
 
+DeviceKind ReadDeviceKind(std::string_view word) {
+  for (DeviceKind device : {DeviceKind::kAuto, DeviceKind::kCpu, DeviceKind::kCuda}) {
+    if (EnumName(device) == word) return device;
+  }
+  throw ConfigError(
+      fmt::format("command line: error: --device '{}'; write auto, cuda or cpu", word));
+}
+
 bool UsesGpus(DeviceKind device) {
   return device == DeviceKind::kCuda || (device == DeviceKind::kAuto && CudaDeviceCount() > 0);
 }

@@ -3,11 +3,15 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "kernels/backend.h"
 #include "runtime/config/resolved_config.h"
 
 namespace hearth {
+
+// Of a word on the command line; ConfigError for another.
+DeviceKind ReadDeviceKind(std::string_view word);
 
 // True when `device` means the GPUs of this machine: auto does where there is one.
 bool UsesGpus(DeviceKind device);

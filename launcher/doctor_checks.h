@@ -27,6 +27,8 @@ struct DoctorOptions {
 
 // GPUs, their driver and libraries, and what each precision can do on each of them.
 void CheckGpus(System& system, Findings* findings);
+// How that many GPUs reach each other's memory, by what `hearth probe` has found.
+void CheckPeerAccess(System& system, int gpus, Findings* findings);
 // Cores, memory and the limits of the process and its cgroups.
 void CheckCores(System& system, Findings* findings);
 void CheckMemory(System& system, Findings* findings);

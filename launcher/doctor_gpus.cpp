@@ -173,6 +173,7 @@ bool CheckCuda(System& system, size_t gpus, Findings* findings) {
                          .text = fmt::format("{} of {} GPUs can be used{}", usable->count, gpus,
                                              all ? "" : " (CUDA_VISIBLE_DEVICES?)"),
                          .remedy = ""});
+    if (usable->count > 1) CheckPeerAccess(system, usable->count, findings);
     return true;
   }
   findings->push_back(

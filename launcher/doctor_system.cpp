@@ -2,10 +2,7 @@
 
 #include <dlfcn.h>
 #include <fmt/format.h>
-#include <signal.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +11,7 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "kernels/backend.h"
@@ -25,6 +23,7 @@
 #include "launcher/mpirun.h"
 #include "launcher/process.h"
 #include "launcher/program_info.h"
+#include "launcher/running_command.h"
 
 namespace hearth {
 
@@ -37,65 +36,9 @@ using std::chrono::seconds;
 constexpr size_t kMostBytes = 64 << 10;
 constexpr milliseconds kPollInterval{5};
 constexpr milliseconds kShortQuestion{3'000};
+constexpr milliseconds kGpuQuestion{30'000};
 constexpr milliseconds kDiskTimeEach{800};
 constexpr milliseconds kDiskQuestion{10'000};
-
-// A started program whose output goes to a file in memory.
-class RunningCommand {
- public:
-  explicit RunningCommand(ProcessOptions options) : output_(memfd_create("doctor", MFD_CLOEXEC)) {
-    options.output = fmt::format("/proc/self/fd/{}", output_);
-    try {
-      pid_ = StartProcess(options);
-      end_.started = true;
-    } catch (const IoError& error) {
-      end_.output = error.what();
-    }
-  }
-  ~RunningCommand() {
-    if (pid_ > 0) Kill();
-    if (output_ >= 0) close(output_);
-  }
-  RunningCommand(const RunningCommand&) = delete;
-  RunningCommand& operator=(const RunningCommand&) = delete;
-
-  // True once it has ended.
-  bool Poll() {
-    int status = 0;
-    if (pid_ > 0 && waitpid(pid_, &status, WNOHANG) == pid_) {
-      pid_ = -1;
-      end_.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    }
-    return pid_ <= 0;
-  }
-
-  // What is known now; one that still runs is killed.
-  CommandEnd Finish() {
-    if (!Poll()) {
-      end_.timed_out = true;
-      Kill();
-    }
-    if (!end_.started) return end_;
-    std::array<char, kMostBytes> text{};
-    const ssize_t count = pread(output_, text.data(), text.size(), 0);
-    if (count > 0) end_.output.assign(text.data(), static_cast<size_t>(count));
-    return end_;
-  }
-
- private:
-  void Kill() {
-    kill(-pid_, SIGKILL);
-    const Clock::time_point deadline = Clock::now() + seconds(1);
-    while (waitpid(pid_, nullptr, WNOHANG) == 0 && Clock::now() < deadline) {
-      std::this_thread::sleep_for(kPollInterval);
-    }
-    pid_ = -1;
-  }
-
-  int output_;
-  pid_t pid_ = -1;
-  CommandEnd end_;
-};
 
 std::string DiskToJson(const DiskFacts& facts) {
   return nlohmann::json({{"free", facts.free_bytes},
@@ -234,6 +177,16 @@ std::optional<GpuCount> RealSystem::CountGpus(milliseconds timeout) {
   if (!answer) return std::nullopt;
   const size_t blank = answer->find(' ');
   return GpuCount{.count = std::stoi(*answer), .why_none = answer->substr(blank + 1)};
+}
+
+std::optional<CachedLinks> RealSystem::Links(int ranks) {
+  const auto answer = AskChild(
+      [&] { return fmt::format("{}", fmt::join(GpuIdentities(ranks), "\n")); }, kGpuQuestion);
+  if (!answer) return std::nullopt;
+  std::vector<std::string> devices;
+  std::istringstream in(*answer);
+  for (std::string line; std::getline(in, line);) devices.push_back(line);
+  return ReadLinks(LinkCacheFile(true, ranks), ThisMachine(std::move(devices), true));
 }
 
 std::optional<bool> RealSystem::CanLoad(const std::string& library) {

@@ -9,17 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "launcher/link_cache.h"
+#include "launcher/running_command.h"
+
 namespace hearth {
-
-// How a program that was started ended.
-struct CommandEnd {
-  bool started = false;
-  bool timed_out = false;
-  int exit_code = -1;  // of one that ended by itself
-  std::string output;  // standard output and error, at most 64 KiB
-
-  bool Succeeded() const { return started && !timed_out && exit_code == 0; }
-};
 
 // A limit of this process (setrlimit).
 enum class ProcessLimit { kLockedMemory, kOpenFiles, kProcesses, kFileSize };
@@ -62,6 +55,9 @@ class System {
   // Whether this build has CUDA code, and what that sees; nullopt: no answer in time.
   virtual bool BuiltWithCuda() = 0;
   virtual std::optional<GpuCount> CountGpus(std::chrono::milliseconds timeout) = 0;
+  // What `hearth probe` has found of that many ranks on this machine's GPUs; nullopt: no answer in
+  // time.
+  virtual std::optional<CachedLinks> Links(int ranks) = 0;
   // Whether a shared library can be loaded; nullopt: no answer in time.
   virtual std::optional<bool> CanLoad(const std::string& library) = 0;
   // Opens a file of its own in the folder, and where `timed` writes, reads and removes it in about
@@ -89,6 +85,7 @@ class RealSystem : public System {
   int64_t WallTimeSeconds() override;
   bool BuiltWithCuda() override;
   std::optional<GpuCount> CountGpus(std::chrono::milliseconds timeout) override;
+  std::optional<CachedLinks> Links(int ranks) override;
   std::optional<bool> CanLoad(const std::string& library) override;
   std::optional<DiskFacts> TryDisk(const std::string& folder, bool timed) override;
   std::optional<std::string> TryIoUring() override;

@@ -7,6 +7,7 @@
 
 #include "build_info.h"
 #include "comm/communicators.h"
+#include "kernels/core/log.h"
 #include "launcher/command.h"
 #include "launcher/device_choice.h"
 #include "launcher/rank_entry.h"
@@ -43,15 +44,17 @@ int TrainOnRank(const RankContext& context) {
 
   const auto backend = MakeRankBackend(
       {.device = config.device, .local_rank = context.local_rank, .threads = context.threads});
-  const auto communicator = MakeRunCommunicator(config, context.bootstrap, *backend);
+  const RunCommunicator exchange = MakeRunCommunicator(config, context.bootstrap, *backend);
+  if (context.bootstrap.rank() == 0 && !exchange.warning.empty()) LogWarning(exchange.warning);
   const RunEnvironment environment{.bootstrap = context.bootstrap,
                                    .backend = *backend,
-                                   .communicator = *communicator,
+                                   .communicator = *exchange.communicator,
                                    .heartbeat = context.heartbeat,
                                    .installed_configs = context.installed_configs,
                                    .stop_requested = context.stop_requested,
                                    .host_threads = context.threads,
                                    .progress = context.progress,
+                                   .exchange = exchange.description,
                                    .version = kBuildVersion};
   std::unique_ptr<Trainer> trainer;  // outlives the catch block: nothing is unwound there
   try {

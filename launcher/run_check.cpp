@@ -24,7 +24,9 @@ CheckedRun CheckRun(const ResolvedConfig& resolved, int ranks, bool are_remote) 
   const bool uses_gpus = UsesGpus(resolved.config.device);
   // On several hosts with as many ranks on each as there may be: nothing is known of them here.
   plan.ranks_per_host = ranks;
-  plan.communicator = ExpectedMemory(resolved.config, ranks, uses_gpus, !are_remote);
+  const ExpectedExchange exchange = ExpectExchange(resolved.config, ranks, uses_gpus, !are_remote);
+  plan.communicator = exchange.memory;
+  plan.exchange = ranks > 1 ? exchange.description : "";
   const int64_t total_steps = TotalSteps(resolved, plan, *data);
   if (!are_remote) {
     const MachineMemory machine = HostOf(ranks, uses_gpus, plan.communicator);

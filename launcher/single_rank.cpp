@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "kernels/core/log.h"
 #include "launcher/core_binding.h"
 #include "launcher/device_choice.h"
 #include "launcher/program_info.h"
 #include "launcher/rank_environment.h"
-#include "launcher/run_communicator.h"
 
 namespace hearth {
 
@@ -35,18 +35,21 @@ int DefaultThreads() {
 
 SingleRank::SingleRank(DeviceKind device) : SingleRank(RunConfig{.device = device}) {}
 
-SingleRank::SingleRank(const RunConfig& config)
+SingleRank::SingleRank(const RunConfig& config, const RunCommunicatorOptions& options)
     : bootstrap_(MakeBootstrap()),
       backend_(MakeRankBackend({.device = config.device,
                                 .local_rank = ReadRankEnvironment().place.rank,
                                 .threads = DefaultThreads()})),
-      communicator_(MakeRunCommunicator(config, *bootstrap_, *backend_)),
+      exchange_(MakeRunCommunicator(config, *bootstrap_, *backend_, options)),
       environment_{.bootstrap = *bootstrap_,
                    .backend = *backend_,
-                   .communicator = *communicator_,
+                   .communicator = *exchange_.communicator,
                    .heartbeat = unwatched_,
                    .installed_configs = InstalledConfigs(),
                    .stop_requested = {},
-                   .host_threads = DefaultThreads()} {}
+                   .host_threads = DefaultThreads(),
+                   .exchange = exchange_.description} {
+  if (bootstrap_->rank() == 0 && !exchange_.warning.empty()) LogWarning(exchange_.warning);
+}
 
 }  // namespace hearth

@@ -5,6 +5,7 @@
 
 #include "comm/communicators.h"
 #include "kernels/backend.h"
+#include "launcher/run_communicator.h"
 #include "runtime/telemetry/heartbeat.h"
 #include "runtime/train/run_setup.h"
 
@@ -16,7 +17,7 @@ class SingleRank {
   // kAuto: a GPU where there is one.
   explicit SingleRank(DeviceKind device);
   // On the device and over the communicator that a run asks for.
-  explicit SingleRank(const RunConfig& config);
+  explicit SingleRank(const RunConfig& config, const RunCommunicatorOptions& options = {});
 
   const RunEnvironment& environment() const { return environment_; }
   KernelBackend& backend() const { return *backend_; }
@@ -25,7 +26,7 @@ class SingleRank {
  private:
   std::unique_ptr<Bootstrap> bootstrap_;
   std::unique_ptr<KernelBackend> backend_;
-  std::unique_ptr<Communicator> communicator_;
+  RunCommunicator exchange_;
   Heartbeat unwatched_;
   const RunEnvironment environment_;
 };

@@ -17,6 +17,7 @@
 #include "launcher/mpirun.h"
 #include "launcher/placement.h"
 #include "launcher/run_check.h"
+#include "launcher/run_communicator.h"
 #include "launcher/supervisor.h"
 #include "runtime/checkpoint/folders.h"
 
@@ -123,6 +124,7 @@ int Run(const Invocation& invocation) {
     RequireInterface(resolved);
   }
   CheckRun(resolved, placement.ranks, !AreLocal(placement.hosts));
+  if (AreLocal(placement.hosts)) MeasureLinksFor(config, placement.ranks);
   return Supervise({.ranks = placement.ranks,
                     .limits = MakeLimits(config),
                     .max_restarts = config.resilience.max_restarts,

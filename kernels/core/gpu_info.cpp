@@ -14,6 +14,18 @@ std::string CapabilityText(int capability) {
 
 }  // namespace
 
+std::string GpuIdentity(const char (&uuid)[16]) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text = "GPU";
+  for (int i = 0; i < 16; ++i) {
+    if (i == 0 || i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    const auto byte = static_cast<unsigned char>(uuid[i]);
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
 std::string Describe(const GpuInfo& gpu) {
   return Format("{}, compute capability {}", gpu.name, CapabilityText(gpu.compute_capability));
 }

@@ -14,7 +14,11 @@ struct GpuInfo {
   std::string name;            // "NVIDIA H200"
   int compute_capability = 0;  // 90 is 9.0
   int ordinal = 0;             // among the GPUs that the driver shows this process
+  std::string identity = {};   // "GPU-<uuid>", of this GPU in the whole world
 };
+
+// Of the sixteen bytes by which the driver knows it, as NVIDIA's tools write them.
+std::string GpuIdentity(const char (&uuid)[16]);
 
 // "NVIDIA A100, compute capability 8.0".
 std::string Describe(const GpuInfo& gpu);

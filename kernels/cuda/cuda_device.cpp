@@ -28,6 +28,10 @@ int Attribute(cudaDeviceAttr attribute, int ordinal) {
 
 }  // namespace
 
+std::string IdentityOf(const cudaDeviceProp& properties) {
+  return GpuIdentity(properties.uuid.bytes);
+}
+
 CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal) {
   int count = 0;
   CheckCuda(cudaGetDeviceCount(&count), "looking for GPUs");
@@ -44,6 +48,7 @@ CudaDevice::CudaDevice(int ordinal) : ordinal_(ordinal) {
   cudaDeviceProp properties{};
   CheckCuda(cudaGetDeviceProperties(&properties, ordinal), "asking for the GPU's properties");
   name_ = properties.name;
+  identity_ = IdentityOf(properties);
   multiprocessors_ = properties.multiProcessorCount;
   compute_capability_ = 10 * properties.major + properties.minor;
   if (compute_capability_ < kOldestCapability) {

@@ -22,7 +22,7 @@ class CudaDevice final : public Device {
   DeviceType kind() const override { return DeviceType::kCuda; }
   std::string name() const override { return name_; }
   std::optional<GpuInfo> gpu() const override {
-    return GpuInfo{name_, compute_capability_, ordinal_};
+    return GpuInfo{name_, compute_capability_, ordinal_, identity_};
   }
   std::optional<DeviceHealth> Health() const override;
   std::optional<DeviceMemory> Memory() const override;
@@ -50,6 +50,7 @@ class CudaDevice final : public Device {
   int multiprocessors_ = 0;
   int compute_capability_ = 0;
   std::string name_;
+  std::string identity_;
   std::string bus_id_;
   std::unique_ptr<const Nvml> nvml_;  // null where it has nothing to tell
   int64_t used_before_ = 0;           // bytes of the GPU, before this process had any

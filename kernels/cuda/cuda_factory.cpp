@@ -4,6 +4,7 @@
 
 #include "kernels/core/check.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/cuda_native.h"
 
 namespace hearth {
 
@@ -19,7 +20,8 @@ std::vector<GpuInfo> VisibleGpus(cudaError_t& status) {
   for (int ordinal = 0; status == cudaSuccess && ordinal < count; ++ordinal) {
     cudaDeviceProp properties{};
     status = cudaGetDeviceProperties(&properties, ordinal);
-    gpus.push_back({properties.name, 10 * properties.major + properties.minor, ordinal});
+    gpus.push_back({properties.name, 10 * properties.major + properties.minor, ordinal,
+                    IdentityOf(properties)});
   }
   if (status == cudaSuccess) return gpus;
   cudaGetLastError();

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "kernels/api/combine.h"
@@ -34,6 +35,9 @@ struct DeviceAllocation {
   int64_t bytes = 0;
 };
 DeviceAllocation AllocationOf(const void* address);
+
+// See GpuInfo.
+std::string IdentityOf(const cudaDeviceProp& properties);
 
 // DeviceError "WHAT: name of the error: its description" unless status is cudaSuccess.
 void CheckCuda(cudaError_t status, std::string_view what);

@@ -4,46 +4,19 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "kernels/core/error.h"
+#include "runtime/bench/links_timer.h"
 
 namespace hearth {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::chrono::milliseconds kTimeout{60'000};
-// Every measurement takes about this long, by the number of calls in a row.
-constexpr double kSecondsPerRepetition = 0.03;
-constexpr int64_t kMostCalls = 200;
 constexpr int64_t kShareUnit = 64;  // bytes that shares are multiples of
 constexpr int64_t kSmallBytes = 1024;
-
-Bytes ToBytes(double value) {
-  Bytes bytes(sizeof(value));
-  std::memcpy(bytes.data(), &value, sizeof(value));
-  return bytes;
-}
-
-double Largest(Bootstrap& bootstrap, double mine) {
-  double largest = mine;
-  for (const Bytes& theirs : bootstrap.AllGather(ToBytes(mine))) {
-    double value = 0;
-    std::memcpy(&value, theirs.data(), sizeof(value));
-    largest = std::max(largest, value);
-  }
-  return largest;
-}
-
-double Median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 class Bench {
  public:
@@ -153,33 +126,16 @@ class Bench {
   LinksBenchCase Measure(const std::string& operation, const std::string& way,
                          const std::vector<SlabRange>& ranges,
                          const std::function<void()>& enqueue) {
-    const double first = Time(1, enqueue);
-    const double once = std::min(first, Time(1, enqueue));
-    const auto calls =
-        std::clamp(static_cast<int64_t>(kSecondsPerRepetition / once), int64_t{1}, kMostCalls);
-    std::vector<double> seconds;
-    for (int repetition = 0; repetition < options_.repetitions; ++repetition) {
-      seconds.push_back(Time(calls, enqueue));
-    }
     int64_t bytes = 0;
     for (const SlabRange& range : ranges) bytes += range.bytes;
-    const double median = Median(seconds);
+    const double median =
+        TimeTogether(bootstrap_, *stream_, {.repetitions = options_.repetitions}, enqueue);
     const double received = static_cast<double>(bytes - ranges[0].bytes);
     return {.operation = operation,
             .way = way,
             .bytes = bytes,
             .milliseconds = median * 1e3,
             .gb_per_s = received / median / 1e9};
-  }
-
-  // Of one call, on the slowest rank.
-  double Time(int64_t calls, const std::function<void()>& enqueue) {
-    bootstrap_.Barrier();
-    const Clock::time_point begin = Clock::now();
-    for (int64_t call = 0; call < calls; ++call) enqueue();
-    stream_->Synchronize(kTimeout);
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    return Largest(bootstrap_, seconds / static_cast<double>(calls));
   }
 
   Bootstrap& bootstrap_;

@@ -273,6 +273,7 @@ std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
   line("plan_version", 1);
   line("world", plan.world);
   line("zero_stage", plan.zero_stage);
+  if (!plan.exchange.empty()) line("exchange", fmt::format("\"{}\"", plan.exchange));
   line("compute", plan.precision.fp8 ? "fp8" : Name(plan.precision.storage));
   if (plan.precision.fp8) line("fp8_fast_accumulation", plan.precision.fast_accumulation);
   if (plan.precision.fp8) line("fp8_lm_head", plan.precision.fp8_head);

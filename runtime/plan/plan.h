@@ -98,6 +98,7 @@ struct Plan {
   // What the communicator takes: not the plan's to decide, set by who knows the communicator. For
   // limits it counts as outside of the arenas.
   CommunicatorMemory communicator;
+  std::string exchange;    // in words, how the ranks exchange; "" where nobody has said
   int ranks_per_host = 1;  // that share its shared memory
 
   // Whether each micro-batch is added over the ranks before micro-batches are.

@@ -34,6 +34,7 @@ struct RunEnvironment {
   ProgressOptions progress{.enabled = false};
   // Changes a training plan before it is used, alike on every rank; may be empty.
   std::function<void(Plan&)> amend_plan;
+  std::string exchange = {};        // in words, how the ranks exchange
   std::string version = "unknown";  // of Hearth, for the manifests of checkpoints
 };
 

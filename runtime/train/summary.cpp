@@ -75,6 +75,9 @@ std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::st
       spec.ParameterCount(), DescribePrecision(plan.precision), plan.world, device, total_steps,
       plan.global_batch_size, plan.sequence_len, plan.micro_batches,
       plan.micro_batches == 1 ? "" : "es", plan.numeric.micro_batch_size);
+  if (plan.world > 1 && !plan.exchange.empty()) {
+    text += fmt::format("Ranks exchange by {}.\n", plan.exchange);
+  }
   text += "Memory of rank 0 as planned:\n";
   text += FormatMemoryTable(PredictedRows(MakeMemoryLayout(plan, spec, 0).pools));
   return text;

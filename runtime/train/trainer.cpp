@@ -70,6 +70,7 @@ Plan PlanOf(const ResolvedConfig& resolved, const ModelSpec& spec,
             const RunEnvironment& environment) {
   Plan plan = MakePlan(resolved, spec, environment.bootstrap.world());
   plan.communicator = environment.communicator.memory();
+  plan.exchange = environment.exchange;
   plan.ranks_per_host = environment.bootstrap.local_world();
   if (environment.amend_plan) environment.amend_plan(plan);
   return plan;

@@ -23,5 +23,11 @@ TEST(GpuInfo, WhyThereIsNone) {
             "(Tesla T4, compute capability 7.5)");
 }
 
+TEST(GpuInfo, IdentityIsWrittenAsNvidiasToolsDo) {
+  const char uuid[16] = {'\x01', '\x23', '\x45', '\x67', '\x89', '\xab', '\xcd', '\xef',
+                         '\x00', '\x10', '\x20', '\x30', '\x40', '\x50', '\x60', '\xff'};
+  EXPECT_EQ(GpuIdentity(uuid), "GPU-01234567-89ab-cdef-0010-2030405060ff");
+}
+
 }  // namespace
 }  // namespace hearth

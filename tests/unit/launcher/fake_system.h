@@ -38,6 +38,10 @@ class FakeSystem : public System {
   int64_t WallTimeSeconds() override { return wall_time; }
   bool BuiltWithCuda() override { return cuda; }
   std::optional<GpuCount> CountGpus(std::chrono::milliseconds) override { return gpus; }
+  std::optional<CachedLinks> Links(int ranks) override {
+    asked_links = ranks;
+    return links;
+  }
   std::optional<bool> CanLoad(const std::string& library) override { return libraries[library]; }
   std::optional<DiskFacts> TryDisk(const std::string& folder, bool timed) override {
     tried_disks.push_back(folder + (timed ? " timed" : ""));
@@ -94,6 +98,8 @@ class FakeSystem : public System {
   int64_t wall_time = 1'800'000'000;
   bool cuda = false;
   std::optional<GpuCount> gpus = GpuCount{};
+  std::optional<CachedLinks> links = CachedLinks{.why_not = "links.json: there is none yet"};
+  int asked_links = 0;
   std::optional<std::string> io_uring = "";
   std::optional<std::string> reading = "";
 

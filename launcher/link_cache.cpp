@@ -1,0 +1,143 @@
+#include "launcher/link_cache.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstdlib>
+#include <fstream>
+#include <system_error>
+#include <utility>
+
+#include "build_info.h"
+#include "kernels/backend.h"
+#include "kernels/core/error.h"
+#include "runtime/model/json_reader.h"
+
+namespace hearth {
+
+namespace {
+
+constexpr int64_t kMostBytes = int64_t{1} << 20;
+constexpr const char* kDriverFile = "/proc/driver/nvidia/version";
+constexpr const char* kProcessorFile = "/proc/cpuinfo";
+
+std::string HostName() {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+std::string FirstLine(const char* path) {
+  std::ifstream in(path);
+  std::string line;
+  std::getline(in, line);
+  return line;
+}
+
+std::string ProcessorName() {
+  std::ifstream in(kProcessorFile);
+  for (std::string line; std::getline(in, line);) {
+    const size_t colon = line.find(": ");
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) {
+      return line.substr(colon + 2);
+    }
+  }
+  return "CPU";
+}
+
+// A part of a file's name.
+std::string FileWord(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-' && c != '.' && c != '_';
+      },
+      '_');
+  return text;
+}
+
+}  // namespace
+
+std::filesystem::path LinkCacheFolder() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && *cache == '/') return std::filesystem::path(cache) / "hearth";
+  const char* home = std::getenv("HOME");
+  if (home != nullptr && *home == '/') return std::filesystem::path(home) / ".cache" / "hearth";
+  return {};
+}
+
+std::filesystem::path LinkCacheFile(bool gpus, int ranks) {
+  const std::filesystem::path folder = LinkCacheFolder();
+  if (folder.empty()) return {};
+  return folder /
+         fmt::format("links-{}-{}-{}.json", FileWord(HostName()), gpus ? "cuda" : "cpu", ranks);
+}
+
+LinkMachine ThisMachine(std::vector<std::string> devices, bool gpus) {
+  return {.host = HostName(),
+          .driver = gpus ? OneLine(FirstLine(kDriverFile)) : "",
+          .program = kBuildVersion,
+          .devices = std::move(devices)};
+}
+
+std::string DeviceIdentity(KernelBackend& backend) {
+  const std::optional<GpuInfo> gpu = backend.device().gpu();
+  return OneLine(gpu ? gpu->identity : ProcessorName());
+}
+
+std::vector<std::string> GatherIdentities(Bootstrap& bootstrap, KernelBackend& backend) {
+  const std::string mine = DeviceIdentity(backend);
+  const auto* data = reinterpret_cast<const std::byte*>(mine.data());
+  std::vector<std::string> identities;
+  for (const Bytes& theirs : bootstrap.AllGather({data, data + mine.size()})) {
+    identities.emplace_back(reinterpret_cast<const char*>(theirs.data()), theirs.size());
+  }
+  return identities;
+}
+
+std::vector<std::string> GpuIdentities(int ranks) {
+  const std::vector<GpuInfo> gpus = UsableGpus();
+  std::vector<std::string> identities;
+  for (int rank = 0; rank < ranks && !gpus.empty(); ++rank) {
+    identities.push_back(OneLine(gpus[static_cast<size_t>(rank) % gpus.size()].identity));
+  }
+  return identities;
+}
+
+CachedLinks ReadLinks(const std::filesystem::path& file, const LinkMachine& here) {
+  if (file.empty()) {
+    return {.why_not = "the environment names no folder for a cache (HOME)"};
+  }
+  std::error_code error;
+  if (!std::filesystem::exists(file, error)) {
+    return {.why_not = fmt::format("{}: there is none yet", file.string())};
+  }
+  try {
+    LinkTable table = ParseLinkTable(ReadTextFile(file, kMostBytes), file.string());
+    const std::string stale = WhyStale(table.machine, here);
+    if (stale.empty()) return {.table = std::move(table)};
+    return {.why_not = fmt::format("{}: {}", file.string(), stale)};
+  } catch (const std::exception& failure) {
+    return {.why_not = OneLine(failure.what())};
+  }
+}
+
+void WriteLinks(const std::filesystem::path& file, const LinkTable& table) {
+  std::error_code error;
+  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
+  const std::filesystem::path partial = fmt::format("{}.{}", file.string(), getpid());
+  std::ofstream out(partial, std::ios::binary | std::ios::trunc);
+  out << LinkTableText(table);
+  out.close();
+  if (out) std::filesystem::rename(partial, file, error);
+  if (out && !error) return;
+  std::error_code ignored;
+  std::filesystem::remove(partial, ignored);
+  throw IoError(
+      fmt::format("{}: error: cannot be written; make its folder writable", file.string()));
+}
+
+}  // namespace hearth

@@ -1,0 +1,92 @@
+#include "launcher/links_bench.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+
+#include "kernels/core/error.h"
+#include "launcher/device_choice.h"
+#include "launcher/exchange_ways.h"
+#include "launcher/job_folder.h"
+#include "launcher/mpirun.h"
+#include "launcher/running_command.h"
+#include "launcher/supervisor.h"
+#include "runtime/bench/links_bench.h"
+
+namespace hearth {
+
+namespace {
+
+LinksBenchOptions MakeOptions(const LinksBenchCommand& command, Bootstrap& bootstrap,
+                              KernelBackend& backend) {
+  LinksBenchOptions options{.ways = {}, .repetitions = command.repetitions};
+  const bool gpus = backend.device().kind() == DeviceType::kCuda;
+  if (!gpus) options.bytes.pop_back();
+  for (const ExchangeWay& way : ExchangeWays(gpus)) {
+    if (way.kind == "copy_engine") {
+      options.ways.push_back(
+          {.name = way.through_host ? "bare copy, host" : "bare copy",
+           .make_bare_copies = [&bootstrap, &backend, way](const TensorView& slab) {
+             return MakeBareCopies(bootstrap, backend, slab, way.through_host);
+           }});
+    }
+    options.ways.push_back({.name = way.name, .make_communicator = [&bootstrap, &backend, way] {
+                              return MakeWayCommunicator(way, bootstrap, backend, {});
+                            }});
+  }
+  return options;
+}
+
+int BenchAsRank(const LinksBenchCommand& command) {
+  PrepareForGpus();
+  const auto bootstrap = MakeMpiBootstrap({});
+  if (bootstrap->world() < 2) {
+    throw ConfigError("command line: error: one rank has no links; give -n 2 or more");
+  }
+  const auto backend =
+      MakeRankBackend({.device = command.device, .local_rank = bootstrap->local_rank()});
+  const LinksBenchResult result =
+      BenchLinks(*bootstrap, *backend, MakeOptions(command, *bootstrap, *backend));
+  if (bootstrap->rank() == 0) fmt::print("{}", ToText(result));
+  return kExitDone;
+}
+
+}  // namespace
+
+int BenchLinksCommand(const LinksBenchCommand& command) {
+  if (ReadRankEnvironment().rank) return BenchAsRank(command);
+  const int ranks =
+      command.ranks > 0 ? command.ranks : std::max(2, DefaultRanksPerHost(command.device));
+  AdoptOrphans();
+  const JobFolder folder;
+  MpirunOptions options{.mpirun = FindProgram("mpirun"),
+                        .ranks = ranks,
+                        .rank_command = {OwnProgram(), "bench", "links", "--device",
+                                         std::string(EnumName(command.device)), "--repetitions",
+                                         fmt::format("{}", command.repetitions)},
+                        .job_folder = folder.path(),
+                        .hostfile = "",
+                        .interface = "",
+                        .as_root = geteuid() == 0,
+                        .rank_environment = {},
+                        .environment = Environment()};
+  if (options.mpirun.empty()) {
+    throw IoError("mpirun is not in PATH; install Open MPI (Debian: openmpi-bin)");
+  }
+  options.rank_environment.launcher_pid = getpid();
+  const CommandEnd end = RunWhileItSpeaks(MpirunProcess(options), command.silence);
+  KillChildren({folder.guard()}, -1, 2'000);
+  fmt::print("{}", end.output);
+  if (end.Succeeded()) return kExitDone;
+  if (end.timed_out) {
+    throw CommError(
+        fmt::format("the ranks said nothing for {} s and were ended; hearth probe finds the way "
+                    "that hangs",
+                    command.silence.count() / 1000));
+  }
+  return end.exit_code > 0 && end.exit_code <= kExitRankLost ? end.exit_code : kExitFailed;
+}
+
+}  // namespace hearth

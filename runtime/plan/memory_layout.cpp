@@ -69,6 +69,7 @@ class LayoutBuilder {
     AddUnits();
     AddStates();
     AddStaging();
+    AddStateSlots();
     AddBatches();
     AddTransfer();
     AddBoundaries();
@@ -188,20 +189,31 @@ class LayoutBuilder {
       if (!plan_.WeightsInSlot(unit) || plan_.weights.tier != Tier::kHost) continue;
       largest_fp8 = std::max(largest_fp8, std::min(own.end, Fp8Elements(plan_, unit)) - own.begin);
     }
-    const auto fetched = [&](Tier tier, DType dtype) {
-      const bool staged = tier == Tier::kHost && !plan_.optimizer.update_on_host;
-      return arena_.Add("staging", staged ? largest * SizeOf(dtype) : 0);
-    };
     for (StagingLayout& slot : layout_.staging) {
       slot.weights = arena_.Add("staging", largest_staged * StorageBytes());
       slot.fp8 = arena_.Add("staging", largest_fp8);
-      slot.state[0] = fetched(plan_.optimizer.master, plan_.state_types.master);
-      slot.state[1] = fetched(plan_.optimizer.m, plan_.state_types.m);
-      slot.state[2] = fetched(plan_.optimizer.v, plan_.state_types.v);
       if (!plan_.optimizer.update_on_host) continue;
       slot.host_gradients = host_.Add("staging", largest_gradient * GradientBytes());
       slot.host_weights = host_.Add("staging", largest * StorageBytes());
       slot.host_amax = host_.Add("staging", kParameterRoleCount * int64_t{4});
+    }
+  }
+
+  void AddStateSlots() {
+    if (!FetchesState(plan_)) return;
+    int64_t largest = 0;
+    for (int unit = 0; unit < static_cast<int>(spec_.units.size()); ++unit) {
+      for (const ElementRange& piece : StatePieces(plan_, spec_, unit, rank_)) {
+        largest = std::max(largest, piece.count());
+      }
+    }
+    const auto fetched = [&](Tier tier, DType dtype) {
+      return arena_.Add("staging", tier == Tier::kHost ? largest * SizeOf(dtype) : 0);
+    };
+    for (StateSlotLayout& slot : layout_.state_slots) {
+      slot.state[0] = fetched(plan_.optimizer.master, plan_.state_types.master);
+      slot.state[1] = fetched(plan_.optimizer.m, plan_.state_types.m);
+      slot.state[2] = fetched(plan_.optimizer.v, plan_.state_types.v);
     }
   }
 
@@ -378,6 +390,36 @@ int64_t Fp8Elements(const Plan& plan, const UnitSpec& unit) {
 
 int64_t DenseElements(const Plan& plan, const UnitSpec& unit) {
   return unit.elements - Fp8Elements(plan, unit);
+}
+
+bool FetchesState(const Plan& plan) {
+  const OptimizerPlacement& place = plan.optimizer;
+  return !place.update_on_host &&
+         (place.master == Tier::kHost || place.m == Tier::kHost || place.v == Tier::kHost);
+}
+
+std::vector<ElementRange> StatePieces(const Plan& plan, const ModelSpec& spec, int unit, int rank) {
+  const auto blocks = [&](int of, int at) {
+    return plan.Updated(spec.units[static_cast<size_t>(of)], at).count() / kParameterAlignment;
+  };
+  int64_t pieces = 1;
+  if (FetchesState(plan)) {
+    int64_t largest = 0, largest_of_block = 1;
+    for (int at = 0; at < plan.world; ++at) {
+      largest = std::max(largest, blocks(unit, at));
+      largest_of_block = std::max(largest_of_block, blocks(spec.block_unit(0), at));
+    }
+    pieces = std::max<int64_t>(1, DivUp(largest, DivUp(largest_of_block, kStatePiecesOfBlock)));
+  }
+  const int64_t begin = plan.Updated(spec.units[static_cast<size_t>(unit)], rank).begin;
+  const auto place = [&](int64_t piece) {
+    return begin + blocks(unit, rank) * piece / pieces * kParameterAlignment;
+  };
+  std::vector<ElementRange> ranges;
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    ranges.push_back({place(piece), place(piece + 1)});
+  }
+  return ranges;
 }
 
 bool UpdatesWeightsAtHome(const Plan& plan, const UnitSpec& unit) {

@@ -50,12 +50,21 @@ struct StateLayout {
 struct StagingLayout {
   int64_t weights = 0;         // arena: new weights in the storage type, before quantisation
   int64_t fp8 = 0;             // arena: the FP8 ones on their way to the host
-  int64_t state[3] = {};       // arena: master, m, v fetched from the host
   int64_t host_gradients = 0;  // host: for the host optimizer, where gradients live on the device
   int64_t host_weights = 0;    // host: its new weights in the storage type
   int64_t host_amax = 0;       // host: one float per FP8 matrix of a block
 };
 constexpr int kStagingSlots = 2;
+constexpr int StagingSlot(int unit) { return unit % kStagingSlots; }
+
+// State that a device updates and the host keeps passes through the device in pieces, a few for
+// every block, that take turns in slots. One more slot than a block has pieces: the next block's
+// come while the last of this one are still on their way back.
+constexpr int kStatePiecesOfBlock = 4;
+constexpr int kStateSlots = kStatePiecesOfBlock + 1;
+struct StateSlotLayout {
+  int64_t state[3] = {};  // arena: master, m, v
+};
 
 // One micro-batch of tokens, relative to the step's batch.
 struct BatchLayout {
@@ -127,6 +136,7 @@ struct MemoryLayout {
   std::vector<UnitLayout> units;
   std::vector<StateLayout> states;
   StagingLayout staging[kStagingSlots];
+  StateSlotLayout state_slots[kStateSlots];
   // The step's micro-batches lie alike on both sides, so that one copy moves them all.
   std::vector<BatchLayout> batch;  // by micro-batch
   int64_t batch_bytes = 0;
@@ -156,6 +166,11 @@ struct MemoryLayout {
 int64_t Fp8Elements(const Plan& plan, const UnitSpec& unit);
 // The others, in the storage type.
 int64_t DenseElements(const Plan& plan, const UnitSpec& unit);
+// Whether state comes to the device for an update.
+bool FetchesState(const Plan& plan);
+// What a rank updates of a unit, in the pieces its state comes in; one where it does not. As many
+// on every rank, some of them empty where a rank has little.
+std::vector<ElementRange> StatePieces(const Plan& plan, const ModelSpec& spec, int unit, int rank);
 // Whether an update leaves the unit's new weights in staging: to be quantised, or for the host.
 bool StagesWeights(const Plan& plan, const UnitSpec& unit);
 // Whether the host optimizer writes them where they stay: no kernel has to see them.

@@ -63,8 +63,9 @@ enum class ResourceKind : uint8_t {
   kGradients,        // of a unit: where its sum is between its uses (GradientPlaces)
   kGradientSlot,     // by slot: a whole gradient
   kGradientSumSlot,  // by slot: the ranks' sum, on its way to the host
-  kState,            // of a unit, in its home tier
+  kState,            // of a piece of a unit, in its home tier
   kStaging,          // by slot: device side
+  kStateSlot,        // by slot: a piece of state on the device
   kHostStaging,      // by slot: host side
   kNewWeights,       // by slot: FP8 weights on their way to the host
   kAmax,             // of a unit

@@ -119,6 +119,10 @@ class ScheduleBuilder {
   int UpdatesAhead() const;
   // Of the units whose gradients are final, but for the latest ones.
   void AddEarlyUpdates(size_t but);
+  // On the device, piece by piece as its state comes and goes, with what follows for its weights.
+  void AddDeviceUpdate(TaskKind kind, int unit, const std::vector<Access>& reads);
+  Task MoveState(TaskKind kind, int unit, const ElementRange& piece, int slot,
+                 std::vector<Access> accesses) const;
   // On the host optimizer's thread, with the way of its weights to the device.
   void AddHostUpdate(TaskKind kind, int unit, std::vector<Access> accesses);
   void AddPublish(int unit);
@@ -127,9 +131,6 @@ class ScheduleBuilder {
   // From a rank's new weights to everybody's working weights.
   void AddSharedWeights(int unit);
   void AddTransposedWeights(int unit);
-  int64_t StateBytes(int unit, Tier tier) const;
-  // Also where this rank has nothing of the unit, so that all ranks have the same tasks.
-  bool FetchesState() const;
   // A task that moves a unit's state or gradients between tiers.
   Task Move(TaskKind kind, StreamId stream, int unit, int64_t bytes,
             std::vector<Access> accesses) const;
@@ -147,7 +148,8 @@ class ScheduleBuilder {
   std::array<int, kUnitSlots> slot_layers_{-1, -1};  // whose weights are in the slots
   int transposed_layer_ = -1;
   std::pair<int, int> fetched_{-1, -1};  // unit and micro-batch of the last AddFetchGradients
-  std::deque<int> final_;  // units whose updates are to run under the backward
+  int state_piece_ = 0;                  // whose turn it is
+  std::deque<int> final_;                // units whose updates are to run under the backward
   std::array<bool, kStreamCount> started_{};
   std::array<int, kStreamCount> last_{-1, -1, -1, -1, -1};
 };

@@ -22,19 +22,6 @@ void ScheduleBuilder::AddClip() {
   Add(std::move(clip));
 }
 
-int64_t ScheduleBuilder::StateBytes(int unit, Tier tier) const {
-  const OptimizerPlacement& place = plan_.optimizer;
-  const int64_t per_element = (place.master == tier ? SizeOf(plan_.state_types.master) : 0) +
-                              (place.m == tier ? SizeOf(plan_.state_types.m) : 0) +
-                              (place.v == tier ? SizeOf(plan_.state_types.v) : 0);
-  return Updated(unit).count() * per_element;
-}
-
-bool ScheduleBuilder::FetchesState() const {
-  const OptimizerPlacement& place = plan_.optimizer;
-  return place.master == Tier::kHost || place.m == Tier::kHost || place.v == Tier::kHost;
-}
-
 Task ScheduleBuilder::Move(TaskKind kind, StreamId stream, int unit, int64_t bytes,
                            std::vector<Access> accesses) const {
   const bool to_host = stream == StreamId::kToHost;
@@ -42,7 +29,7 @@ Task ScheduleBuilder::Move(TaskKind kind, StreamId stream, int unit, int64_t byt
           .stream = stream,
           .unit = unit,
           .elements = Updated(unit),
-          .slot = unit % kStagingSlots,
+          .slot = StagingSlot(unit),
           .source = to_host ? Tier::kDevice : Tier::kHost,
           .destination = to_host ? Tier::kHost : Tier::kDevice,
           .bytes = bytes,
@@ -83,7 +70,7 @@ void ScheduleBuilder::AddEarlyUpdates(size_t but) {
 }
 
 void ScheduleBuilder::AddGatheredUpdate(int unit) {
-  const int slot = unit % kStagingSlots;
+  const int slot = StagingSlot(unit);
   const bool gradient_on_host = gradient_places_.OnHost(unit);
   if (plan_.optimizer.update_on_host) {
     std::vector<Access> accesses = {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)};
@@ -102,23 +89,57 @@ void ScheduleBuilder::AddGatheredUpdate(int unit) {
     Add(MoveGradients(TaskKind::kFetchGradients, unit, Updated(unit),
                       {Read(kGradients, unit), WholeGradient(unit, true)}));
   }
-  if (FetchesState()) {
-    Add(Move(TaskKind::kFetchState, StreamId::kToDevice, unit, StateBytes(unit, Tier::kHost),
-             {Read(kState, unit), Write(kStaging, slot)}));
+  AddDeviceUpdate(
+      TaskKind::kUpdate, unit,
+      {Read(kControl), gradient_on_host ? WholeGradient(unit, false) : Read(kGradients, unit)});
+}
+
+void ScheduleBuilder::AddDeviceUpdate(TaskKind kind, int unit, const std::vector<Access>& reads) {
+  const bool update = kind == TaskKind::kUpdate;
+  const bool fetches = FetchesState(plan_) && (update || plan_.optimizer.master == Tier::kHost);
+  std::deque<Task> stores;
+  int index = unit;  // of the piece's state
+  for (const ElementRange& piece : StatePieces(plan_, spec_, unit, rank_)) {
+    const int slot = state_piece_++ % kStateSlots;
+    if (std::ssize(stores) == kStateSlots) {
+      Add(std::move(stores.front()));
+      stores.pop_front();
+    }
+    if (fetches) {
+      Add(MoveState(TaskKind::kFetchState, unit, piece, slot,
+                    {Read(kState, index), Write(kStateSlot, slot)}));
+    }
+    Task task{.kind = kind, .unit = unit, .elements = piece, .slot = slot, .accesses = reads};
+    for (const Access& access : {Access{kState, index, update}, Write(kStaging, StagingSlot(unit)),
+                                 Write(kWeights, unit), Write(kAmax, unit)}) {
+      task.accesses.push_back(access);
+    }
+    if (fetches) task.accesses.push_back(Access{kStateSlot, slot, update});
+    Add(std::move(task));
+    if (fetches && update) {
+      stores.push_back(MoveState(TaskKind::kStoreState, unit, piece, slot,
+                                 {Read(kStateSlot, slot), Write(kState, index)}));
+    }
+    index += Units();
   }
-  Add({.kind = TaskKind::kUpdate,
-       .unit = unit,
-       .elements = Updated(unit),
-       .slot = slot,
-       .accesses = {
-           Read(kControl), gradient_on_host ? WholeGradient(unit, false) : Read(kGradients, unit),
-           Write(kStaging, slot), Write(kState, unit), Write(kWeights, unit), Write(kAmax, unit)}});
   // First what a forward waits for.
   AddSharedWeights(unit);
-  if (FetchesState()) {
-    Add(Move(TaskKind::kStoreState, StreamId::kToHost, unit, StateBytes(unit, Tier::kHost),
-             {Read(kStaging, slot), Write(kState, unit)}));
-  }
+  for (Task& store : stores) Add(std::move(store));
+}
+
+Task ScheduleBuilder::MoveState(TaskKind kind, int unit, const ElementRange& piece, int slot,
+                                std::vector<Access> accesses) const {
+  const OptimizerPlacement& place = plan_.optimizer;
+  const StateTypes& types = plan_.state_types;
+  const int64_t per_element = (place.master == Tier::kHost ? SizeOf(types.master) : 0) +
+                              (place.m == Tier::kHost ? SizeOf(types.m) : 0) +
+                              (place.v == Tier::kHost ? SizeOf(types.v) : 0);
+  const bool fetch = kind == TaskKind::kFetchState;
+  Task task = Move(kind, fetch ? StreamId::kToDevice : StreamId::kToHost, unit,
+                   piece.count() * per_element, std::move(accesses));
+  task.elements = piece;
+  task.slot = slot;
+  return task;
 }
 
 void ScheduleBuilder::AddHostUpdate(TaskKind kind, int unit, std::vector<Access> accesses) {
@@ -128,13 +149,13 @@ void ScheduleBuilder::AddHostUpdate(TaskKind kind, int unit, std::vector<Access>
        .stream = StreamId::kHostOptimizer,
        .unit = unit,
        .elements = Updated(unit),
-       .slot = unit % kStagingSlots,
+       .slot = StagingSlot(unit),
        .accesses = std::move(accesses)});
   if (!at_home) AddWeightsToDevice(unit);
 }
 
 void ScheduleBuilder::AddWeightsToDevice(int unit) {
-  const int slot = unit % kStagingSlots;
+  const int slot = StagingSlot(unit);
   Add(Move(TaskKind::kWeightsToDevice, StreamId::kToDevice, unit,
            Updated(unit).count() * SizeOf(plan_.precision.storage),
            {Read(kControl), Read(kHostStaging, slot), Write(kStaging, slot), Write(kWeights, unit),
@@ -142,22 +163,13 @@ void ScheduleBuilder::AddWeightsToDevice(int unit) {
 }
 
 void ScheduleBuilder::AddPublish(int unit) {
-  const int slot = unit % kStagingSlots;
   if (plan_.optimizer.update_on_host) {
-    AddHostUpdate(TaskKind::kCastMaster, unit, {Read(kState, unit), Write(kHostStaging, slot)});
+    AddHostUpdate(TaskKind::kCastMaster, unit,
+                  {Read(kState, unit), Write(kHostStaging, StagingSlot(unit))});
+    AddSharedWeights(unit);
   } else {
-    if (plan_.optimizer.master == Tier::kHost) {
-      Add(Move(TaskKind::kFetchState, StreamId::kToDevice, unit, StateBytes(unit, Tier::kHost),
-               {Read(kState, unit), Write(kStaging, slot)}));
-    }
-    Add({.kind = TaskKind::kCastMaster,
-         .unit = unit,
-         .elements = Updated(unit),
-         .slot = slot,
-         .accesses = {Read(kState, unit), Write(kStaging, slot), Write(kWeights, unit),
-                      Write(kAmax, unit)}});
+    AddDeviceUpdate(TaskKind::kCastMaster, unit, {});
   }
-  AddSharedWeights(unit);
   AddTransposedWeights(unit);
 }
 
@@ -170,7 +182,7 @@ void ScheduleBuilder::AddSharedWeights(int unit) {
            .bytes = 4 * CountFp8(spec_, unit),
            .accesses = {Write(kAmax, unit)}});
     }
-    const int slot = unit % kStagingSlots;
+    const int slot = StagingSlot(unit);
     Task task{.kind = TaskKind::kQuantizeWeights,
               .unit = unit,
               .elements = Updated(unit),
@@ -192,7 +204,7 @@ void ScheduleBuilder::AddSharedWeights(int unit) {
 
 void ScheduleBuilder::AddStoreWeights(int unit) {
   if (plan_.weights.tier == Tier::kDevice || UpdatesWeightsAtHome(plan_, Unit(unit))) return;
-  const int slot = unit % kStagingSlots;
+  const int slot = StagingSlot(unit);
   Add(Move(TaskKind::kStoreWeights, StreamId::kToHost, unit, WeightBytes(unit, Updated(unit)),
            {Read(kStaging, slot), Read(kNewWeights, slot), Write(kWeights, unit)}));
 }

@@ -341,10 +341,16 @@ TensorView OptimizerStore::Home(int unit, StateKind kind) const {
   return memory_.Of(HomeTier(kind)).View(offset, Type(kind), UpdatedShape(unit));
 }
 
-TensorView OptimizerStore::OnDevice(int unit, StateKind kind, int slot) const {
-  if (HomeTier(kind) == Tier::kDevice) return Home(unit, kind);
-  return memory_.arena.View(memory_.layout.staging[slot].state[static_cast<int>(kind)], Type(kind),
-                            UpdatedShape(unit));
+TensorView OptimizerStore::Home(int unit, StateKind kind, const ElementRange& range) const {
+  const int64_t begin = memory_.plan.Updated(UnitOf(memory_, unit), memory_.rank).begin;
+  return Home(unit, kind).Rows(range.begin - begin, range.count());
+}
+
+TensorView OptimizerStore::OnDevice(int unit, StateKind kind, const ElementRange& range,
+                                    int slot) const {
+  if (HomeTier(kind) == Tier::kDevice) return Home(unit, kind, range);
+  return memory_.arena.View(memory_.layout.state_slots[slot].state[static_cast<int>(kind)],
+                            Type(kind), {range.count()});
 }
 
 TensorView OptimizerStore::StagedWeights(int unit, int slot) const {

@@ -192,8 +192,9 @@ class OptimizerStore {
   DType Type(StateKind kind) const;
   // [elements this rank updates], at home.
   TensorView Home(int unit, StateKind kind) const;
-  // The same elements where the update kernel reads them: staged when home is the host.
-  TensorView OnDevice(int unit, StateKind kind, int slot) const;
+  TensorView Home(int unit, StateKind kind, const ElementRange& range) const;  // some of them
+  // The same where the update kernel reads them: in a slot when home is the host.
+  TensorView OnDevice(int unit, StateKind kind, const ElementRange& range, int slot) const;
   TensorView StagedWeights(int unit, int slot) const;  // device, storage type
   TensorView StagedFp8(int unit, int slot) const;  // device, its FP8 part on the way to the host
   TensorView HostGradients(int unit, int slot) const;  // host, gradient type

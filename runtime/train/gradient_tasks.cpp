@@ -138,7 +138,10 @@ Lease Executor::LeaseUpdatedGradient(const Task& task) {
 TensorView Executor::UpdatedGradient(const Task& task) const {
   const TensorView sum = gradients_.ShardSum(task.unit);
   const bool whole = plan_.zero_stage == 0 || gradients_.places().OnHost(task.unit);
-  return sum && !whole ? sum : gradients_.Range(task.unit, task.elements);
+  if (!sum || whole) return gradients_.Range(task.unit, task.elements);
+  const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
+  return sum.Rows(task.elements.begin - plan_.Shard(unit, memory_.rank).begin,
+                  task.elements.count());
 }
 
 TensorView Executor::HostGradient(const Task& task) const {

@@ -60,18 +60,20 @@ void Executor::Clip(Stream& stream) {
 void Executor::MoveState(const Task& task, Stream& stream) {
   for (StateKind kind : {StateKind::kMaster, StateKind::kM, StateKind::kV}) {
     if (optimizer_.HomeTier(kind) != Tier::kHost || task.elements.count() == 0) continue;
-    const TensorView home = optimizer_.Home(task.unit, kind);
-    const TensorView staged = optimizer_.OnDevice(task.unit, kind, task.slot);
+    const TensorView home = optimizer_.Home(task.unit, kind, task.elements);
+    const TensorView staged = optimizer_.OnDevice(task.unit, kind, task.elements, task.slot);
     const bool fetch = task.kind == TaskKind::kFetchState;
     backend_.Copy(stream, {.source = fetch ? home : staged, .destination = fetch ? staged : home});
   }
 }
 
 TensorView Executor::NewWeights(const Task& task) const {
+  const int64_t begin = task.elements.begin - parameters_.Updated(task.unit).begin;
+  const auto part = [&](const TensorView& all) { return all.Rows(begin, task.elements.count()); };
   if (StagesWeights(plan_, spec_.units[static_cast<size_t>(task.unit)])) {
-    return optimizer_.StagedWeights(task.unit, task.slot);
+    return part(optimizer_.StagedWeights(task.unit, StagingSlot(task.unit)));
   }
-  return parameters_.InSlot(task.unit) ? parameters_.HomeDense(task.unit)
+  return parameters_.InSlot(task.unit) ? part(parameters_.HomeDense(task.unit))
                                        : parameters_.Dense(task.unit, task.elements);
 }
 
@@ -100,9 +102,9 @@ void Executor::Update(const Task& task, Stream& stream) {
   const Lease weights = parameters_.Write(task.unit, StepOf(task));
   if (task.elements.count() > 0) {
     AdamwArgs args = UpdateArgs(task);
-    args.master = optimizer_.OnDevice(task.unit, StateKind::kMaster, task.slot);
-    args.m = optimizer_.OnDevice(task.unit, StateKind::kM, task.slot);
-    args.v = optimizer_.OnDevice(task.unit, StateKind::kV, task.slot);
+    args.master = optimizer_.OnDevice(task.unit, StateKind::kMaster, task.elements, task.slot);
+    args.m = optimizer_.OnDevice(task.unit, StateKind::kM, task.elements, task.slot);
+    args.v = optimizer_.OnDevice(task.unit, StateKind::kV, task.elements, task.slot);
     args.gradient = UpdatedGradient(task);
     args.control = memory_.arena.View(memory_.layout.words.control, DType::kI32, {2});
     args.weight = NewWeights(task);
@@ -166,7 +168,8 @@ void Executor::WeightsToDevice(const Task& task, Stream& stream) {
 void Executor::CastMaster(const Task& task, Stream& stream) {
   const Lease weights = parameters_.Write(task.unit, StepOf(task));
   if (task.elements.count() > 0) {
-    const TensorView master = optimizer_.OnDevice(task.unit, StateKind::kMaster, task.slot);
+    const TensorView master =
+        optimizer_.OnDevice(task.unit, StateKind::kMaster, task.elements, task.slot);
     const TensorView out = NewWeights(task);
     if (master.dtype() == out.dtype()) {
       backend_.Copy(stream, {.source = master, .destination = out});
@@ -180,9 +183,10 @@ void Executor::CastMaster(const Task& task, Stream& stream) {
 void Executor::StagedAmax(const Task& task, Stream& stream) {
   if (!Quantized(task.unit)) return;
   const TensorView amax = parameters_.Amax(task.unit);
-  backend_.Zero(stream, {.destination = amax});
+  const bool first = task.elements.begin == parameters_.Updated(task.unit).begin;
+  if (first) backend_.Zero(stream, {.destination = amax});
   if (task.elements.count() == 0) return;
-  const TensorView staged = optimizer_.StagedWeights(task.unit, task.slot);
+  const TensorView staged = NewWeights(task);
   for (const ParameterPiece& piece : PiecesOf(spec_, task.unit, task.elements)) {
     if (piece.fp8_index < 0) continue;
     backend_.Amax(stream, {.input = staged.Rows(piece.range_begin, piece.count),

@@ -168,19 +168,31 @@ class CommonSpans {
   }
 
   void AddStaging() {
-    const Tier homes[] = {plan_.optimizer.master, plan_.optimizer.m, plan_.optimizer.v};
-    const DType types[] = {plan_.state_types.master, plan_.state_types.m, plan_.state_types.v};
+    AddStateSlots();
     for (const StagingLayout& slot : layout_.staging) {
       Add(arena, slot.weights, largest_staged_ * Storage(), "staged weights");
       Add(arena, slot.fp8, outgoing_fp8_, "staged FP8 weights");
-      for (int i = 0; i < 3; ++i) {
-        const bool fetched = homes[i] == Tier::kHost && !plan_.optimizer.update_on_host;
-        Add(arena, slot.state[i], fetched ? largest_ * SizeOf(types[i]) : 0, "staged state");
-      }
       if (!plan_.optimizer.update_on_host) continue;
       Add(host, slot.host_gradients, largest_moved_ * Gradient(), "host gradients");
       Add(host, slot.host_weights, largest_ * Storage(), "host weights");
       Add(host, slot.host_amax, 4 * 4, "host amax");
+    }
+  }
+
+  void AddStateSlots() {
+    const Tier homes[] = {plan_.optimizer.master, plan_.optimizer.m, plan_.optimizer.v};
+    const DType types[] = {plan_.state_types.master, plan_.state_types.m, plan_.state_types.v};
+    int64_t largest = 0;
+    for (int u = 0; u < static_cast<int>(spec_.units.size()); ++u) {
+      for (const ElementRange& piece : StatePieces(plan_, spec_, u, rank_)) {
+        largest = std::max(largest, piece.count());
+      }
+    }
+    for (const StateSlotLayout& slot : layout_.state_slots) {
+      for (int i = 0; i < 3; ++i) {
+        const bool fetched = homes[i] == Tier::kHost && !plan_.optimizer.update_on_host;
+        Add(arena, slot.state[i], fetched ? largest * SizeOf(types[i]) : 0, "staged state");
+      }
     }
   }
 

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "kernels/core/check.h"
+#include "runtime/plan/memory_layout.h"
 #include "tests/unit/plan/plan_test_support.h"
 
 namespace hearth {
@@ -294,6 +295,22 @@ TEST(Schedule, CollectivesAreOnOneStreamAndOnlyWithOtherRanks) {
   }
 }
 
+// Of the units that are updated, each of whose elements must be once, in order.
+int CountUpdatedUnits(const Schedule& schedule, const Plan& plan, const ModelSpec& spec) {
+  std::map<int, int64_t> updated;  // by unit: the end of what has been
+  for (const Task& task : schedule.tasks) {
+    if (task.kind != TaskKind::kUpdate) continue;
+    const ElementRange all = plan.Updated(spec.units[static_cast<size_t>(task.unit)], 0);
+    const auto [end, first] = updated.try_emplace(task.unit, all.begin);
+    EXPECT_EQ(task.elements.begin, end->second);
+    end->second = task.elements.end;
+  }
+  for (const auto& [unit, end] : updated) {
+    EXPECT_EQ(end, plan.Updated(spec.units[static_cast<size_t>(unit)], 0).end);
+  }
+  return static_cast<int>(updated.size());
+}
+
 // What a training step must do to every unit, whatever the plan: gradients of every micro-batch,
 // then the norm over all units, and one update each: carried ones before anything uses the unit,
 // early ones before the norm, others behind it.
@@ -310,7 +327,7 @@ void ExpectWholeStep(const Plan& plan, const ModelSpec& spec, const std::string&
   EXPECT_EQ(counts[TaskKind::kHead], micro_batches) << name;
   EXPECT_EQ(counts[TaskKind::kBackward], micro_batches * (units - 1)) << name;
   EXPECT_EQ(counts[TaskKind::kSquareSum], units) << name;
-  EXPECT_EQ(counts[TaskKind::kUpdate], units) << name;
+  EXPECT_EQ(CountUpdatedUnits(schedule, plan, spec), units) << name;
   EXPECT_EQ(counts[TaskKind::kReduceSums], plan.world > 1 ? 1 : 0) << name;
   for (const Task& task : schedule.tasks) {
     const bool gradient = task.kind == TaskKind::kBackward || task.kind == TaskKind::kHead ||
@@ -347,13 +364,13 @@ TEST(Schedule, ATrainingStepDoesEverythingOnceAndInOrder) {
           plan.deferred_share = share;
           plan.early_updates = early;
           ExpectWholeStep(plan, spec, c.name + (early ? " early" : ""));
-          int drained = 0;
-          for (const Task& task : BuildSchedule(Phase::kDrain, plan, spec, 0).tasks) {
+          const Schedule drain = BuildSchedule(Phase::kDrain, plan, spec, 0);
+          for (const Task& task : drain.tasks) {
             if (task.kind != TaskKind::kUpdate) continue;
             EXPECT_TRUE(plan.IsDeferred(task.unit) && task.step_offset == 1) << c.name;
-            ++drained;
           }
-          EXPECT_EQ(drained, static_cast<int>(share * units)) << c.name;
+          EXPECT_EQ(CountUpdatedUnits(drain, plan, spec), static_cast<int>(share * units))
+              << c.name;
         }
       }
     }
@@ -407,6 +424,44 @@ TEST(Schedule, MovedBytesAreThoseOfTheUpdatedElements) {
   }
   EXPECT_GT(updated, 0);
   EXPECT_EQ(fetched, updated * (2 + 4));
+}
+
+// The state of the next block comes while that of this one is on its way back; embedding and head
+// take no larger pieces than a block does.
+TEST(Schedule, StateComesInPiecesThatTakeTurns) {
+  ModelConfig config = SmallConfig();
+  config.vocab_size = 2000;
+  const ModelSpec spec = BuildModelSpec(config);
+  ASSERT_GT(spec.units[0].elements, 2 * spec.units[1].elements);
+  for (const int world : {1, 3}) {
+    const Plan plan = PlanOf(
+        {.more = "memory: {offload: {optimizer: host}, optimizer_device: gpu}\n", .world = world},
+        spec);
+    for (int unit = 0; unit < static_cast<int>(spec.units.size()); ++unit) {
+      const size_t pieces = StatePieces(plan, spec, unit, 0).size();
+      for (int rank = 0; rank < world; ++rank) {
+        const std::vector<ElementRange> ranges = StatePieces(plan, spec, unit, rank);
+        ASSERT_EQ(ranges.size(), pieces);
+        int64_t end = plan.Updated(spec.units[static_cast<size_t>(unit)], rank).begin;
+        for (const ElementRange& range : ranges) {
+          EXPECT_EQ(range.begin, end);
+          EXPECT_EQ(range.begin % kParameterAlignment, 0);
+          EXPECT_LE(range.count(), spec.units[1].elements / world / 4 + 2 * kParameterAlignment);
+          end = range.end;
+        }
+        EXPECT_EQ(end, plan.Updated(spec.units[static_cast<size_t>(unit)], rank).end);
+      }
+    }
+    const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
+    const std::vector<std::set<int>> before = Predecessors(schedule);
+    const auto first = [&](TaskKind kind, int unit) { return FindTask(schedule, kind, unit)->id; };
+    const int fetch = first(TaskKind::kFetchState, 2);
+    EXPECT_TRUE(before[static_cast<size_t>(first(TaskKind::kUpdate, 2))].contains(fetch));
+    for (const Task& task : schedule.tasks) {
+      if (task.kind != TaskKind::kUpdate || task.unit != 1) continue;
+      EXPECT_FALSE(before[static_cast<size_t>(fetch)].contains(task.id)) << "waits for the update";
+    }
+  }
 }
 
 TEST(Schedule, NamesAreUniqueAndThePrintHasALineATask) {

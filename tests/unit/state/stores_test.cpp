@@ -284,19 +284,25 @@ TEST(OptimizerStore, StateLivesWhereItWasPlacedAndIsStagedForTheDevice) {
     const StateLayout& layout = rig.memory.layout.states[static_cast<size_t>(u)];
     for (StateKind kind : {StateKind::kMaster, StateKind::kM, StateKind::kV}) {
       EXPECT_EQ(store.Home(u, kind).elements(), count);
-      EXPECT_EQ(store.OnDevice(u, kind, 0).elements(), count);
     }
+    const ElementRange own = rig.plan.Shard(rig.spec.units[static_cast<size_t>(u)], 1);
+    const ElementRange piece = StatePieces(rig.plan, rig.spec, u, 1).back();
+    EXPECT_EQ(piece.end, own.end);
     EXPECT_EQ(rig.In(rig.memory.arena, store.Home(u, StateKind::kMaster)), layout.master);
     EXPECT_EQ(rig.In(rig.memory.host, store.Home(u, StateKind::kM)), layout.m);
     EXPECT_EQ(rig.In(rig.memory.arena, store.Home(u, StateKind::kV)), layout.v);
     EXPECT_EQ(store.Home(u, StateKind::kMaster).dtype(), DType::kF32);
     EXPECT_EQ(store.Home(u, StateKind::kM).dtype(), DType::kBF16);
     EXPECT_EQ(store.Home(u, StateKind::kV).dtype(), DType::kF32);
-    EXPECT_EQ(store.OnDevice(u, StateKind::kV, 1).data(), store.Home(u, StateKind::kV).data());
-    EXPECT_NE(store.OnDevice(u, StateKind::kM, 0).data(),
-              store.OnDevice(u, StateKind::kM, 1).data())
-        << "the slots are apart";
-    EXPECT_NO_THROW(rig.In(rig.memory.arena, store.OnDevice(u, StateKind::kM, 0)));
+    const TensorView v = store.OnDevice(u, StateKind::kV, piece, 1);
+    EXPECT_EQ(rig.In(rig.memory.arena, v), layout.v + (piece.begin - own.begin) * 4);
+    EXPECT_EQ(v.elements(), piece.count());
+    const TensorView m = store.OnDevice(u, StateKind::kM, piece, 0);
+    EXPECT_EQ(m.elements(), piece.count());
+    EXPECT_NO_THROW(rig.In(rig.memory.arena, m));
+    EXPECT_NE(m.data(), store.OnDevice(u, StateKind::kM, piece, 1).data()) << "the slots are apart";
+    EXPECT_EQ(rig.In(rig.memory.host, store.Home(u, StateKind::kM, piece)),
+              layout.m + (piece.begin - own.begin) * 2);
   }
   std::set<std::string_view> names;
   for (int i = 0; i < kStateKindCount; ++i) names.insert(Name(static_cast<StateKind>(i)));

@@ -37,7 +37,7 @@ std::string Quoted(std::string_view text) {
 double NotNegative(const JsonNode& node) {
   const double value = node.AsReal();
   if (value < 0) node.Fail("is negative; run hearth probe again");
-  return value;
+  return value == 0 ? 0 : value;  // never -0, which is written otherwise
 }
 
 std::vector<std::string> Strings(const JsonNode& list) {

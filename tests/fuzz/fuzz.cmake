@@ -25,7 +25,7 @@ set(fuzz_readers kernels/api/gemm_table runtime/config/built_values runtime/conf
     runtime/model/safetensors_reader runtime/model/weight_source runtime/data/hashing
     runtime/data/hearth_format runtime/data/jsonl_reader runtime/data/mapped_file
     runtime/data/megatron_format runtime/data/token_dataset runtime/data/token_file
-    runtime/data/token_formats runtime/checkpoint/checkpoint runtime/checkpoint/manifest
+    runtime/data/token_formats runtime/plan/link_table runtime/checkpoint/checkpoint runtime/checkpoint/manifest
     runtime/report/read_* runtime/report/run_files runtime/report/series
     runtime/telemetry/json_lines_log runtime/text/added_tokens runtime/text/bpe_model
     runtime/text/byte_alphabet runtime/text/character_classes runtime/text/nfc

@@ -27,6 +27,7 @@ const std::vector<FuzzTarget>& FuzzTargets() {
       {"tokenizer", FuzzTokenizer, TokenizerSeeds, TokenizerWords},
       {"chat_lines", FuzzChatLines, ChatLinesSeeds, ChatLinesWords},
       {"convert_config", FuzzConvertConfig, ConvertConfigSeeds, ConvertConfigWords},
+      {"link_table", FuzzLinkTable, LinkTableSeeds, LinkTableWords},
       {"hostfile", FuzzHostfile, HostfileSeeds, HostfileWords},
   };
   return targets;

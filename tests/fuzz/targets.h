@@ -94,4 +94,8 @@ int FuzzHostfile(const uint8_t* data, size_t size);
 std::vector<std::string> HostfileSeeds();
 std::vector<std::string> HostfileWords();
 
+int FuzzLinkTable(const uint8_t* data, size_t size);
+std::vector<std::string> LinkTableSeeds();
+std::vector<std::string> LinkTableWords();
+
 }  // namespace hearth::test

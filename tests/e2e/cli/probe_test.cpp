@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "tests/e2e/cli/program.h"
+#include "tests/support/program.h"
 
 namespace hearth::test {
 namespace {

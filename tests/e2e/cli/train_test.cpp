@@ -53,7 +53,7 @@ TEST(TrainTest, ValidateAndARefusedTrainCreateNothing) {
                                                {"--set", "model.name_or_path=nothing.yaml"},
                                                {"--set", "data.sequence_len=100000"},
                                                {"--warmup-steps", "10"},
-                                               {"--zero-stage", "3"},
+                                               {"--zero-stage", "4"},
                                                {"-n", "5000"}}) {
       std::vector<std::string> arguments = {command, "run.yaml"};
       arguments.insert(arguments.end(), override.begin(), override.end());

@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
+#include "launcher/host_name.h"
 #include "launcher/rank_report.h"
 
 namespace hearth {
@@ -17,12 +17,6 @@ namespace {
 
 // How soon an end is noticed.
 constexpr std::chrono::milliseconds kLook{20};
-
-std::string HostName() {
-  std::array<char, 256> name{};
-  gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
 
 }  // namespace
 

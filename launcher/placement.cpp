@@ -24,6 +24,19 @@ void AddRankCountOption(boost::program_options::options_description* options) {
                          "hostfile's slots, else one per GPU, or 1 on the CPU");
 }
 
+RankGrid Placement::Grid() const {
+  int left = ranks;
+  int boxes = 0;
+  bool equal = true;
+  for (const HostEntry& host : hosts) {
+    if (left == 0) break;
+    ++boxes;
+    equal &= std::min(left, host.slots) == std::min(ranks, hosts.front().slots);
+    left -= std::min(left, host.slots);
+  }
+  return {ranks, equal && boxes > 0 ? boxes : 1};
+}
+
 Placement PlaceRanks(const Invocation& invocation, const RunConfig& config) {
   const LaunchSection& launch = config.launch;
   Placement placement;

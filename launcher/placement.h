@@ -6,12 +6,17 @@
 #include "launcher/command.h"
 #include "launcher/hostfile.h"
 #include "runtime/config/run_config.h"
+#include "runtime/plan/plan.h"
 
 namespace hearth {
 
 struct Placement {
   int ranks = 1;
   std::vector<HostEntry> hosts;  // empty: this host alone
+
+  // Filled host by host. One box where hosts have different numbers, which their ranks refuse
+  // unless the hosts are one machine.
+  RankGrid Grid() const;
 };
 
 // -n N

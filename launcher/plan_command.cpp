@@ -53,13 +53,13 @@ std::string AsComment(const std::string& lines) {
 int Run(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
   const Placement placement = PlaceRanks(invocation, resolved.config);
-  const CheckedRun run = CheckRun(resolved, placement.ranks, !AreLocal(placement.hosts));
+  const CheckedRun run = CheckRun(resolved, placement.Grid(), !AreLocal(placement.hosts));
   const auto hardware = ChooseHardware(invocation, resolved);
   std::string text = PlanYaml(run.plan, run.model.spec);
   std::string explanation;
   if (hardware) {
     const StepEstimate estimate = EstimateStep(run.plan, run.model.spec, *hardware);
-    explanation = DescribeEstimate(estimate, *hardware);
+    explanation = DescribeEstimate(estimate, *hardware) + BoxesWarning(run, *hardware);
     text = AsComment(explanation) + text + EstimateYaml(estimate, *hardware);
   }
   const auto print_tasks = [&] {

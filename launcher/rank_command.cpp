@@ -11,7 +11,7 @@
 #include "launcher/command.h"
 #include "launcher/device_choice.h"
 #include "launcher/rank_entry.h"
-#include "launcher/run_communicator.h"
+#include "launcher/run_links.h"
 #include "launcher/run_lock.h"
 #include "launcher/shared_folder.h"
 #include "launcher/supervisor.h"
@@ -40,22 +40,23 @@ int TrainOnRank(const RankContext& context) {
   std::unique_ptr<RunLock> lock;
   if (context.bootstrap.rank() == 0) lock = std::make_unique<RunLock>(config.output_dir);
   context.bootstrap.Barrier();  // nobody writes before the folder is ours
-  RequireSharedFolder(config.output_dir, context.bootstrap);
-
   const auto backend = MakeRankBackend(
       {.device = config.device, .local_rank = context.local_rank, .threads = context.threads});
-  const RunCommunicator exchange = MakeRunCommunicator(config, context.bootstrap, *backend);
-  if (context.bootstrap.rank() == 0 && !exchange.warning.empty()) LogWarning(exchange.warning);
+  const RunLinks links(config, context.bootstrap, *backend);
+  if (links.links()) RequireSameProgram(*links.links());
+  RequireSharedFolder(config.output_dir, links.box());
+  if (context.bootstrap.rank() == 0 && !links.warning().empty()) LogWarning(links.warning());
   const RunEnvironment environment{.bootstrap = context.bootstrap,
                                    .backend = *backend,
-                                   .communicator = *exchange.communicator,
+                                   .communicator = links.communicator(),
                                    .heartbeat = context.heartbeat,
                                    .installed_configs = context.installed_configs,
                                    .stop_requested = context.stop_requested,
                                    .host_threads = context.threads,
                                    .progress = context.progress,
-                                   .exchange = exchange.description,
-                                   .version = kBuildVersion};
+                                   .exchange = links.description(),
+                                   .version = kBuildVersion,
+                                   .links = links.links()};
   std::unique_ptr<Trainer> trainer;  // outlives the catch block: nothing is unwound there
   try {
     trainer = std::make_unique<Trainer>(context.config, environment);

@@ -4,10 +4,13 @@
 
 #include <utility>
 
+#include "kernels/core/error.h"
 #include "launcher/device_choice.h"
 #include "launcher/program_info.h"
 #include "launcher/run_communicator.h"
+#include "launcher/run_links.h"
 #include "runtime/plan/smallest_change.h"
+#include "runtime/plan/step_estimate.h"
 #include "runtime/train/machine_memory.h"
 
 namespace hearth {
@@ -16,26 +19,38 @@ ResolvedConfig LoadRun(const std::string& file, const std::vector<Override>& ove
   return LoadConfig(file, InstalledConfigs(), overrides, BuiltFeatures());
 }
 
-CheckedRun CheckRun(const ResolvedConfig& resolved, int ranks, bool are_remote) {
+CheckedRun CheckRun(const ResolvedConfig& resolved, const RankGrid& grid, bool are_remote) {
   ModelSetup model = SetUpModel(resolved, InstalledConfigs());
   const auto data = OpenTrainingData(resolved, model.spec);
   OpenEvaluationData(resolved, model.spec);
-  Plan plan = MakePlan(resolved, model.spec, ranks);
+  Plan plan = MakePlan(resolved, model.spec, grid);
   const bool uses_gpus = UsesGpus(resolved.config.device);
-  // On several hosts with as many ranks on each as there may be: nothing is known of them here.
-  plan.ranks_per_host = ranks;
-  const ExpectedExchange exchange = ExpectExchange(resolved.config, ranks, uses_gpus, !are_remote);
+  plan.ranks_per_host = plan.RanksPerBox();
+  const bool one_host = !are_remote || plan.boxes > 1;
+  const ExpectedExchange exchange =
+      ExpectExchange(resolved.config, plan.RanksPerBox(), uses_gpus, one_host);
   plan.communicator = exchange.memory;
-  plan.exchange = ranks > 1 ? exchange.description : "";
+  if (plan.boxes > 1) plan.communicator += NetworkMemory(resolved.config, plan.boxes, uses_gpus);
+  plan.exchange = grid.ranks > 1 ? exchange.description : "";
   const int64_t total_steps = TotalSteps(resolved, plan, *data);
   if (!are_remote) {
-    const MachineMemory machine = HostOf(ranks, uses_gpus, plan.communicator);
+    const MachineMemory machine = HostOf(grid.ranks, uses_gpus, plan.communicator);
     RequirePlanFits(resolved, plan, model.spec, LimitsOf(resolved.config.memory, machine));
   }
   return {.resolved = resolved,
           .model = std::move(model),
           .plan = std::move(plan),
           .total_steps = total_steps};
+}
+
+std::string BoxesWarning(const CheckedRun& run, const HardwareProfile& hardware) {
+  if (run.plan.boxes == 1) return "";
+  try {
+    const Plan one_box = MakePlan(run.resolved, run.model.spec, run.plan.RanksPerBox());
+    return WarnOfSlowBoxes(run.plan, one_box, run.model.spec, hardware);
+  } catch (const ConfigError&) {
+    return "";
+  }
 }
 
 std::string DescribeRun(const CheckedRun& run) {

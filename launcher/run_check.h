@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/config/resolved_config.h"
+#include "runtime/plan/hardware_profile.h"
 #include "runtime/plan/plan.h"
 #include "runtime/train/run_setup.h"
 
@@ -22,10 +23,14 @@ struct CheckedRun {
 // LoadConfig with this build and installation.
 ResolvedConfig LoadRun(const std::string& file, const std::vector<Override>& overrides);
 
-// Looks at what a configuration names, the model's file and every dataset, and plans it for that
-// many ranks, all of them here unless `are_remote`. Creates nothing. ConfigError for whatever is
+// Looks at what a configuration names, the model's file and every dataset, and plans it for these
+// ranks, all of them here unless `are_remote`. Creates nothing. ConfigError for whatever is
 // wrong, BudgetError for what is known not to fit: a GPU's own memory is looked at by the ranks.
-CheckedRun CheckRun(const ResolvedConfig& resolved, int ranks, bool are_remote);
+CheckedRun CheckRun(const ResolvedConfig& resolved, const RankGrid& grid, bool are_remote);
+
+// A line where one box of the run is expected to be faster than all; "" where not, or where one box
+// cannot form the batch.
+std::string BoxesWarning(const CheckedRun& run, const HardwareProfile& hardware);
 
 // One line about a run that is fine.
 std::string DescribeRun(const CheckedRun& run);

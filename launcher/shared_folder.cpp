@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <fstream>
 #include <string>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "kernels/core/error.h"
+#include "launcher/host_name.h"
 
 namespace hearth {
 
@@ -30,12 +30,6 @@ std::string ToText(const Bytes& bytes) {
   std::transform(bytes.begin(), bytes.end(), text.begin(),
                  [](std::byte b) { return static_cast<char>(b); });
   return text;
-}
-
-std::string HostName() {
-  std::array<char, 256> name{};
-  gethostname(name.data(), name.size() - 1);
-  return name.data();
 }
 
 }  // namespace

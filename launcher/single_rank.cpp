@@ -40,16 +40,17 @@ SingleRank::SingleRank(const RunConfig& config, const RunCommunicatorOptions& op
       backend_(MakeRankBackend({.device = config.device,
                                 .local_rank = ReadRankEnvironment().place.rank,
                                 .threads = DefaultThreads()})),
-      exchange_(MakeRunCommunicator(config, *bootstrap_, *backend_, options)),
+      links_(config, *bootstrap_, *backend_, options),
       environment_{.bootstrap = *bootstrap_,
                    .backend = *backend_,
-                   .communicator = *exchange_.communicator,
+                   .communicator = links_.communicator(),
                    .heartbeat = unwatched_,
                    .installed_configs = InstalledConfigs(),
                    .stop_requested = {},
                    .host_threads = DefaultThreads(),
-                   .exchange = exchange_.description} {
-  if (bootstrap_->rank() == 0 && !exchange_.warning.empty()) LogWarning(exchange_.warning);
+                   .exchange = links_.description(),
+                   .links = links_.links()} {
+  if (bootstrap_->rank() == 0 && !links_.warning().empty()) LogWarning(links_.warning());
 }
 
 }  // namespace hearth

@@ -5,7 +5,7 @@
 
 #include "comm/communicators.h"
 #include "kernels/backend.h"
-#include "launcher/run_communicator.h"
+#include "launcher/run_links.h"
 #include "runtime/telemetry/heartbeat.h"
 #include "runtime/train/run_setup.h"
 
@@ -26,7 +26,7 @@ class SingleRank {
  private:
   std::unique_ptr<Bootstrap> bootstrap_;
   std::unique_ptr<KernelBackend> backend_;
-  RunCommunicator exchange_;
+  RunLinks links_;
   Heartbeat unwatched_;
   const RunEnvironment environment_;
 };

@@ -105,7 +105,8 @@ std::optional<StarterVerdict> JudgeStarterBlock(std::string_view block) {
         .message =
             "hearth: Open MPI's daemon could not be started on a host: `ssh HOST orted "
             "--version` must work from here without a question, and name the version of "
-            "`mpirun --version`"};
+            "`mpirun --version`",
+        .unreachable = true};
   }
   for (const char* known :
        {"Primary job", "detected that one or more processes exited", "MPI_ABORT was invoked",

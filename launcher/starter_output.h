@@ -16,6 +16,8 @@ namespace hearth {
 struct StarterVerdict {
   bool started = true;  // false: hosts or program are not as they have to be; again is no use
   std::string message;  // one line
+  // A host did not answer: no use at a first start, but one that was there may come back.
+  bool unreachable = false;
 };
 
 class StarterOutput {

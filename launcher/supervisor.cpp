@@ -36,7 +36,7 @@ constexpr std::chrono::seconds kRemoteGrace{5};
 constexpr std::chrono::seconds kVerdictGrace{3};
 constexpr int kKillTimeoutMs = 10'000;
 
-enum class AttemptEnd { kDone, kFailed, kLost, kInterrupted };
+enum class AttemptEnd { kDone, kFailed, kLost, kUnreachable, kInterrupted };
 
 struct AttemptResult {
   AttemptEnd end = AttemptEnd::kDone;
@@ -224,7 +224,8 @@ class Attempt {
     if (output_ && output_->verdict()) {
       const StarterVerdict& verdict = *output_->verdict();
       if (verdict.started) return {AttemptEnd::kLost, kExitRankLost, verdict.message};
-      return {AttemptEnd::kFailed, kExitFailed, verdict.message};
+      return {verdict.unreachable ? AttemptEnd::kUnreachable : AttemptEnd::kFailed, kExitFailed,
+              verdict.message};
     }
     // What mpirun passes on from a rank: its exit code, or 128 and a signal.
     if (code == kExitRankLost || code > 128) {
@@ -271,14 +272,47 @@ class Attempt {
   std::optional<Clock::time_point> finished_since_;
 };
 
+// How long a restart has been waiting for a host.
+class Reach {
+ public:
+  explicit Reach(const SupervisorOptions& options) : options_(options) {}
+
+  // Whether to look for it again, after a pause; says so the first time.
+  bool TryAgain(const AttemptResult& result, SignalInbox* inbox, int* stop_requests) {
+    if (result.end != AttemptEnd::kUnreachable) {
+      since_.reset();
+      return false;
+    }
+    if (!since_) {
+      since_ = Clock::now();
+      Say(result.message);
+      Say(fmt::format("hearth: trying to reach all hosts again for {:.0f} s (comm.init_timeout_s)",
+                      std::chrono::duration<double>(options_.reach_timeout).count()));
+    }
+    if (Clock::now() - *since_ > options_.reach_timeout) return false;
+    const auto until = Clock::now() + options_.reach_pause;
+    while (*stop_requests == 0 && Clock::now() < until)
+      *stop_requests += inbox->Wait(kPollInterval);
+    return *stop_requests == 0;
+  }
+
+ private:
+  const SupervisorOptions& options_;
+  std::optional<Clock::time_point> since_;
+};
+
 }  // namespace
 
 int Supervise(const SupervisorOptions& options) {
   AdoptOrphans();
   SignalInbox inbox;
   int stop_requests = 0;
+  Reach reach(options);
   for (int64_t start = 0;; ++start) {
-    const AttemptResult result = Attempt(options, start, &inbox, &stop_requests).Run();
+    AttemptResult result = Attempt(options, start, &inbox, &stop_requests).Run();
+    while (start > 0 && reach.TryAgain(result, &inbox, &stop_requests)) {
+      result = Attempt(options, start, &inbox, &stop_requests).Run();
+    }
     if (!result.message.empty()) Say(result.message);
     if (result.end != AttemptEnd::kLost) return result.exit_code;
     if (stop_requests > 0) return kExitRankLost;

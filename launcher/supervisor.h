@@ -1,6 +1,7 @@
 // Starts the ranks of a job, watches them, and starts them again when one is lost.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -23,6 +24,9 @@ struct SupervisorOptions {
   int ranks = 1;
   HangLimits limits;
   int64_t max_restarts = 0;
+  // How long a restart waits for a host that cannot be reached, which counts as one restart.
+  std::chrono::milliseconds reach_timeout{0};
+  std::chrono::milliseconds reach_pause{0};  // between two looks for it
   // Ranks are on other hosts, where neither their pids nor their pages are seen: they report
   // through the starting process's standard error, and a request to stop goes through it too.
   bool remote_ranks = false;
@@ -39,8 +43,8 @@ inline constexpr const char* kHeartbeatFile = "heartbeat";
 // SIGTERM, SIGINT, SIGHUP and SIGUSR1 ask the ranks by SIGUSR1 to finish their step, save and end
 // well; a second one kills everything at once (exit code 1). A rank that fails ends the job with
 // its own exit code; one that dies, hangs or loses its peers (exit code 4) is named, all are killed
-// and started again, max_restarts times at most. No process and no job folder is left when this
-// returns.
+// and started again, max_restarts times at most, also when a host is out of reach for a while. No
+// process and no job folder is left when this returns.
 int Supervise(const SupervisorOptions& options);
 
 }  // namespace hearth

@@ -16,10 +16,12 @@
 #include "launcher/hostfile.h"
 #include "launcher/mpirun.h"
 #include "launcher/placement.h"
+#include "launcher/program_info.h"
 #include "launcher/run_check.h"
 #include "launcher/run_communicator.h"
 #include "launcher/supervisor.h"
 #include "runtime/checkpoint/folders.h"
+#include "runtime/train/hardware_choice.h"
 
 namespace hearth {
 
@@ -30,6 +32,7 @@ using std::chrono::milliseconds;
 // Beyond its own time-out a collective has this long to report it.
 constexpr milliseconds kReportTime{5'000};
 constexpr milliseconds kLeastSilence{2'000};
+constexpr milliseconds kReachPause{2'000};
 
 milliseconds ToMilliseconds(double seconds) {
   return milliseconds(static_cast<int64_t>(seconds * 1000.0));
@@ -123,11 +126,17 @@ int Run(const Invocation& invocation) {
   } else if (config.comm.interface) {
     RequireInterface(resolved);
   }
-  CheckRun(resolved, placement.ranks, !AreLocal(placement.hosts));
+  const CheckedRun run = CheckRun(resolved, placement.Grid(), !AreLocal(placement.hosts));
+  if (run.plan.boxes > 1) {
+    const auto hardware = FindHardware(DeviceName(config.device), InstalledConfigs());
+    if (hardware) fmt::print(stderr, "{}", BoxesWarning(run, *hardware));
+  }
   if (AreLocal(placement.hosts)) MeasureLinksFor(config, placement.ranks);
   return Supervise({.ranks = placement.ranks,
                     .limits = MakeLimits(config),
                     .max_restarts = config.resilience.max_restarts,
+                    .reach_timeout = ToMilliseconds(config.comm.init_timeout_s),
+                    .reach_pause = kReachPause,
                     .remote_ranks = !AreLocal(placement.hosts),
                     .make_start =
                         [&](const std::filesystem::path& job_folder, int64_t start) {

@@ -12,7 +12,7 @@ namespace {
 int Run(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
   const Placement placement = PlaceRanks(invocation, resolved.config);
-  fmt::print("{}\n", DescribeRun(CheckRun(resolved, placement.ranks, !AreLocal(placement.hosts))));
+  fmt::print("{}\n", DescribeRun(CheckRun(resolved, placement.Grid(), !AreLocal(placement.hosts))));
   return kExitDone;
 }
 

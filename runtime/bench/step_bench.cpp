@@ -131,7 +131,7 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
   const ResolvedConfig shortened = Shortened(resolved, steps);
   const ModelSetup model = SetUpModel(shortened, environment.installed_configs);
   const int world = environment.bootstrap.world();
-  const Plan plan = MakePlan(shortened, model.spec, world);
+  const Plan plan = MakePlan(shortened, model.spec, environment.grid());
   const int64_t tokens_per_step = plan.global_batch_size * plan.sequence_len;
   const int64_t token_count =
       std::max(std::min(kMostTokens / tokens_per_step, steps) * tokens_per_step,

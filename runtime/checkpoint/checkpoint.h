@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <span>
+#include <utility>
 
 #include "runtime/checkpoint/manifest.h"
 #include "runtime/model/safetensors.h"
@@ -19,6 +20,9 @@ class Checkpoint {
  public:
   // Reads the manifest and checks the sizes of the files.
   explicit Checkpoint(const std::filesystem::path& folder);
+  // One that another host has: its manifest is known, none of its files.
+  Checkpoint(std::filesystem::path folder, CheckpointManifest manifest)
+      : folder_(std::move(folder)), manifest_(std::move(manifest)) {}
 
   const std::filesystem::path& folder() const { return folder_; }
   const CheckpointManifest& manifest() const { return manifest_; }

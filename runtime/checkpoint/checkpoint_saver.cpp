@@ -67,6 +67,7 @@ class HashedFile {
 
 CheckpointPart PartOf(const Plan& plan, const ModelSpec& spec, int rank) {
   CheckpointPart part{.file = fmt::format("state-rank-{:05}.safetensors", rank)};
+  if (!plan.Saves(rank)) return part;
   for (int k = 0; k < kStateKindCount; ++k) {
     const auto kind = static_cast<StateKind>(k);
     for (size_t unit = 0; unit < spec.units.size(); ++unit) {

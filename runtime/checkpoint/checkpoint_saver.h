@@ -19,7 +19,7 @@ namespace hearth {
 using StateDownload = std::function<void(const TensorView& source, void* destination)>;
 
 struct CheckpointSaverOptions {
-  std::filesystem::path output_dir;  // of all ranks the same, on a file system they share
+  std::filesystem::path output_dir;  // on a file system that the ranks of the first box share
   std::optional<int64_t> total_limit;
   // True: Start copies this rank's part into host memory (the plan has saves_from_copy); a thread
   // writes it.
@@ -41,7 +41,7 @@ struct CheckpointPart {
   int64_t bytes = 0;            // of the tensors
 };
 
-// Each rank's shard (Plan::Shard) of every unit, whoever updates it.
+// Each rank's shard (Plan::Shard) of every unit, whoever updates it; nothing outside the first box.
 CheckpointPart PartOf(const Plan& plan, const ModelSpec& spec, int rank);
 
 // One save at a time; everything it borrows must outlive it. Start and Finish are collective.

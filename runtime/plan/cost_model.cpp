@@ -155,6 +155,9 @@ class Pricer {
         return {.seconds = Copied(task.elements.count(), 2 * Storage() + 1)};
       case TaskKind::kTransposeWeights:
         return {.seconds = Copied(Unit(task).matmul_elements, 2)};
+      case TaskKind::kExchangeShards:
+      case TaskKind::kExchangeSums:
+        return Network(task);
       default:
         return task.stream == StreamId::kComm ? Collective(task) : TaskPrice{.seconds = Kernel()};
     }
@@ -204,14 +207,20 @@ class Pricer {
 
   // Every rank receives the others' parts, or sends its own.
   TaskPrice Collective(const Task& task) const {
-    const double others = Number(plan_.world - 1) / Number(plan_.world);
+    const double others = Number(plan_.RanksPerBox() - 1) / Number(plan_.RanksPerBox());
     const bool reduces = task.kind == TaskKind::kReduceGradients;
     const double rate = reduces ? hardware_.reduce_gbps : hardware_.gather_gbps;
     TaskPrice price{.seconds = hardware_.latency_us * kMicro};
-    if (plan_.world > 1) price.seconds += others * Number(task.bytes) / (rate * kGiga);
+    if (plan_.RanksPerBox() > 1) price.seconds += others * Number(task.bytes) / (rate * kGiga);
     // Where partial gradients are added to a shard, also with one rank.
     if (reduces) price.seconds += Copied(task.elements.count(), 3 * Gradient());
     return price;
+  }
+
+  // The ranks of a box share its network; there and back, each behind a message's time.
+  TaskPrice Network(const Task& task) const {
+    return {.seconds = 2 * hardware_.box_latency_us * kMicro +
+                       Number(task.bytes * plan_.RanksPerBox()) / (hardware_.box_gbps * kGiga)};
   }
 
   static void Use(SharedResource resource, double share, TaskPrice& price) {

@@ -50,9 +50,12 @@ constexpr std::array kFigures = {
     Figure{"peers", "gather_gbps", &HardwareProfile::gather_gbps, kRate},
     Figure{"peers", "reduce_gbps", &HardwareProfile::reduce_gbps, kRate},
     Figure{"peers", "latency_us", &HardwareProfile::latency_us, kCost},
+    Figure{"boxes", "box_gbps", &HardwareProfile::box_gbps, kRate},
+    Figure{"boxes", "box_latency_us", &HardwareProfile::box_latency_us, kCost},
 };
 
-constexpr std::array<std::string_view, 4> kSections = {"device_memory", "compute", "host", "peers"};
+constexpr std::array<std::string_view, 5> kSections = {"device_memory", "compute", "host", "peers",
+                                                       "boxes"};
 
 std::vector<std::string_view> KeysOf(std::string_view section) {
   std::vector<std::string_view> keys;

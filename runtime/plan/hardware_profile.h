@@ -48,6 +48,10 @@ struct HardwareProfile {
   double reduce_gbps = 0;
   double latency_us = 0;
 
+  // Between boxes: what a box sends and, at once, receives; from one message to the next.
+  double box_gbps = 0.125;
+  double box_latency_us = 0;
+
   bool operator==(const HardwareProfile&) const = default;
 };
 

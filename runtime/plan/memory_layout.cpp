@@ -77,6 +77,7 @@ class LayoutBuilder {
     AddHead();
     AddFp8Head();
     AddWords();
+    AddNetwork();
     AddSaveCopy();
     AddCommunicator();
     layout_.slab_bytes = slab_.bytes();
@@ -348,8 +349,19 @@ class LayoutBuilder {
     layout_.words.host_amax = host_.Add("words", amaxes * 4);
   }
 
+  void AddNetwork() {
+    if (plan_.boxes == 1) return;
+    int64_t bytes =
+        std::max(kStepSumWords * int64_t{8}, CountBlockScales(plan_, spec_) * int64_t{4});
+    for (const UnitSpec& unit : spec_.units) {
+      bytes = std::max(bytes, plan_.Shard(unit, rank_).count() * GradientBytes());
+    }
+    layout_.network_bytes = bytes;
+    layout_.network = arena_.Add("network", bytes, kPageBytes);
+  }
+
   void AddSaveCopy() {
-    if (!plan_.saves_from_copy || plan_.inference) return;
+    if (!plan_.saves_from_copy || plan_.inference || !plan_.Saves(rank_)) return;
     const StateTypes& types = plan_.state_types;
     const int64_t element = SizeOf(types.master) + SizeOf(types.m) + SizeOf(types.v);
     for (const UnitSpec& unit : spec_.units) {

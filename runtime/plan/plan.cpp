@@ -138,7 +138,7 @@ void PlanSchedule(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& p
 // ZeRO 2 and 3 give up a micro-batch's gradients as soon as the ranks have added them, unless each
 // rank has to add its own micro-batches first.
 void PlanGradients(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& plan) {
-  const bool gives_up = plan.zero_stage >= 2 && plan.world > 1;
+  const bool gives_up = plan.zero_stage >= 2 && plan.RanksPerBox() > 1;
   const bool one_group = plan.GroupsOfMicroBatches() == 1;
   const bool grouped_tied_head =
       plan.micro_batches_per_group > 1 && spec.HeadMatrix().unit != spec.head_unit();
@@ -155,7 +155,7 @@ void PlanGradients(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& 
         "their weights; write micro_then_rank, or schedule: horizontal");
   }
   const bool host = resolved.config.memory.offload.gradients == OffloadTarget::kHost;
-  const bool has_shards = plan.world > 1 && plan.zero_stage >= (host ? 1 : 2);
+  const bool has_shards = plan.RanksPerBox() > 1 && plan.zero_stage >= (host ? 1 : 2);
   plan.gradients = {.tier = host ? Tier::kHost : Tier::kDevice,
                     .sharded = has_shards && (ranks_first || one_group)};
 }
@@ -168,8 +168,9 @@ void PlanWeights(const RunConfig& config, Plan& plan) {
 }
 
 void PlanUpdates(const RunConfig& config, Plan& plan) {
-  plan.early_updates =
-      plan.max_grad_norm == 0 && config.resilience.on_nonfinite == OnNonfinite::kStop;
+  // Between boxes a gradient is final long after its backward.
+  plan.early_updates = plan.boxes == 1 && plan.max_grad_norm == 0 &&
+                       config.resilience.on_nonfinite == OnNonfinite::kStop;
   plan.deferred_share = 1.0;
   if (!plan.early_updates) return;
   // As the time of the forward is to that of the backward, which takes twice as long, or three
@@ -219,8 +220,16 @@ std::string_view Name(Tier tier) { return tier == Tier::kDevice ? "device" : "ho
 
 ElementRange Plan::Shard(const UnitSpec& unit, int rank) const {
   const int64_t blocks = DivExact(unit.elements, kParameterAlignment);
-  return {blocks * rank / world * kParameterAlignment,
-          blocks * (rank + 1) / world * kParameterAlignment};
+  const int64_t ranks = RanksPerBox();
+  const int64_t number = rank % ranks;
+  return {blocks * number / ranks * kParameterAlignment,
+          blocks * (number + 1) / ranks * kParameterAlignment};
+}
+
+ElementRange Plan::ExchangedPart(const ElementRange& shard, int box) const {
+  const int64_t blocks = DivExact(shard.count(), kParameterAlignment);
+  return {blocks * box / boxes * kParameterAlignment,
+          blocks * (box + 1) / boxes * kParameterAlignment};
 }
 
 ElementRange Plan::Updated(const UnitSpec& unit, int rank) const {
@@ -233,7 +242,7 @@ bool Plan::IsDeferred(int unit) const {
   return std::floor((unit + 1) * deferred_share) > std::floor(unit * deferred_share);
 }
 
-Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world) {
+Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, const RankGrid& grid) {
   const RunConfig& config = resolved.config;
   if (config.data.sequence_len > spec.config.max_position_embeddings) {
     throw ConfigError(
@@ -242,7 +251,9 @@ Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world) 
                     spec.config.max_position_embeddings));
   }
   Plan plan;
-  plan.world = world;
+  plan.world = grid.ranks;
+  plan.boxes = grid.boxes;
+  DivExact(plan.world, plan.boxes);
   plan.saves_from_copy = config.checkpoint.async_save;
   plan.zero_stage = static_cast<int>(config.parallel.zero_stage);
   plan.precision = MakePrecision(config.precision);
@@ -272,6 +283,7 @@ std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
   };
   line("plan_version", 1);
   line("world", plan.world);
+  line("boxes", plan.boxes);
   line("zero_stage", plan.zero_stage);
   if (!plan.exchange.empty()) line("exchange", fmt::format("\"{}\"", plan.exchange));
   line("compute", plan.precision.fp8 ? "fp8" : Name(plan.precision.storage));

@@ -63,10 +63,20 @@ struct StateTypes {
   bool operator==(const StateTypes&) const = default;
 };
 
+// Ranks in all, of which each box has as many: rank r is number r % ranks-per-box of its box.
+struct RankGrid {
+  RankGrid(int ranks_in, int boxes_in = 1) : ranks(ranks_in), boxes(boxes_in) {}
+  int ranks;
+  int boxes;
+};
+
 struct Plan {
   bool inference = false;        // forward only: no gradients, no moments
   bool saves_from_copy = false;  // a save copies the state to the host and writes while steps go on
   int world = 1;
+  // Replicas of each other: what is sharded is so inside a box, and the boxes exchange each unit's
+  // gradient once per step.
+  int boxes = 1;
   int zero_stage = 1;
   Precision precision;
   StateTypes state_types;
@@ -105,24 +115,30 @@ struct Plan {
   bool RanksFirst() const { return numeric.reduction_order == ReductionOrder::kRankThenMicro; }
   // Of a step; a unit's gradient is computed group by group.
   int64_t GroupsOfMicroBatches() const;
-  // Rank r's part of a unit: what it reduces, updates under ZeRO 1, and saves.
+  int RanksPerBox() const { return world / boxes; }
+  // Of ranks of one box, the first has the first shard. Rank r's part of a unit: what it reduces,
+  // updates under ZeRO 1, and, in the first box, saves.
   ElementRange Shard(const UnitSpec& unit, int rank) const;
   // What rank r updates: its shard, or everything under ZeRO 0.
   ElementRange Updated(const UnitSpec& unit, int rank) const;
   // Whether that is not everything, so that each rank's new weights have to reach the others.
-  bool SharesUpdates() const { return world > 1 && zero_stage > 0; }
+  bool SharesUpdates() const { return RanksPerBox() > 1 && zero_stage > 0; }
   // Whether the unit's weights are on the device only while they are used. At home, in the tier of
   // `weights`, a rank then has what it updates.
   bool WeightsInSlot(const UnitSpec& unit) const {
     return unit.kind == UnitKind::kBlock && weights.in_slots();
   }
+  // The part of a shard whose sum over the boxes that box's rank makes, relative to the shard.
+  ElementRange ExchangedPart(const ElementRange& shard, int box) const;
+  // The first box has everything.
+  bool Saves(int rank) const { return rank < RanksPerBox(); }
   // Whether the unit's update is carried; they are spread evenly.
   bool IsDeferred(int unit) const;
 };
 
 // The largest micro-batch of at most eight sequences that divides every rank's share, unless the
 // configuration names one. ConfigError where the batch cannot be formed.
-Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, int world);
+Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, const RankGrid& grid);
 
 // The text of plan.yaml, memory table included.
 std::string PlanYaml(const Plan& plan, const ModelSpec& spec);

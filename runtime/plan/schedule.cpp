@@ -11,7 +11,7 @@ namespace hearth {
 
 namespace {
 
-constexpr std::array<std::string_view, 30> kTaskNames = {"begin_step",
+constexpr std::array<std::string_view, 32> kTaskNames = {"begin_step",
                                                          "load_batch",
                                                          "zero_gradients",
                                                          "forward",
@@ -23,8 +23,10 @@ constexpr std::array<std::string_view, 30> kTaskNames = {"begin_step",
                                                          "collect_amax",
                                                          "fetch_weights",
                                                          "reduce_gradients",
+                                                         "exchange_shards",
                                                          "square_sum",
                                                          "reduce_sums",
+                                                         "exchange_sums",
                                                          "clip",
                                                          "gather_gradients",
                                                          "fetch_gradients",
@@ -41,8 +43,8 @@ constexpr std::array<std::string_view, 30> kTaskNames = {"begin_step",
                                                          "gather_weights",
                                                          "transpose_weights",
                                                          "end_step"};
-constexpr std::array<std::string_view, kStreamCount> kStreamNames = {"compute", "comm", "to_device",
-                                                                     "to_host", "host_optimizer"};
+constexpr std::array<std::string_view, kStreamCount> kStreamNames = {
+    "compute", "comm", "to_device", "to_host", "host_optimizer", "network"};
 constexpr std::array<std::string_view, kPhaseCount> kPhaseNames = {"train", "gradients", "evaluate",
                                                                    "publish", "drain"};
 

@@ -24,8 +24,10 @@ enum class TaskKind : uint8_t {
   kCollectAmax,       // the blocks' amaxes of a micro-batch
   kFetchWeights,      // of a unit, from home to the slot it takes its turn in
   kReduceGradients,   // a unit's partial gradients to their shards
+  kExchangeShards,    // a unit's reduced shards over the boxes
   kSquareSum,         // of a unit's reduced shard
-  kReduceSums,        // squares, losses and amaxes over the ranks
+  kReduceSums,        // squares, losses and amaxes over the ranks of a box
+  kExchangeSums,      // losses and amaxes over the boxes, whose squares are equal
   kClip,              // norm, clip factor, skip flag; the FP8 scales of the next step
   kGatherGradients,   // a unit's reduced shards to every rank
   kFetchGradients,    // a unit's sum from the host, to be added to or for its update
@@ -45,8 +47,9 @@ enum class TaskKind : uint8_t {
 };
 std::string_view Name(TaskKind kind);
 
-enum class StreamId : uint8_t { kCompute, kComm, kToDevice, kToHost, kHostOptimizer };
-constexpr int kStreamCount = 5;
+// kComm: between the ranks of a box; kNetwork: between boxes.
+enum class StreamId : uint8_t { kCompute, kComm, kToDevice, kToHost, kHostOptimizer, kNetwork };
+constexpr int kStreamCount = 6;
 std::string_view Name(StreamId stream);
 
 // What tasks read and write. Two tasks that touch the same resource, one of them writing, are
@@ -71,7 +74,8 @@ enum class ResourceKind : uint8_t {
   kAmax,             // of a unit
   kSums,             // 0: losses and the amaxes of the step; 1: squares of gradients
   kControl,
-  kScales,  // FP8 scales from one step to the next
+  kScales,   // FP8 scales from one step to the next
+  kNetwork,  // what is on its way between boxes
 };
 
 struct Access {

@@ -12,6 +12,7 @@ Schedule ScheduleBuilder::Build() {
   switch (schedule_.phase) {
     case Phase::kTrain:
       AddForwardBackward();
+      AddGatherGradients(0);
       AddEarlyUpdates(0);
       AddClip();
       for (int unit = 0; unit < Units() && !plan_.early_updates; ++unit) {
@@ -20,12 +21,13 @@ Schedule ScheduleBuilder::Build() {
       break;
     case Phase::kGradients:
       AddForwardBackward();
-      if (Distributed()) AddReduceSums();
+      AddGatherGradients(0);
+      AddReduceSums();
       break;
     case Phase::kEvaluate:
       AddBatch();
       for (const MicroBatchGroup& group : Groups()) AddForward(group);
-      if (Distributed()) AddReduceSums();
+      AddReduceSums();
       break;
     case Phase::kPublish:
       for (int unit = 0; unit < Units(); ++unit) AddPublish(unit);

@@ -38,7 +38,9 @@ class ScheduleBuilder {
   int Units() const { return static_cast<int>(spec_.units.size()); }
   int Layers() const { return static_cast<int>(spec_.config.num_layers); }
   int MicroBatches() const { return static_cast<int>(plan_.micro_batches); }
-  bool Distributed() const { return plan_.world > 1; }
+  // Inside a box.
+  bool Distributed() const { return plan_.RanksPerBox() > 1; }
+  bool SeveralBoxes() const { return plan_.boxes > 1; }
   bool Training() const {
     return schedule_.phase == Phase::kTrain || schedule_.phase == Phase::kGradients;
   }
@@ -106,6 +108,10 @@ class ScheduleBuilder {
   static std::vector<Access> FromTo(const Access& from, const Access& to);
   Task MoveGradients(TaskKind kind, int unit, const ElementRange& elements,
                      std::vector<Access> accesses) const;
+  // Over the boxes, beside everything else.
+  void AddExchangeShards(int unit);
+  // Of the units whose reduced gradients every rank needs, but for the latest ones.
+  void AddGatherGradients(size_t but);
   double Flops(Segment segment) const;
 
   void AddReduceSums();
@@ -150,8 +156,9 @@ class ScheduleBuilder {
   std::pair<int, int> fetched_{-1, -1};  // unit and micro-batch of the last AddFetchGradients
   int state_piece_ = 0;                  // whose turn it is
   std::deque<int> final_;                // units whose updates are to run under the backward
+  std::deque<int> reduced_;              // units whose gradients are to be gathered
   std::array<bool, kStreamCount> started_{};
-  std::array<int, kStreamCount> last_{-1, -1, -1, -1, -1};
+  TaskOrder::Clock last_ = TaskOrder::Nothing();
 };
 
 }  // namespace hearth

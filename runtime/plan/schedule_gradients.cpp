@@ -78,22 +78,43 @@ void ScheduleBuilder::EndGradients(int unit, int mb) {
 void ScheduleBuilder::AddFinalGradient(int unit) {
   const bool trains = schedule_.phase == Phase::kTrain;
   const bool reduced = Distributed() || RankThenMicro();
+  if (SeveralBoxes()) AddExchangeShards(unit);
   if (trains) {
     // Beside the reduction, so that compute does not wait for it.
+    const StreamId stream = reduced ? StreamId::kComm : StreamId::kCompute;
     Add({.kind = TaskKind::kSquareSum,
-         .stream = reduced ? StreamId::kComm : StreamId::kCompute,
+         .stream = SeveralBoxes() ? StreamId::kNetwork : stream,
          .unit = unit,
          .elements = Shard(unit),
          .accesses = {SumOverRanks(unit, false), Write(kSums, 1)}});
   }
   const bool others_read_it = !trains && !gradient_places_.InSlot(unit);
   if (!reduced || (plan_.zero_stage > 0 && !others_read_it)) return;
-  Add({.kind = TaskKind::kGatherGradients,
-       .stream = StreamId::kComm,
+  reduced_.push_back(unit);
+  // The next unit's reduction does not wait for the network.
+  AddGatherGradients(SeveralBoxes() && !gradient_places_.OnHost(unit) ? 1 : 0);
+}
+
+void ScheduleBuilder::AddExchangeShards(int unit) {
+  Add({.kind = TaskKind::kExchangeShards,
+       .stream = StreamId::kNetwork,
        .unit = unit,
        .elements = Shard(unit),
-       .bytes = Unit(unit).elements * SizeOf(plan_.precision.gradient),
-       .accesses = FromTo(SumOverRanks(unit, false), WholeGradient(unit, true))});
+       .bytes = 2 * Shard(unit).count() * SizeOf(plan_.precision.gradient) * (plan_.boxes - 1) /
+                plan_.boxes,
+       .accesses = {SumOverRanks(unit, true), Write(kNetwork)}});
+}
+
+void ScheduleBuilder::AddGatherGradients(size_t but) {
+  for (; reduced_.size() > but; reduced_.pop_front()) {
+    const int unit = reduced_.front();
+    Add({.kind = TaskKind::kGatherGradients,
+         .stream = StreamId::kComm,
+         .unit = unit,
+         .elements = Shard(unit),
+         .bytes = Unit(unit).elements * SizeOf(plan_.precision.gradient),
+         .accesses = FromTo(SumOverRanks(unit, false), WholeGradient(unit, true))});
+  }
 }
 
 void ScheduleBuilder::AddStoreGradients(int unit, int mb) {
@@ -114,7 +135,8 @@ void ScheduleBuilder::AddEarlyUpdate(int unit) {
   if (!trains || !plan_.early_updates || plan_.IsDeferred(unit)) return;
   final_.push_back(unit);
   // What still has to be reduced, or moved, is given the time of the next unit's backward.
-  AddEarlyUpdates(Distributed() || RankThenMicro() || gradient_places_.OnHost(unit) ? 1 : 0);
+  const bool travels = plan_.world > 1 || RankThenMicro() || gradient_places_.OnHost(unit);
+  AddEarlyUpdates(travels ? 1 : 0);
 }
 
 }  // namespace hearth

@@ -7,7 +7,7 @@
 namespace hearth {
 
 TaskOrder::Clock TaskOrder::ClockOf(StreamId stream, const std::vector<int>& waits) const {
-  Clock clock{-1, -1, -1, -1, -1};
+  Clock clock = Nothing();
   const auto merge = [&](int task) {
     const Entry& entry = entries_[static_cast<size_t>(task)];
     for (size_t s = 0; s < clock.size(); ++s) clock[s] = std::max(clock[s], entry.clock[s]);

@@ -14,6 +14,11 @@ namespace hearth {
 class TaskOrder {
  public:
   using Clock = std::array<int, kStreamCount>;
+  static Clock Nothing() {
+    Clock clock;
+    clock.fill(-1);
+    return clock;
+  }
 
   // The clock of a next task on `stream` that waits for `waits`; CheckError when one of them has
   // not been added.
@@ -28,7 +33,7 @@ class TaskOrder {
     Clock clock;
   };
   std::vector<Entry> entries_;  // by task id
-  Clock last_{-1, -1, -1, -1, -1};
+  Clock last_ = Nothing();
 };
 
 // Last writer and readers since, by resource.

@@ -8,15 +8,21 @@ namespace hearth {
 using enum ResourceKind;
 
 void ScheduleBuilder::AddReduceSums() {
-  Add({.kind = TaskKind::kReduceSums,
-       .stream = StreamId::kComm,
-       .bytes = static_cast<int64_t>(sizeof(StepWords::sums)) +
-                (CollectsAmax() ? CountBlockScales(plan_, spec_) * 4 : 0),
-       .accesses = {Write(kSums), Write(kSums, 1)}});
+  Task task{.kind = TaskKind::kReduceSums,
+            .stream = StreamId::kComm,
+            .bytes = static_cast<int64_t>(sizeof(StepWords::sums)) +
+                     (CollectsAmax() ? CountBlockScales(plan_, spec_) * 4 : 0),
+            .accesses = {Write(kSums), Write(kSums, 1)}};
+  if (Distributed()) Add(task);
+  if (!SeveralBoxes()) return;
+  task.kind = TaskKind::kExchangeSums;
+  task.stream = StreamId::kNetwork;
+  task.accesses.push_back(Write(kNetwork));
+  Add(std::move(task));
 }
 
 void ScheduleBuilder::AddClip() {
-  if (Distributed()) AddReduceSums();
+  AddReduceSums();
   Task clip{.kind = TaskKind::kClip, .accesses = {Read(kSums), Read(kSums, 1), Write(kControl)}};
   if (VerifiesScales()) clip.accesses.push_back(Write(kScales));
   Add(std::move(clip));

@@ -35,7 +35,8 @@ std::vector<Lever> MakeLevers(const Plan& plan, const RunConfig& config) {
   levers.push_back({.path = "memory.offload.residual", .values = {"host"}});
   levers.push_back({.path = "memory.offload.optimizer", .values = {"host"}});
   levers.push_back({.path = "checkpoint.async_save", .values = {"false"}});
-  if (plan.world > 1) levers.push_back({.path = "parallel.zero_stage", .values = {"1", "2", "3"}});
+  if (plan.RanksPerBox() > 1)
+    levers.push_back({.path = "parallel.zero_stage", .values = {"1", "2", "3"}});
   levers.push_back({.path = "memory.offload.gradients", .values = {"host"}});
   levers.push_back({.path = "memory.offload.weights", .values = {"host"}});
   if (config.optimizer.master_dtype == MasterDtype::kFp32) {
@@ -65,13 +66,13 @@ std::vector<Lever> MakeLevers(const Plan& plan, const RunConfig& config) {
 
 class Search {
  public:
-  Search(const ResolvedConfig& resolved, const ModelSpec& spec, int world,
+  Search(const ResolvedConfig& resolved, const ModelSpec& spec, const RankGrid& grid,
          const MemoryLimits& limits)
       : resolved_(resolved),
         spec_(spec),
-        world_(world),
+        grid_(grid),
         limits_(limits),
-        levers_(MakeLevers(MakePlan(resolved, spec, world), resolved.config)) {}
+        levers_(MakeLevers(MakePlan(resolved, spec, grid), resolved.config)) {}
 
   KeyValues Run() {
     const unsigned all = 1u << levers_.size();
@@ -103,7 +104,7 @@ class Search {
     ResolvedConfig changed = resolved_;
     try {
       for (const auto& [path, value] : ValuesOf(turns)) Set(changed, path, value);
-      return Fits(NeedOf(MakePlan(changed, spec_, world_), spec_), limits_);
+      return Fits(NeedOf(MakePlan(changed, spec_, grid_), spec_), limits_);
     } catch (const ConfigError&) {
       return false;  // this combination is no run at all
     }
@@ -133,16 +134,16 @@ class Search {
 
   const ResolvedConfig& resolved_;
   const ModelSpec& spec_;
-  const int world_;
+  const RankGrid grid_;
   const MemoryLimits& limits_;
   const std::vector<Lever> levers_;
 };
 
 }  // namespace
 
-KeyValues SmallestChange(const ResolvedConfig& resolved, const ModelSpec& spec, int world,
-                         const MemoryLimits& limits) {
-  return Search(resolved, spec, world, limits).Run();
+KeyValues SmallestChange(const ResolvedConfig& resolved, const ModelSpec& spec,
+                         const RankGrid& grid, const MemoryLimits& limits) {
+  return Search(resolved, spec, grid, limits).Run();
 }
 
 void RequirePlanFits(const ResolvedConfig& resolved, const Plan& plan, const ModelSpec& spec,
@@ -150,13 +151,15 @@ void RequirePlanFits(const ResolvedConfig& resolved, const Plan& plan, const Mod
   const MemoryNeed need = NeedOf(plan, spec);
   if (Fits(need, limits)) return;
   std::string remedy;
-  for (const auto& [path, value] : SmallestChange(resolved, spec, plan.world, limits)) {
+  for (const auto& [path, value] :
+       SmallestChange(resolved, spec, {plan.world, plan.boxes}, limits)) {
     remedy += fmt::format("{}{}: {}", remedy.empty() ? "set " : " and ", path, value);
   }
   if (remedy.empty()) {
-    remedy = plan.world > 1 ? "no setting of this version makes it fit: give it more memory"
-                            : "no setting of this version makes it fit: give it more memory or "
-                              "more ranks";
+    remedy = plan.RanksPerBox() > 1
+                 ? "no setting of this version makes it fit: give it more memory"
+                 : "no setting of this version makes it fit: give it more memory or "
+                   "more ranks";
   }
   RequireFit(resolved, need, limits, remedy);
 }

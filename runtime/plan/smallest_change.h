@@ -13,8 +13,8 @@ namespace hearth {
 // each turned as little as will do; what costs least time is tried first, and the micro-batch, part
 // of the numerics, last. Empty where nothing fits.
 using KeyValues = std::vector<std::pair<std::string, std::string>>;
-KeyValues SmallestChange(const ResolvedConfig& resolved, const ModelSpec& spec, int world,
-                         const MemoryLimits& limits);
+KeyValues SmallestChange(const ResolvedConfig& resolved, const ModelSpec& spec,
+                         const RankGrid& grid, const MemoryLimits& limits);
 
 // BudgetError where the plan of `resolved` breaks a limit, with the smallest change as its remedy.
 void RequirePlanFits(const ResolvedConfig& resolved, const Plan& plan, const ModelSpec& spec,

@@ -14,9 +14,12 @@ namespace hearth {
 namespace {
 
 // In the order of StreamId.
-constexpr std::array<std::string_view, kStreamCount> kWork = {
-    "compute", "collectives", "transfers to the device", "transfers to the host",
-    "the host optimizer"};
+constexpr std::array<std::string_view, kStreamCount> kWork = {"compute",
+                                                              "collectives",
+                                                              "transfers to the device",
+                                                              "transfers to the host",
+                                                              "the host optimizer",
+                                                              "the network between boxes"};
 
 std::string Milliseconds(double seconds) {
   return seconds < 0.01 ? fmt::format("{:.3f} ms", seconds * 1e3)
@@ -36,6 +39,18 @@ StepEstimate EstimateStep(const Plan& plan, const ModelSpec& spec,
   estimate.to_device_bytes = link.to_device;
   estimate.to_host_bytes = link.to_host;
   return estimate;
+}
+
+std::string WarnOfSlowBoxes(const Plan& plan, const Plan& one_box, const ModelSpec& spec,
+                            const HardwareProfile& hardware) {
+  const double together = EstimateStep(plan, spec, hardware).tokens_per_second;
+  const double alone = EstimateStep(one_box, spec, hardware).tokens_per_second;
+  if (together >= alone) return "";
+  return fmt::format(
+      "{} boxes are expected to be slower than one of them alone: {:.0f} tokens per second, not "
+      "{:.0f}, with {} GB/s between them (box_gbps of the hardware file); use one, a larger "
+      "global_batch_size, or a faster network\n",
+      plan.boxes, together, alone, hardware.box_gbps);
 }
 
 std::string DescribeEstimate(const StepEstimate& estimate, const HardwareProfile& hardware) {

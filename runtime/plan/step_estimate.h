@@ -26,6 +26,11 @@ struct StepEstimate {
 // Simulates the training schedule of rank 0, which has as much to do as any.
 StepEstimate EstimateStep(const Plan& plan, const ModelSpec& spec, const HardwareProfile& hardware);
 
+// A line where these boxes are expected to be slower than one of them alone, by its own plan; ""
+// where they are not.
+std::string WarnOfSlowBoxes(const Plan& plan, const Plan& one_box, const ModelSpec& spec,
+                            const HardwareProfile& hardware);
+
 // Two or three lines for people: step time, tokens per second, what bounds the step, how busy the
 // streams are.
 std::string DescribeEstimate(const StepEstimate& estimate, const HardwareProfile& hardware);

@@ -55,7 +55,7 @@ void Executor::WarmUpAlone(int64_t step) {
   Plan plan = plan_;
   plan.micro_batches = 1;
   // This leaves out all collectives; nobody reads the gradients.
-  plan.world = 1;
+  plan.world = plan.boxes = 1;
   plan.numeric.reduction_order = ReductionOrder::kMicroThenRank;
   // What has a slot keeps it, and is left there.
   plan.gradients = {.sharded = plan.gradients.in_slots()};

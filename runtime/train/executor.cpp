@@ -11,12 +11,15 @@ namespace hearth {
 
 namespace {
 
-constexpr std::array<StreamId, 4> kDeviceStreams = {StreamId::kCompute, StreamId::kComm,
-                                                    StreamId::kToDevice, StreamId::kToHost};
+// kNetwork, the last, only where there are several boxes.
+constexpr std::array<StreamId, 5> kDeviceStreams = {StreamId::kCompute, StreamId::kComm,
+                                                    StreamId::kToDevice, StreamId::kToHost,
+                                                    StreamId::kNetwork};
 
-std::array<std::unique_ptr<Stream>, kStreamCount> MakeStreams(Device& device) {
+std::array<std::unique_ptr<Stream>, kStreamCount> MakeStreams(Device& device, const Plan& plan) {
   std::array<std::unique_ptr<Stream>, kStreamCount> streams;
   for (StreamId id : kDeviceStreams) {
+    if (id == StreamId::kNetwork && plan.boxes == 1) continue;
     streams[static_cast<size_t>(id)] = device.CreateStream(Name(id));
   }
   return streams;
@@ -36,7 +39,7 @@ Executor::Executor(KernelBackend& backend, Communicator& communicator, const Pla
       gradients_(memory_),
       activations_(memory_),
       optimizer_(memory_),
-      streams_(MakeStreams(backend.device())),
+      streams_(MakeStreams(backend.device(), plan)),
       transfer_(backend, memory_,
                 {streams_[static_cast<size_t>(StreamId::kToDevice)].get(),
                  streams_[static_cast<size_t>(StreamId::kToHost)].get()},
@@ -47,6 +50,13 @@ Executor::Executor(KernelBackend& backend, Communicator& communicator, const Pla
   }
   from_host_optimizer_ = device.CreateHostSignal();
   communicator_.RegisterSlab(memory_.slab.Bytes());
+  CHECK(plan.boxes == (options.network != nullptr ? options.network->world() : 1) &&
+            plan.RanksPerBox() == communicator.world(),
+        "a plan of {} boxes of {} ranks, not what the communicators have", plan.boxes,
+        plan.RanksPerBox());
+  if (options.network != nullptr) {
+    options.network->RegisterSlab(NetworkArea(DType::kU8, memory_.layout.network_bytes));
+  }
   // Padding stays zero from here on: nothing ever writes it.
   Stream& compute = *streams_[static_cast<size_t>(StreamId::kCompute)];
   for (const Arena* arena : {&memory_.slab, &memory_.arena}) {
@@ -74,7 +84,9 @@ Executor::~Executor() {
       // Whoever waited for the step has been told already.
     }
   }
-  if (!failed_) communicator_.ReleaseSlab();
+  if (failed_) return;
+  communicator_.ReleaseSlab();
+  if (options_.network != nullptr) options_.network->ReleaseSlab();
 }
 
 Executor::PreparedSchedule Executor::MakePrepared(Phase phase, const Plan& plan) {
@@ -191,6 +203,7 @@ void Executor::Synchronize() {
   // The end task waits for all streams; the others are asked for the errors they keep.
   std::exception_ptr error;
   for (StreamId id : kDeviceStreams) {
+    if (!streams_[static_cast<size_t>(id)]) continue;
     try {
       streams_[static_cast<size_t>(id)]->Synchronize(options_.step_timeout);
     } catch (...) {
@@ -283,11 +296,13 @@ void Executor::Dispatch(const Task& task, Stream& stream) {
     case TaskKind::kBackward:
       return Backward(task, stream);
     case TaskKind::kReduceGradients:
+    case TaskKind::kExchangeShards:
       return ReduceGradients(task, stream);
     case TaskKind::kSquareSum:
       return SquareSum(task, stream);
     case TaskKind::kReduceSums:
-      return ReduceSums(stream);
+    case TaskKind::kExchangeSums:
+      return ReduceSums(task, stream);
     case TaskKind::kClip:
       return Clip(stream);
     case TaskKind::kGatherGradients:
@@ -301,14 +316,12 @@ void Executor::Dispatch(const Task& task, Stream& stream) {
       return MoveState(task, stream);
     case TaskKind::kUpdate:
       return Update(task, stream);
-    case TaskKind::kWeightsToDevice:
-      return WeightsToDevice(task, stream);
     case TaskKind::kCastMaster:
       return CastMaster(task, stream);
     case TaskKind::kFetchWeights:
-      return FetchWeights(task, stream);
     case TaskKind::kStoreWeights:
-      return StoreWeights(task, stream);
+    case TaskKind::kWeightsToDevice:
+      return MoveWeights(task, stream);
     case TaskKind::kReduceAmax:
       return ReduceAmax(task, stream);
     case TaskKind::kQuantizeWeights:

@@ -52,10 +52,13 @@ struct ExecutorOptions {
   int host_threads = 1;  // of the host optimizer
   std::chrono::milliseconds step_timeout{std::chrono::hours(24)};
   bool times_tasks = false;  // steps may be timed
+  // Of the ranks with this one's number in every box, box by box, where the plan has several;
+  // outlives the executor.
+  Communicator* network = nullptr;
 };
 
-// Owns the memory of a rank. The backend, communicator, plan and spec must outlive it. Used by one
-// thread; after an exception it can only be destroyed.
+// Owns the memory of a rank. The backend, communicator (of the box), plan and spec must outlive it.
+// Used by one thread; after an exception it can only be destroyed.
 class Executor {
  public:
   Executor(KernelBackend& backend, Communicator& communicator, const Plan& plan,
@@ -205,6 +208,13 @@ class Executor {
   void ReduceStepAmax(Stream& stream);
   void UpdateScales(Stream& stream);
 
+  // network_tasks.cpp
+  void ExchangeShards(const Task& task, Stream& stream);
+  void ExchangeSums(Stream& stream);
+  // Over the boxes, of words in the slab.
+  void ExchangeWords(const AllReduceArgs& args, Stream& stream);
+  TensorView NetworkArea(DType dtype, int64_t elements) const;
+
   // gradient_tasks.cpp
   int64_t GradientVersion(int micro_batch) const;
   int64_t FullGradientVersion() const;
@@ -216,6 +226,8 @@ class Executor {
   void ReduceGradients(const Task& task, Stream& stream);
   void GatherGradients(const Task& task, Stream& stream);
   void GatherShards(int unit, Stream& stream);
+  // The sum over the ranks of the box, or over all boxes, of this rank's shard.
+  TensorView SumOverRanks(const Task& task) const;
   void SquareSum(const Task& task, Stream& stream);
   void GradientsToHost(const Task& task, Stream& stream);
   // The reduced gradient of what this rank updates, on the device.
@@ -225,11 +237,12 @@ class Executor {
   TensorView HostGradient(const Task& task) const;
 
   // update_tasks.cpp
-  void ReduceSums(Stream& stream);
+  void ReduceSums(const Task& task, Stream& stream);
   void Clip(Stream& stream);
   void MoveState(const Task& task, Stream& stream);
   void Update(const Task& task, Stream& stream);
   void UpdateOnHost(const Task& task);
+  void MoveWeights(const Task& task, Stream& stream);
   void WeightsToDevice(const Task& task, Stream& stream);
   void CastMaster(const Task& task, Stream& stream);
   void CastMasterOnHost(const Task& task);

@@ -56,6 +56,7 @@ void Executor::StoreGradients(const Task& task, Stream& stream) {
 }
 
 void Executor::ReduceGradients(const Task& task, Stream& stream) {
+  if (task.kind == TaskKind::kExchangeShards) return ExchangeShards(task, stream);
   const int64_t version = GradientVersion(task.micro_batch);
   const Lease lease = gradients_.Read(task.unit, version);
   const TensorView sum = gradients_.ShardSum(task.unit);
@@ -63,7 +64,7 @@ void Executor::ReduceGradients(const Task& task, Stream& stream) {
   if (sum) sum_lease = gradients_.WriteSum(task.unit, version);
   const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
   ReduceScatterArgs args{.dtype = plan_.precision.gradient};
-  for (int rank = 0; rank < plan_.world; ++rank) {
+  for (int rank = 0; rank < plan_.RanksPerBox(); ++rank) {
     args.ranges.push_back(gradients_.Slab(task.unit, plan_.Shard(unit, rank)));
   }
   args.out = sum ? sum : gradients_.Range(task.unit, task.elements);
@@ -88,7 +89,7 @@ void Executor::GatherGradients(const Task& task, Stream& stream) {
 
 void Executor::GatherShards(int unit, Stream& stream) {
   AllGatherArgs args;
-  for (int rank = 0; rank < plan_.world; ++rank) {
+  for (int rank = 0; rank < plan_.RanksPerBox(); ++rank) {
     const ElementRange shard = plan_.Shard(spec_.units[static_cast<size_t>(unit)], rank);
     args.ranges.push_back(gradients_.Slab(unit, shard));
   }
@@ -119,11 +120,15 @@ void Executor::LoadGradients(int unit) {
   stream.Synchronize(options_.step_timeout);
 }
 
+TensorView Executor::SumOverRanks(const Task& task) const {
+  const TensorView sum = gradients_.ShardSum(task.unit);
+  return sum ? sum : gradients_.Range(task.unit, task.elements);
+}
+
 void Executor::SquareSum(const Task& task, Stream& stream) {
   if (task.elements.count() == 0) return;
   const Lease lease = gradients_.ReadSum(task.unit, FullGradientVersion());
-  const TensorView sum = gradients_.ShardSum(task.unit);
-  backend_.AddFixedPoint(stream, {.input = sum ? sum : gradients_.Range(task.unit, task.elements),
+  backend_.AddFixedPoint(stream, {.input = SumOverRanks(task),
                                   .terms = SumTerms::kSquaredBlocks,
                                   .sum = memory_.slab.View(memory_.layout.words.sums, DType::kI64,
                                                            {kFixedPointWords})});

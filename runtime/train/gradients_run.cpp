@@ -130,13 +130,14 @@ void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environm
                   const std::filesystem::path& out, bool with_logits) {
   RequireFp8(resolved, environment.backend.device().gpu());
   const ModelSetup model = SetUpModel(resolved, environment.installed_configs);
-  Plan plan = MakePlan(resolved, model.spec, environment.bootstrap.world());
+  Plan plan = MakePlan(resolved, model.spec, environment.grid());
   plan.saves_from_copy = false;
   const auto data = OpenTrainingData(resolved, model.spec);
   RequirePlanFits(resolved, plan, model.spec,
                   LimitsOf(resolved.config.memory, MeasureMachine(environment)));
   Executor executor(environment.backend, environment.communicator, plan, model.spec,
-                    environment.bootstrap.rank(), {.host_threads = environment.host_threads});
+                    environment.bootstrap.rank(),
+                    {.host_threads = environment.host_threads, .network = environment.network()});
   FillMasterWeights(executor, InitialWeights(model, static_cast<uint64_t>(resolved.config.seed),
                                              environment.host_threads));
   executor.Publish(0);

@@ -221,8 +221,9 @@ void GatherMaster(Executor& executor, Bootstrap& bootstrap, const ParameterSpec&
   const RankMemory& memory = executor.memory();
   const auto count = static_cast<int64_t>(out.size());
   ElementRange part = OwnedPart(memory, parameter, begin, begin + count);
-  // Without shards everybody has everything: rank 0 speaks for all.
-  if (memory.plan.zero_stage == 0 && memory.rank != 0) part.end = part.begin;
+  // Without shards everybody has everything, and so does every box: the first speaks for all.
+  const bool repeats = memory.plan.zero_stage == 0 && memory.rank != 0;
+  if (repeats || !memory.plan.Saves(memory.rank)) part.end = part.begin;
   Bytes mine(sizeof(int64_t) + static_cast<size_t>(part.count()) * sizeof(float));
   const int64_t offset = part.begin - parameter.unit_offset - begin;
   std::memcpy(mine.data(), &offset, sizeof(offset));

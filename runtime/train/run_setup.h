@@ -21,11 +21,19 @@
 
 namespace hearth {
 
+// What a rank has in a run over several boxes. Everything outlives the run.
+struct BoxLinks {
+  Bootstrap& box;         // the ranks of this box
+  Bootstrap& peers;       // those with this one's number in every box, box by box
+  Communicator& network;  // of the peers
+  std::string host;       // this one's name
+};
+
 // What the launcher provides to a rank. Everything outlives the run.
 struct RunEnvironment {
-  Bootstrap& bootstrap;
+  Bootstrap& bootstrap;  // all ranks
   KernelBackend& backend;
-  Communicator& communicator;
+  Communicator& communicator;  // of the ranks of this box
   Heartbeat& heartbeat;
   std::string installed_configs;         // the installed configs/ folder
   std::function<bool()> stop_requested;  // polled between steps; may be empty
@@ -34,8 +42,16 @@ struct RunEnvironment {
   ProgressOptions progress{.enabled = false};
   // Changes a training plan before it is used, alike on every rank; may be empty.
   std::function<void(Plan&)> amend_plan;
-  std::string exchange = {};        // in words, how the ranks exchange
-  std::string version = "unknown";  // of Hearth, for the manifests of checkpoints
+  std::string exchange = {};                     // in words, how the ranks exchange
+  std::string version = "unknown";               // of Hearth, for the manifests of checkpoints
+  std::optional<BoxLinks> links = std::nullopt;  // where there are several boxes
+
+  RankGrid grid() const { return {bootstrap.world(), links ? links->peers.world() : 1}; }
+  // Enqueued so far, for who watches.
+  int64_t collectives() const {
+    return communicator.enqueued() + (links ? links->network.enqueued() : 0);
+  }
+  Communicator* network() const { return links ? &links->network : nullptr; }
 };
 
 // Reads the model a configuration names; ConfigError for a wrong or missing one.

@@ -10,6 +10,7 @@
 #include "runtime/checkpoint/folders.h"
 #include "runtime/optimizer/lr_schedule.h"
 #include "runtime/plan/smallest_change.h"
+#include "runtime/train/boxes.h"
 #include "runtime/train/device_support.h"
 
 namespace hearth {
@@ -68,8 +69,9 @@ void RequireSameData(const Checkpoint& checkpoint, const TokenDataset& data, Boo
 
 Plan PlanOf(const ResolvedConfig& resolved, const ModelSpec& spec,
             const RunEnvironment& environment) {
-  Plan plan = MakePlan(resolved, spec, environment.bootstrap.world());
+  Plan plan = MakePlan(resolved, spec, environment.grid());
   plan.communicator = environment.communicator.memory();
+  if (environment.links) plan.communicator += environment.links->network.memory();
   plan.exchange = environment.exchange;
   plan.ranks_per_host = environment.bootstrap.local_world();
   if (environment.amend_plan) environment.amend_plan(plan);
@@ -82,13 +84,8 @@ Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environme
                  std::optional<TrainingRehearsal> rehearsal)
     : environment_(environment),
       rehearsal_(std::move(rehearsal)),
-      model_(SetUpModel(resolved, environment.installed_configs)),
-      checkpoint_(rehearsal_
-                      ? nullptr
-                      : FindCheckpoint(resolved, environment.bootstrap,
-                                       [&environment] {
-                                         environment.heartbeat.Progress(0, RunPhase::kLoading);
-                                       })),
+      model_(SetUpModelTogether(resolved, environment)),
+      checkpoint_(rehearsal_ ? nullptr : FindCheckpointTogether(resolved, environment)),
       resolved_(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved),
       config_hash_(ConfigHash(resolved)),
       plan_(PlanOf(resolved_, model_.spec, environment)),
@@ -106,14 +103,19 @@ void Trainer::Prepare() {
   if (checkpoint_) RequireFittingCheckpoint(*checkpoint_, resolved_, model_.spec, plan_);
   data_ = rehearsal_ ? rehearsal_->data : OpenTrainingData(resolved_, model_.spec);
   if (checkpoint_) RequireSameData(*checkpoint_, *data_, environment_.bootstrap);
-  if (!rehearsal_) eval_data_ = OpenEvaluationData(resolved_, model_.spec);
+  if (!rehearsal_) {
+    RequireEqualData(resolved_, "data.datasets", *data_, environment_);
+    eval_data_ = OpenEvaluationData(resolved_, model_.spec);
+  }
+  if (eval_data_) RequireEqualData(resolved_, "data.eval_datasets", *eval_data_, environment_);
   total_steps_ = TotalSteps(resolved_, plan_, *data_);
   RequirePlanFits(resolved_, plan_, model_.spec, limits_);
   executor_ = std::make_unique<Executor>(
       environment_.backend, environment_.communicator, plan_, model_.spec,
       environment_.bootstrap.rank(),
       ExecutorOptions{.host_threads = environment_.host_threads,
-                      .times_tasks = !rehearsal_ && !resolved_.config.logging.trace_steps.empty()});
+                      .times_tasks = !rehearsal_ && !resolved_.config.logging.trace_steps.empty(),
+                      .network = environment_.network()});
   // Here and below: a GPU that ranks share allocates for one of them only while none of their
   // streams waits for another rank.
   environment_.bootstrap.Barrier();
@@ -122,7 +124,7 @@ void Trainer::Prepare() {
   executor_->set_task_hook([this](const Task& task) {
     if (task.kind == TaskKind::kHead) {
       environment_.heartbeat.Progress(summary_.steps + 1, RunPhase::kStepping,
-                                      environment_.communicator.enqueued());
+                                      environment_.collectives());
     }
   });
   StartLoader();
@@ -140,17 +142,15 @@ void Trainer::Prepare() {
 }
 
 void Trainer::FillState() {
-  if (!checkpoint_) {
-    FillMasterWeights(*executor_, WatchedWeights());
-    executor_->Publish(0);
-    return;
+  // Drawn weights are drawn everywhere.
+  if (checkpoint_ || model_.pretrained) {
+    InFirstBox(environment_, [this](const std::function<void()>& tick) { ReadState(tick); });
+  } else {
+    ReadState([] {});
   }
-  LoadOptimizerState(*checkpoint_, executor_->optimizer(), executor_->memory(),
-                     [this](const void* source, const TensorView& destination) {
-                       executor_->transfer().Upload(source, destination);
-                       environment_.heartbeat.Progress(0, RunPhase::kLoading);
-                     });
-  saved_matmuls_ = checkpoint_->ReadMatmulTable();
+  CopyStateFromFirstBox(*executor_, environment_);
+  if (!checkpoint_) return executor_->Publish(0);
+  if (IsRoot()) saved_matmuls_ = checkpoint_->ReadMatmulTable();
   const CheckpointInfo& info = checkpoint_->manifest().info;
   executor_->Publish(info.step);
   if (plan_.precision.verified_scales) executor_->RestoreAmaxHistory(info.fp8_amax);
@@ -159,7 +159,8 @@ void Trainer::FillState() {
   skipped_steps_ = info.skipped_steps;
   std::error_code error;
   const std::filesystem::path home = std::filesystem::absolute(checkpoint_->folder()).parent_path();
-  if (std::filesystem::equivalent(home, resolved_.config.output_dir, error)) {
+  const bool at_home = std::filesystem::equivalent(home, resolved_.config.output_dir, error);
+  if (environment_.bootstrap.Broadcast({std::byte(at_home ? 1 : 0)}, 0).front() == std::byte{1}) {
     saved_step_ = info.step;
   }
   if (IsRoot()) {
@@ -168,6 +169,23 @@ void Trainer::FillState() {
     if (!change.empty()) LogWarning(change);
   }
   checkpoint_.reset();
+}
+
+void Trainer::ReadState(const std::function<void()>& tick) {
+  if (!checkpoint_) {
+    return FillMasterWeights(
+        *executor_,
+        [read = WatchedWeights(), tick](size_t parameter, int64_t begin, std::span<float> out) {
+          read(parameter, begin, out);
+          tick();
+        });
+  }
+  LoadOptimizerState(*checkpoint_, executor_->optimizer(), executor_->memory(),
+                     [this, tick](const void* source, const TensorView& destination) {
+                       executor_->transfer().Upload(source, destination);
+                       environment_.heartbeat.Progress(0, RunPhase::kLoading);
+                       tick();
+                     });
 }
 
 void Trainer::WarmUp() {
@@ -218,9 +236,8 @@ void Trainer::StartSaver() {
                              .async = checkpoint.async_save,
                              .progress =
                                  [this] {
-                                   environment_.heartbeat.Progress(
-                                       saving_step_, RunPhase::kSaving,
-                                       environment_.communicator.enqueued());
+                                   environment_.heartbeat.Progress(saving_step_, RunPhase::kSaving,
+                                                                   environment_.collectives());
                                  }},
       environment_.bootstrap, executor_->memory(), executor_->optimizer(),
       [this](const TensorView& source, void* destination) {
@@ -354,8 +371,7 @@ void Trainer::Evaluate(int64_t step) {
   double loss_sum = 0;
   int64_t targets = 0;
   for (int64_t i = 0; i < batches; ++i) {
-    environment_.heartbeat.Progress(step, RunPhase::kEvaluating,
-                                    environment_.communicator.enqueued());
+    environment_.heartbeat.Progress(step, RunPhase::kEvaluating, environment_.collectives());
     const StepBatch batch = BuildEvaluationBatch(*eval_data_, partition, i);
     loss_sum += executor_->Evaluate({.batch = &batch, .step = step}).loss_sum;
     targets += batch.target_count;
@@ -409,7 +425,7 @@ void Trainer::Save(int64_t step) {
   FinishSave();
   if (step == saved_step_) return;
   saving_step_ = step;
-  environment_.heartbeat.Progress(step, RunPhase::kSaving, environment_.communicator.enqueued());
+  environment_.heartbeat.Progress(step, RunPhase::kSaving, environment_.collectives());
   executor_->Drain();
   saver_->Start(MakeInfo(step), IsRoot() ? environment_.backend.MatmulTable() : "");
   if (!resolved_.config.checkpoint.async_save) FinishSave();
@@ -418,8 +434,7 @@ void Trainer::Save(int64_t step) {
 
 void Trainer::FinishSave() {
   if (!saver_ || !saver_->is_active()) return;
-  environment_.heartbeat.Progress(saving_step_, RunPhase::kSaving,
-                                  environment_.communicator.enqueued());
+  environment_.heartbeat.Progress(saving_step_, RunPhase::kSaving, environment_.collectives());
   // What the log says up to this step has to outlive whatever the checkpoint outlives.
   if (logger_) logger_->Flush();
   save_error_ = saver_->Finish();
@@ -442,8 +457,7 @@ void Trainer::Finish(int64_t step) {
   if (saver_) RequireSaved(step);
   if (!rehearsal_ && summary_.end == RunEnd::kFinished &&
       resolved_.config.checkpoint.export_hf == ExportHf::kEnd) {
-    environment_.heartbeat.Progress(step, RunPhase::kExporting,
-                                    environment_.communicator.enqueued());
+    environment_.heartbeat.Progress(step, RunPhase::kExporting, environment_.collectives());
     ExportWeights(*executor_, environment_.bootstrap, model_,
                   std::filesystem::path(resolved_.config.output_dir) / "hf", WeightDType::kBF16);
   }

@@ -65,6 +65,8 @@ class Trainer {
   bool IsRoot() const { return environment_.bootstrap.rank() == 0; }
   void Prepare();
   void FillState();
+  // This rank's part of the checkpoint or of the first weights; calls `tick` now and then.
+  void ReadState(const std::function<void()>& tick);
   // Initial weights, telling the watchers how far they are.
   WeightReader WatchedWeights() const;
   // Everything a backend prepares at first use, and the choice of matmul algorithms.

@@ -32,7 +32,8 @@ int64_t Executor::StepOf(const Task& task) const {
   return task.step_offset != 0 ? pending_->step : input_.step;
 }
 
-void Executor::ReduceSums(Stream& stream) {
+void Executor::ReduceSums(const Task& task, Stream& stream) {
+  if (task.kind == TaskKind::kExchangeSums) return ExchangeSums(stream);
   communicator_.AllReduce(stream,
                           {.dtype = DType::kI64,
                            .op = AllReduceOp::kSum,
@@ -147,6 +148,12 @@ void Executor::CastMasterOnHost(const Task& task) {
   std::vector<float> amax(args.segments.size(), 0.0f);
   host_optimizer_->adamw().RoundMaster(args, amax);
   StoreHostAmax(task, amax);
+}
+
+void Executor::MoveWeights(const Task& task, Stream& stream) {
+  if (task.kind == TaskKind::kFetchWeights) return FetchWeights(task, stream);
+  if (task.kind == TaskKind::kStoreWeights) return StoreWeights(task, stream);
+  WeightsToDevice(task, stream);
 }
 
 void Executor::WeightsToDevice(const Task& task, Stream& stream) {
@@ -278,7 +285,7 @@ void Executor::GatherWeights(const Task& task, Stream& stream) {
                                 : parameters_.Write(task.unit, StepOf(task));
   const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
   AllGatherArgs fp8, dense;
-  for (int rank = 0; rank < plan_.world; ++rank) {
+  for (int rank = 0; rank < plan_.RanksPerBox(); ++rank) {
     const ElementRange shard = plan_.Shard(unit, rank);
     fp8.ranges.push_back(parameters_.Fp8Slab(task.unit, parameters_.Fp8Part(task.unit, shard)));
     dense.ranges.push_back(

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -122,23 +124,62 @@ ResolvedConfig Parse(const TrainingRunOptions& options, const std::filesystem::p
 struct RankParts {
   Bootstrap& bootstrap;
   KernelBackend& backend;
-  Communicator& communicator;
+  std::string_view kind;
+  const CommunicatorOptions& communicator;
+  int boxes = 1;
 };
+
+// Whether box k's ranks have the bytes of box 0's: state and working weights.
+bool BoxesAgree(Executor& executor, Bootstrap& peers) {
+  Bytes mine;
+  const auto add = [&](const TensorView& view) {
+    const size_t at = mine.size();
+    mine.resize(at + static_cast<size_t>(view.bytes()));
+    executor.transfer().Download(view, mine.data() + at);
+  };
+  const RankMemory& memory = executor.memory();
+  for (int unit = 0; unit < static_cast<int>(memory.spec.units.size()); ++unit) {
+    for (StateKind kind : {StateKind::kMaster, StateKind::kM, StateKind::kV}) {
+      add(executor.optimizer().Home(unit, kind));
+    }
+    const UnitSpec& spec = memory.spec.units[static_cast<size_t>(unit)];
+    const UnitLayout& layout = memory.layout.units[static_cast<size_t>(unit)];
+    const int64_t dense = DenseElements(memory.plan, spec) * SizeOf(memory.plan.precision.storage);
+    add(memory.slab.View(layout.dense, DType::kU8, {dense}));
+    add(memory.slab.View(layout.fp8_values, DType::kU8, {Fp8Elements(memory.plan, spec)}));
+  }
+  const std::vector<Bytes> all = peers.AllGather(mine);
+  return std::all_of(all.begin(), all.end(), [&](const Bytes& bytes) { return bytes == mine; });
+}
 
 // What one rank knows of the result at the end: weights and steps.
 TrainingRunResult RunTrainer(const TrainingRunOptions& options, const ResolvedConfig& resolved,
                              const RankParts& rank) {
   Heartbeat heartbeat;
   int64_t steps_begun = 0;
+  const int per_box = rank.bootstrap.world() / rank.boxes;
+  const auto box = rank.bootstrap.Split(rank.bootstrap.rank() / per_box);
+  const auto peers = rank.bootstrap.Split(rank.bootstrap.rank() % per_box);
+  const auto communicator = MakeCommunicator(rank.kind, *box, rank.backend, rank.communicator);
+  std::unique_ptr<Communicator> network;
+  std::optional<BoxLinks> links;
+  if (rank.boxes > 1) {
+    network = MakeCommunicator(rank.kind, *peers, rank.backend, rank.communicator);
+    links.emplace(BoxLinks{.box = *box,
+                           .peers = *peers,
+                           .network = *network,
+                           .host = fmt::format("box{}", peers->rank())});
+  }
   const RunEnvironment environment{
       .bootstrap = rank.bootstrap,
       .backend = rank.backend,
-      .communicator = rank.communicator,
+      .communicator = *communicator,
       .heartbeat = heartbeat,
       .stop_requested =
           [&] { return options.stop_after >= 0 && steps_begun++ >= options.stop_after; },
       .host_threads = options.threads,
-      .amend_plan = options.amend_plan};
+      .amend_plan = options.amend_plan,
+      .links = links};
   Trainer trainer(resolved, environment);
   TrainingRunResult result;
   result.steps = trainer.Run().steps;
@@ -148,6 +189,10 @@ TrainingRunResult RunTrainer(const TrainingRunOptions& options, const ResolvedCo
   result.used_bytes = memory.slab.high_water_bytes() + memory.arena.high_water_bytes() +
                       memory.host.high_water_bytes();
   result.weights = AllWeights(trainer.executor(), rank.bootstrap);
+  const Bytes agree{std::byte(BoxesAgree(trainer.executor(), *peers) ? 1 : 0)};
+  for (const Bytes& theirs : rank.bootstrap.AllGather(agree)) {
+    result.boxes_agree &= theirs == Bytes{std::byte{1}};
+  }
   return result;
 }
 
@@ -193,7 +238,8 @@ TrainingRunResult TrainInProcess(const TrainingRunOptions& options) {
       .ranks = options.ranks, .threads = options.threads, .backend = options.backend};
   RunInprocWorld(world, [&](InprocRank& rank) {
     TrainingRunResult mine =
-        RunTrainer(options, resolved, {rank.bootstrap, rank.backend, rank.communicator});
+        RunTrainer(options, resolved,
+                   {rank.bootstrap, rank.backend, "inproc", world.communicator, options.boxes});
     if (rank.bootstrap.rank() == 0) result = std::move(mine);
   });
   ReadLog(folder, result);
@@ -214,11 +260,8 @@ TrainingRunResult TrainAsRank(const TrainingRunOptions& options, const TrainingR
   path.assign(reinterpret_cast<const char*>(shared.data()), shared.size());
   const ResolvedConfig resolved = Parse(options, path);
   TrainingRunResult result;
-  {
-    const auto communicator =
-        MakeCommunicator(rank.kind, rank.bootstrap, rank.backend, rank.communicator);
-    result = RunTrainer(options, resolved, {rank.bootstrap, rank.backend, *communicator});
-  }
+  result = RunTrainer(options, resolved,
+                      {rank.bootstrap, rank.backend, rank.kind, rank.communicator, rank.boxes});
   if (rank.bootstrap.rank() == 0) ReadLog(path, result);
   rank.bootstrap.Barrier();  // nobody reads the folder any more
   return result;

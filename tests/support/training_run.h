@@ -24,6 +24,7 @@ TrainingKeys PrecisionKeys(const std::string& precision);
 
 struct TrainingRunOptions {
   int ranks = 1;
+  int boxes = 1;        // that the ranks are spread over, equally
   int threads = 1;      // of each rank's backend
   std::string backend;  // as in InprocWorldOptions
   std::string model;    // text of a shape file; empty: SmallModel()
@@ -47,6 +48,7 @@ struct TrainingRunResult {
   std::vector<double> eval_losses;  // before the first and after the last step
   std::vector<double> fp8_repairs;  // by step, with verified scales
   std::vector<float> weights;       // all master weights at the end, parameter by parameter
+  bool boxes_agree = true;          // every box has these weights, moments and working weights
   std::string log;                  // log.jsonl
   int64_t steps = 0;                // done in all
   int64_t planned_bytes = 0;        // of rank 0's arenas on all tiers
@@ -66,6 +68,7 @@ struct TrainingRank {
   KernelBackend& backend;  // new: a run allows no allocation after it has begun
   std::string_view kind;   // for MakeCommunicator
   CommunicatorOptions communicator;
+  int boxes = 1;
 };
 
 // Collective; `options.ranks`, `threads` and `backend` do not matter. Every rank has the weights,

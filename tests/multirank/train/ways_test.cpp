@@ -40,6 +40,29 @@ TEST_P(RanksTraining, HasTheSameBitsAsOnThreads) {
   }
 }
 
+// Each rank a box of its own: the order of sums is the same.
+TEST_P(RanksTraining, HasTheSameBitsInBoxes) {
+  const auto bootstrap =
+      MakeMpiBootstrap({.init_timeout = kTimeout, .collective_timeout = kTimeout});
+  TrainingRunOptions options{.ranks = bootstrap->world(), .keys = PrecisionKeys(GetParam())};
+  TrainingRunResult expected;
+  if (bootstrap->rank() == 0) expected = TrainInProcess(options);
+  const auto backend = MakeBackend("cpu", {.threads = 1});
+  const TrainingRunResult result =
+      TrainAsRank(options, {.bootstrap = *bootstrap,
+                            .backend = *backend,
+                            .kind = "mpi",
+                            .communicator = {.collective_timeout = kTimeout, .piece_bytes = 1024},
+                            .boxes = bootstrap->world()});
+  EXPECT_TRUE(result.boxes_agree);
+  if (bootstrap->rank() != 0) return;
+  EXPECT_EQ(std::ssize(result.losses), options.steps);
+  EXPECT_EQ(result.losses, expected.losses);
+  EXPECT_EQ(result.grad_norms, expected.grad_norms);
+  EXPECT_EQ(result.eval_losses, expected.eval_losses);
+  EXPECT_TRUE(result.weights == expected.weights);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, RanksTraining, ::testing::Values("bf16", "fp8_verified"),
                          [](const auto& test) { return test.param; });
 

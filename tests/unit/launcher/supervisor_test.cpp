@@ -31,12 +31,15 @@ class SupervisorTest : public testing::Test {
   }
   ~SupervisorTest() override { std::filesystem::remove_all(base_); }
 
-  int RunJob(const std::string& script, int64_t max_restarts = 0) {
+  int RunJob(const std::string& script, int64_t max_restarts = 0, bool remote_ranks = false,
+             milliseconds reach_timeout = seconds(60)) {
     testing::internal::CaptureStderr();
     const int code = Supervise({.ranks = 1,
                                 .limits = {},
                                 .max_restarts = max_restarts,
-                                .remote_ranks = false,
+                                .reach_timeout = reach_timeout,
+                                .reach_pause = milliseconds(10),
+                                .remote_ranks = remote_ranks,
                                 .make_start =
                                     [&](const std::filesystem::path& folder, int64_t start) {
                                       EXPECT_TRUE(std::filesystem::exists(folder / kHeartbeatFile));
@@ -93,6 +96,32 @@ TEST_F(SupervisorTest, ALostJobIsStartedAgainAsOftenAsAllowed) {
 
   EXPECT_EQ(RunJob("kill -9 $$", 1), kExitRankLost);
   EXPECT_EQ(RunJob("kill -9 $$", 0), kExitRankLost);
+}
+
+// mpirun's words for a host that does not answer.
+const std::string kUnreachable =
+    "{ { echo $(printf -- -%.0s $(seq 74)); echo 'ORTE was unable to reliably start one or more "
+    "daemons.'; "
+    "echo $(printf -- -%.0s $(seq 74)); } >&2; exit 1; }";
+
+TEST_F(SupervisorTest, AHostOutOfReachIsWaitedForAtARestart) {
+  const std::string script =
+      "echo $START >> $BASE/starts; [ $START = 0 ] && kill -9 $$; "
+      "[ $(wc -l <$BASE/starts) -gt 4 ] || " +
+      kUnreachable;
+  EXPECT_EQ(RunJob(script, 1, true), kExitDone) << errors_;
+  std::ifstream in(base_ / "starts");
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "0\n1\n1\n1\n1\n");
+  EXPECT_NE(errors_.find("trying to reach all hosts again for 60 s"), std::string::npos) << errors_;
+  EXPECT_EQ(errors_.find("could not be started"), errors_.rfind("could not be started")) << errors_;
+}
+
+TEST_F(SupervisorTest, AHostOutOfReachIsNotWaitedForAtTheStartNorForEver) {
+  EXPECT_EQ(RunJob("echo x >> $BASE/starts; " + kUnreachable, 3, true), kExitFailed);
+  EXPECT_EQ(std::filesystem::file_size(base_ / "starts"), 2u);
+  EXPECT_EQ(RunJob("[ $START = 0 ] && kill -9 $$; " + kUnreachable, 3, true, milliseconds(50)),
+            kExitFailed);
+  EXPECT_NE(errors_.find("daemon could not be started on a host"), std::string::npos) << errors_;
 }
 
 TEST_F(SupervisorTest, NobodyOutlivesTheJob) {

@@ -51,7 +51,6 @@ const std::vector<ChangedCommand>& ChangedCommands() {
        "32/' "
        "configs/sweeps/learning-rate-run.yaml && "
        "build/hearth sweep configs/sweeps/learning-rate.yaml"},
-      // All together only, and no table in the cache of who runs the tests.
       {"hearth probe -n 2", "XDG_CACHE_HOME=$PWD/cache hearth probe -n 2 --quick"},
       {"hearth bench links -n 2", "hearth bench links -n 2 --repetitions 1"},
       // Eight pieces need eight slabs.
@@ -73,8 +72,6 @@ const std::vector<ChangedCommand>& ChangedCommands() {
        "hearth bench kernels configs/runs/bench/0.5b-fp8.yaml --repetitions 1" + SmallKeys()},
       {"hearth bench kernels RUN.yaml", "hearth bench kernels run.yaml --repetitions 1"},
       {"hearth bench step RUN.yaml", "hearth bench step run.yaml --steps 1"},
-      {"hearth bench step RUN.yaml --no-peer-access",
-       "hearth bench step run.yaml --steps 1 --no-peer-access"},
       // As many ranks as there are slots after the scene; hosts find the program by its path.
       {"mpirun -n 16 --hostfile cluster/hostfile.example hearth rank RUN.yaml",
        "mpirun -n 2 --hostfile cluster/hostfile.example $(command -v hearth) rank run.yaml"},

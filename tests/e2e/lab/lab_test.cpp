@@ -192,13 +192,13 @@ class LabFailure : public LabTest {
 };
 
 TEST_F(LabFailure, AKilledRankIsNamedAndTheRunGoesOn) {
-  ExpectRecovery("kill -9 $(pidof hearth)", "rank 1 (process [0-9]* on box2) died");
+  ExpectRecovery("kill -9 $(pgrep -x hearth)", "rank 1 (process [0-9]* on box2) died");
 }
 
 class LongLabFailure : public LabFailure {};
 
 TEST_F(LongLabFailure, AStoppedRankIsNamedAndTheRunGoesOn) {
-  ExpectRecovery("kill -STOP $(pidof hearth)", "rank 1 (process [0-9]* on box2) does not answer");
+  ExpectRecovery("kill -STOP $(pgrep -x hearth)", "rank 1 (process [0-9]* on box2) does not answer");
 }
 
 // The slices of a kind in a trace.

@@ -187,6 +187,7 @@ class Pricer {
     const double rate = to_host ? hardware_.to_host_gbps : hardware_.to_device_gbps;
     TaskPrice price{.seconds = Kernel() + Number(task.bytes) / (rate * kGiga)};
     Use(SharedResource::kHostLink, rate / hardware_.both_ways_gbps, price);
+    Use(to_host ? SharedResource::kToHostLink : SharedResource::kToDeviceLink, 1, price);
     Use(SharedResource::kHostMemory, rate / hardware_.memory_gbps, price);
     return price;
   }

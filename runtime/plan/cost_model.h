@@ -11,10 +11,12 @@ namespace hearth {
 
 // What tasks of different streams share.
 enum class SharedResource : uint8_t {
-  kHostLink,    // both directions of the link between device and host
+  kHostLink,      // both directions of the link between device and host
+  kToDeviceLink,  // each direction of it, which transfers of two streams may want
+  kToHostLink,
   kHostMemory,  // of transfers and of the host optimizer
 };
-constexpr int kSharedResourceCount = 2;
+constexpr int kSharedResourceCount = 4;
 
 struct TaskPrice {
   double seconds = 0;  // alone

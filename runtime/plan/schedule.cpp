@@ -44,7 +44,7 @@ constexpr std::array<std::string_view, 32> kTaskNames = {"begin_step",
                                                          "transpose_weights",
                                                          "end_step"};
 constexpr std::array<std::string_view, kStreamCount> kStreamNames = {
-    "compute", "comm", "to_device", "to_host", "host_optimizer", "network"};
+    "compute", "comm", "to_device", "to_host", "inputs", "host_optimizer", "network"};
 constexpr std::array<std::string_view, kPhaseCount> kPhaseNames = {"train", "gradients", "evaluate",
                                                                    "publish", "drain"};
 

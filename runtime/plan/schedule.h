@@ -48,8 +48,17 @@ enum class TaskKind : uint8_t {
 std::string_view Name(TaskKind kind);
 
 // kComm: between the ranks of a box; kNetwork: between boxes.
-enum class StreamId : uint8_t { kCompute, kComm, kToDevice, kToHost, kHostOptimizer, kNetwork };
-constexpr int kStreamCount = 6;
+enum class StreamId : uint8_t {
+  kCompute,
+  kComm,
+  kToDevice,
+  kToHost,
+  // Block inputs, both ways: they keep step with compute, and nothing else shall wait behind them.
+  kInputs,
+  kHostOptimizer,
+  kNetwork
+};
+constexpr int kStreamCount = 7;
 std::string_view Name(StreamId stream);
 
 // What tasks read and write. Two tasks that touch the same resource, one of them writing, are

@@ -95,7 +95,7 @@ int64_t ScheduleBuilder::BoundaryBytes() const {
 void ScheduleBuilder::AddStoreInput(int layer, int mb) {
   if (!Training() || !places_.Offloaded(layer)) return;
   Add({.kind = TaskKind::kStoreInput,
-       .stream = StreamId::kToHost,
+       .stream = StreamId::kInputs,
        .unit = spec_.block_unit(layer),
        .micro_batch = mb,
        .source = Tier::kDevice,
@@ -111,7 +111,7 @@ void ScheduleBuilder::AddFetchInputs(const MicroBatchGroup& group, int after, in
       const int order = places_.Order(layer, mb);
       if (!places_.Offloaded(layer) || order <= after || order > until) continue;
       Add({.kind = TaskKind::kFetchInput,
-           .stream = StreamId::kToDevice,
+           .stream = StreamId::kInputs,
            .unit = spec_.block_unit(layer),
            .micro_batch = mb,
            .source = Tier::kHost,

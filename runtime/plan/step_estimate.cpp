@@ -14,12 +14,9 @@ namespace hearth {
 namespace {
 
 // In the order of StreamId.
-constexpr std::array<std::string_view, kStreamCount> kWork = {"compute",
-                                                              "collectives",
-                                                              "transfers to the device",
-                                                              "transfers to the host",
-                                                              "the host optimizer",
-                                                              "the network between boxes"};
+constexpr std::array<std::string_view, kStreamCount> kWork = {
+    "compute",      "collectives",        "transfers to the device",  "transfers to the host",
+    "block inputs", "the host optimizer", "the network between boxes"};
 
 std::string Milliseconds(double seconds) {
   return seconds < 0.01 ? fmt::format("{:.3f} ms", seconds * 1e3)

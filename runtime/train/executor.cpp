@@ -12,9 +12,9 @@ namespace hearth {
 namespace {
 
 // kNetwork, the last, only where there are several boxes.
-constexpr std::array<StreamId, 5> kDeviceStreams = {StreamId::kCompute, StreamId::kComm,
+constexpr std::array<StreamId, 6> kDeviceStreams = {StreamId::kCompute,  StreamId::kComm,
                                                     StreamId::kToDevice, StreamId::kToHost,
-                                                    StreamId::kNetwork};
+                                                    StreamId::kInputs,   StreamId::kNetwork};
 
 std::array<std::unique_ptr<Stream>, kStreamCount> MakeStreams(Device& device, const Plan& plan) {
   std::array<std::unique_ptr<Stream>, kStreamCount> streams;

@@ -65,7 +65,7 @@ TEST(Trace, ShowsEveryTaskInItsOrderAndChangesNothing) {
       const std::map<int, Slice> slices = ReadSlices(path, kinds, threads);
       ASSERT_GT(slices.size(), 20u);
       EXPECT_EQ(slices.rbegin()->first, static_cast<int>(slices.size()) - 1);
-      EXPECT_EQ(threads.size(), 5u);
+      EXPECT_EQ(threads.size(), 7u);
       for (const char* kind : {"begin_step", "forward", "head", "backward", "clip", "update",
                                "gradients_to_host", "weights_to_device", "end_step"}) {
         EXPECT_TRUE(kinds.contains(kind)) << kind;

@@ -3,19 +3,16 @@
 #include <boost/program_options/value_semantic.hpp>
 #include <fstream>
 #include <optional>
-#include <sstream>
 #include <string>
 
 #include "kernels/core/error.h"
 #include "launcher/command.h"
-#include "launcher/device_choice.h"
 #include "launcher/placement.h"
 #include "launcher/program_info.h"
 #include "launcher/run_check.h"
 #include "launcher/supervisor.h"
-#include "runtime/plan/plan.h"
+#include "runtime/plan/plan_file.h"
 #include "runtime/plan/schedule.h"
-#include "runtime/plan/step_estimate.h"
 #include "runtime/train/hardware_choice.h"
 
 namespace hearth {
@@ -34,34 +31,25 @@ void AddOptions(po::options_description* options) {
                    "also print rank 0's tasks of a training step, in order");
 }
 
-// As told, or of this machine's devices.
-std::optional<HardwareProfile> ChooseHardware(const Invocation& invocation,
-                                              const ResolvedConfig& resolved) {
-  if (invocation.Has("hardware")) {
-    return LoadHardware(invocation.Get<std::string>("hardware"), InstalledConfigs());
-  }
-  return FindHardware(DeviceName(resolved.config.device), InstalledConfigs());
-}
-
-std::string AsComment(const std::string& lines) {
-  std::string text;
-  std::istringstream stream(lines);
-  for (std::string line; std::getline(stream, line);) text += "# " + line + "\n";
-  return text;
-}
-
 int Run(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
   const Placement placement = PlaceRanks(invocation, resolved.config);
-  const CheckedRun run = CheckRun(resolved, placement.Grid(), !AreLocal(placement.hosts));
-  const auto hardware = ChooseHardware(invocation, resolved);
-  std::string text = PlanYaml(run.plan, run.model.spec);
-  std::string explanation;
-  if (hardware) {
-    const StepEstimate estimate = EstimateStep(run.plan, run.model.spec, *hardware);
-    explanation = DescribeEstimate(estimate, *hardware) + BoxesWarning(run, *hardware);
-    text = AsComment(explanation) + text + EstimateYaml(estimate, *hardware);
+  std::optional<HardwareProfile> other;
+  if (invocation.Has("hardware")) {
+    other = LoadHardware(invocation.Get<std::string>("hardware"), InstalledConfigs());
   }
+  const CheckedRun run = CheckRun(resolved, placement.Grid(), !AreLocal(placement.hosts), other);
+  std::optional<StepEstimate> estimate;
+  std::string explanation = DescribeChoice(run.choice, run.limits);
+  if (run.hardware) {
+    estimate = EstimateStep(run.plan, run.model.spec, *run.hardware);
+    explanation = DescribeEstimate(*estimate) + BoxesWarning(run, *run.hardware) + explanation;
+  }
+  const std::string text = PlanFileText({.resolved = run.choice.resolved,
+                                         .plan = run.plan,
+                                         .spec = run.model.spec,
+                                         .explanation = explanation,
+                                         .estimate = estimate});
   const auto print_tasks = [&] {
     if (!invocation.Get<bool>("tasks")) return;
     fmt::print("{}", PrintSchedule(BuildSchedule(Phase::kTrain, run.plan, run.model.spec, 0)));

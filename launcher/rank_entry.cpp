@@ -22,9 +22,11 @@
 #include "launcher/job_folder.h"
 #include "launcher/program_info.h"
 #include "launcher/rank_environment.h"
+#include "launcher/run_check.h"
 #include "launcher/stop_flag.h"
 #include "launcher/supervisor.h"
 #include "runtime/config/config_paths.h"
+#include "runtime/plan/plan_file.h"
 
 namespace hearth {
 
@@ -84,20 +86,32 @@ int BindAndCountThreads(const RankEnvironment& environment) {
   return fits ? std::max(1, static_cast<int>(mine.size())) : 1;
 }
 
+Bytes BytesOf(std::string_view text) {
+  const auto view = std::as_bytes(std::span(text));
+  return {view.begin(), view.end()};
+}
+
+std::string TextOf(const Bytes& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 ResolvedConfig ReadAndShareConfig(const RankArguments& arguments, Bootstrap& bootstrap) {
   Bytes bytes;
   if (bootstrap.rank() == 0) {
     const auto path = FindConfigFile(arguments.file, InstalledConfigs());
-    const std::string text = ReadConfigText(path.value_or(arguments.file), arguments.file);
-    bytes.resize(text.size());
-    std::memcpy(bytes.data(), text.data(), text.size());
+    bytes = BytesOf(ReadConfigText(path.value_or(arguments.file), arguments.file));
   }
   bytes = bootstrap.Broadcast(bytes, 0);
-  return ParseConfig(
-      {.text = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()),
-       .file_name = arguments.file,
-       .overrides = arguments.overrides,
-       .features = BuiltFeatures()});
+  ResolvedConfig resolved = ParseConfig({.text = TextOf(bytes),
+                                         .file_name = arguments.file,
+                                         .overrides = arguments.overrides,
+                                         .features = BuiltFeatures()});
+  if (resolved.config.memory.plan.mode == PlanMode::kFile) {
+    bytes = BytesOf(bootstrap.rank() == 0 ? ReadPlanFile(resolved) : "");
+    ApplyPlanFile(TextOf(bootstrap.Broadcast(bytes, 0)), resolved.config.memory.plan.path,
+                  BuiltFeatures(), &resolved);
+  }
+  return resolved;
 }
 
 BootstrapOptions MakeBootstrapOptions(const RankEnvironment& environment) {

@@ -9,37 +9,71 @@
 #include "launcher/program_info.h"
 #include "launcher/run_communicator.h"
 #include "launcher/run_links.h"
+#include "runtime/config/config_paths.h"
+#include "runtime/config/suggestion.h"
+#include "runtime/plan/plan_file.h"
 #include "runtime/plan/smallest_change.h"
 #include "runtime/plan/step_estimate.h"
+#include "runtime/train/hardware_choice.h"
 #include "runtime/train/machine_memory.h"
 
 namespace hearth {
 
 ResolvedConfig LoadRun(const std::string& file, const std::vector<Override>& overrides) {
-  return LoadConfig(file, InstalledConfigs(), overrides, BuiltFeatures());
+  ResolvedConfig resolved = LoadConfig(file, InstalledConfigs(), overrides, BuiltFeatures());
+  if (resolved.config.memory.plan.mode == PlanMode::kFile) {
+    ApplyPlanFile(ReadPlanFile(resolved), resolved.config.memory.plan.path, BuiltFeatures(),
+                  &resolved);
+  }
+  return resolved;
 }
 
-CheckedRun CheckRun(const ResolvedConfig& resolved, const RankGrid& grid, bool are_remote) {
+std::string ReadPlanFile(const ResolvedConfig& resolved) {
+  if (resolved.config.memory.plan.mode != PlanMode::kFile) return "";
+  const std::string& name = resolved.config.memory.plan.path;
+  const auto found = FindConfigFile(name, InstalledConfigs());
+  if (!found) {
+    resolved.Fail("memory.plan", fmt::format("there is no file '{}'; write auto, manual, or the "
+                                             "path of a plan.yaml",
+                                             Printable(name)));
+  }
+  return ReadConfigText(*found, name);
+}
+
+CheckedRun CheckRun(const ResolvedConfig& resolved, const RankGrid& grid, bool are_remote,
+                    const std::optional<HardwareProfile>& other) {
   ModelSetup model = SetUpModel(resolved, InstalledConfigs());
   const auto data = OpenTrainingData(resolved, model.spec);
   OpenEvaluationData(resolved, model.spec);
-  Plan plan = MakePlan(resolved, model.spec, grid);
-  const bool uses_gpus = UsesGpus(resolved.config.device);
-  plan.ranks_per_host = plan.RanksPerBox();
-  const bool one_host = !are_remote || plan.boxes > 1;
-  const ExpectedExchange exchange =
-      ExpectExchange(resolved.config, plan.RanksPerBox(), uses_gpus, one_host);
-  plan.communicator = exchange.memory;
-  if (plan.boxes > 1) plan.communicator += NetworkMemory(resolved.config, plan.boxes, uses_gpus);
-  plan.exchange = grid.ranks > 1 ? exchange.description : "";
-  const int64_t total_steps = TotalSteps(resolved, plan, *data);
-  if (!are_remote) {
-    const MachineMemory machine = HostOf(grid.ranks, uses_gpus, plan.communicator);
-    RequirePlanFits(resolved, plan, model.spec, LimitsOf(resolved.config.memory, machine));
-  }
+  const bool gpus = UsesGpus(resolved.config.device);
+  const int ranks_per_box = grid.ranks / grid.boxes;
+  const bool one_host = !are_remote || grid.boxes > 1;
+  const ExpectedExchange exchange = ExpectExchange(resolved.config, ranks_per_box, gpus, one_host);
+  CommunicatorMemory communicator = exchange.memory;
+  if (grid.boxes > 1) communicator += NetworkMemory(resolved.config, grid.boxes, gpus);
+  const auto hardware =
+      other ? other : HardwareOf(DeviceName(resolved.config.device), gpus, InstalledConfigs());
+  const MachineMemory machine = other        ? WithDevice({}, *other)
+                                : are_remote ? MachineMemory{.device_is_host = !gpus}
+                                             : HostOf(grid.ranks, gpus, communicator);
+  const MemoryLimits limits = LimitsOf(resolved.config.memory, machine);
+  // What a GPU has is for its ranks to measure: what its file says decides a choice, and refuses
+  // nothing.
+  const MemoryLimits expected =
+      gpus && hardware ? LimitsOf(resolved.config.memory, WithDevice(machine, *hardware)) : limits;
+  ChosenPlan choice = hardware ? ChoosePlan({resolved, model.spec, grid, expected, *hardware})
+                               : LeavePlan(resolved, model.spec, grid, limits);
+  choice.plan.ranks_per_host = ranks_per_box;
+  choice.plan.communicator = communicator;
+  choice.plan.exchange = grid.ranks > 1 ? exchange.description : "";
+  const int64_t total_steps = TotalSteps(resolved, choice.plan, *data);
+  if (!are_remote || other) RequirePlanFits(choice.resolved, choice.plan, model.spec, limits);
   return {.resolved = resolved,
           .model = std::move(model),
-          .plan = std::move(plan),
+          .plan = choice.plan,
+          .choice = std::move(choice),
+          .hardware = hardware,
+          .limits = expected,
           .total_steps = total_steps};
 }
 

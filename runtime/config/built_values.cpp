@@ -24,7 +24,6 @@ struct PartlyBuilt {
 
 constexpr std::array kPartlyBuilt = {
     PartlyBuilt{"training.clip_mode", {"exact"}, false},
-    PartlyBuilt{"memory.plan", {"auto", "manual"}},
     PartlyBuilt{"memory.offload.m", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.v", {"auto", "none", "host"}},
     PartlyBuilt{"memory.offload.master", {"auto", "none", "host"}},

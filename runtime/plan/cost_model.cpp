@@ -66,6 +66,12 @@ class BlockCosts {
     return 0;
   }
 
+  double Forward() const {
+    double seconds = 0;
+    for (int s = 0; s < kSegmentCount; ++s) seconds += Forward(static_cast<Segment>(s));
+    return seconds;
+  }
+
   double Backward() const {
     const int64_t c = config_.hidden_size, f = config_.intermediate_size;
     const int64_t q = config_.query_size(), qkv = config_.qkv_size();
@@ -126,8 +132,8 @@ class Pricer {
     const BlockCosts block(plan, spec.config, hardware);
     for (int s = 0; s < kSegmentCount; ++s) {
       segments_[static_cast<size_t>(s)] = block.Forward(static_cast<Segment>(s));
-      forward_ += segments_[static_cast<size_t>(s)];
     }
+    forward_ = block.Forward();
     backward_ = block.Backward();
     head_ = HeadSeconds(plan, spec, training, hardware);
   }
@@ -244,11 +250,12 @@ double MatmulSeconds(const MatmulSize& size, const HardwareProfile& hardware) {
   const Rate rate = RateOf(size.type, hardware);
   const double reached = rate.peak * rate.share;
   const double computing = 2 * m * n * k / reached;
-  const double bytes = (m * k + n * k) * Number(SizeOf(size.type)) +
-                       m * n * Number(SizeOf(size.out)) * (size.accumulates ? 2 : 1);
-  const double moving = bytes / (hardware.copy_gbps * kGiga);
-  return std::hypot(computing, moving) + hardware.half_rate_gflop * kGiga / reached +
-         hardware.kernel_us * kMicro;
+  const double copied = hardware.copy_gbps * kGiga;
+  const double result = m * n * Number(SizeOf(size.out)) / copied;
+  const double moving = (m * k + n * k) * Number(SizeOf(size.type)) / copied + result;
+  // What is added to is read once the products are done.
+  return std::hypot(computing, moving) + (size.accumulates ? result : 0) +
+         hardware.half_rate_gflop * kGiga / reached + hardware.kernel_us * kMicro;
 }
 
 double AttentionSeconds(const ModelConfig& config, const Precision& precision, int64_t tokens,
@@ -271,6 +278,11 @@ double ElementwiseSeconds(double bytes, const HardwareProfile& hardware) {
 double SegmentSeconds(Segment segment, const Plan& plan, const ModelConfig& config,
                       const HardwareProfile& hardware) {
   return BlockCosts(plan, config, hardware).Forward(segment);
+}
+
+double BlockForwardSeconds(const Plan& plan, const ModelConfig& config,
+                           const HardwareProfile& hardware) {
+  return BlockCosts(plan, config, hardware).Forward();
 }
 
 double BlockBackwardSeconds(const Plan& plan, const ModelConfig& config,

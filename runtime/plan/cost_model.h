@@ -35,7 +35,8 @@ struct MatmulSize {
 };
 
 // Single ops. A matmul's time is the root of the sum of the squares of its time to compute and its
-// time to move (neither hides the other altogether) behind a fixed part, half of a small one's.
+// time to move (neither hides the other altogether), besides a fixed part, and the reading of what
+// it is added to.
 double MatmulSeconds(const MatmulSize& size, const HardwareProfile& hardware);
 // One matmul over the causal half of `tokens` x `sequence_len` scores counts once: 2 forward, 5
 // backward.
@@ -43,9 +44,11 @@ double AttentionSeconds(const ModelConfig& config, const Precision& precision, i
                         int64_t sequence_len, bool backward, const HardwareProfile& hardware);
 double ElementwiseSeconds(double bytes, const HardwareProfile& hardware);
 
-// One block's segment forward; one block backward; over one micro-batch.
+// One block's segment forward; a whole block forward; backward; over one micro-batch.
 double SegmentSeconds(Segment segment, const Plan& plan, const ModelConfig& config,
                       const HardwareProfile& hardware);
+double BlockForwardSeconds(const Plan& plan, const ModelConfig& config,
+                           const HardwareProfile& hardware);
 double BlockBackwardSeconds(const Plan& plan, const ModelConfig& config,
                             const HardwareProfile& hardware);
 // Final norm, logits and loss, with `training` their backward.

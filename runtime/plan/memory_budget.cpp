@@ -36,13 +36,13 @@ bool TierFits(int64_t arenas, const TierLimit& limit) {
   return !room || arenas <= *room;
 }
 
-void RequireTier(const ResolvedConfig& resolved, std::string_view what, int64_t arenas,
+// `start`: what the message begins with, "run.yaml:4:3: error: memory.gpu_budget".
+void RequireTier(std::string_view start, std::string_view what, int64_t arenas,
                  const TierLimit& limit, std::string_view remedy) {
   if (TierFits(arenas, limit)) return;
   const bool by_budget = limit.budget_bytes && limit.outside_bytes + arenas > *limit.budget_bytes;
-  std::string text =
-      fmt::format("{}: error: {}: a rank takes {} of {} memory", resolved.Place(limit.key),
-                  limit.key, Amount(arenas + limit.outside_bytes), what);
+  std::string text = fmt::format("{}: a rank takes {} of {} memory", start,
+                                 Amount(arenas + limit.outside_bytes), what);
   if (limit.outside_bytes > 0) {
     text += fmt::format(", {} of it outside its arenas,", Amount(limit.outside_bytes));
   }
@@ -105,10 +105,25 @@ bool Fits(const MemoryNeed& need, const MemoryLimits& limits) {
          TierFits(HostNeed(need, limits), limits.host);
 }
 
+std::string DescribeNeed(int64_t arenas, const TierLimit& limit) {
+  const std::string need = Amount(arenas + limit.outside_bytes);
+  return limit.budget_bytes ? fmt::format("{} of {}", need, Amount(*limit.budget_bytes)) : need;
+}
+
 void RequireFit(const ResolvedConfig& resolved, const MemoryNeed& need, const MemoryLimits& limits,
                 std::string_view remedy) {
-  RequireTier(resolved, "device", need.device_bytes, limits.device, remedy);
-  RequireTier(resolved, "host", HostNeed(need, limits), limits.host, remedy);
+  const auto start = [&](const TierLimit& limit) {
+    return fmt::format("{}: error: {}", resolved.Place(limit.key), limit.key);
+  };
+  RequireTier(start(limits.device), "device", need.device_bytes, limits.device, remedy);
+  RequireTier(start(limits.host), "host", HostNeed(need, limits), limits.host, remedy);
+}
+
+void RequireFit(std::string_view place, const MemoryNeed& need, const MemoryLimits& limits,
+                std::string_view remedy) {
+  const std::string start = fmt::format("{}: error", place);
+  RequireTier(start, "device", need.device_bytes, limits.device, remedy);
+  RequireTier(start, "host", HostNeed(need, limits), limits.host, remedy);
 }
 
 }  // namespace hearth

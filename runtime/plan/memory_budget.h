@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "runtime/plan/memory_layout.h"
@@ -57,9 +58,16 @@ int64_t HostNeed(const MemoryNeed& need, const MemoryLimits& limits);
 
 bool Fits(const MemoryNeed& need, const MemoryLimits& limits);
 
+// "23.40 GiB of 15.60 GiB": the arenas with what lies outside them, and the budget where it is
+// known.
+std::string DescribeNeed(int64_t arenas, const TierLimit& limit);
+
 // BudgetError at the place of the budget that `need` breaks: what the run takes, what it may take,
 // and `remedy`.
 void RequireFit(const ResolvedConfig& resolved, const MemoryNeed& need, const MemoryLimits& limits,
+                std::string_view remedy);
+// The same for what has no configuration: the message starts with `place`.
+void RequireFit(std::string_view place, const MemoryNeed& need, const MemoryLimits& limits,
                 std::string_view remedy);
 
 }  // namespace hearth

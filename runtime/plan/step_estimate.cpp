@@ -29,7 +29,10 @@ StepEstimate EstimateStep(const Plan& plan, const ModelSpec& spec,
                           const HardwareProfile& hardware) {
   const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
   const SimulatedStep step = Simulate(schedule, PriceTasks(schedule, plan, spec, hardware));
-  StepEstimate estimate{.seconds = step.seconds, .busy = step.busy, .critical = step.critical};
+  StepEstimate estimate{.hardware = hardware.name,
+                        .seconds = step.seconds,
+                        .busy = step.busy,
+                        .critical = step.critical};
   estimate.tokens_per_second =
       static_cast<double>(plan.global_batch_size * plan.sequence_len) / step.seconds;
   const LinkBytes link = SumLinkBytes(schedule);
@@ -50,20 +53,20 @@ std::string WarnOfSlowBoxes(const Plan& plan, const Plan& one_box, const ModelSp
       plan.boxes, together, alone, hardware.box_gbps);
 }
 
-std::string DescribeEstimate(const StepEstimate& estimate, const HardwareProfile& hardware) {
+std::string DescribeEstimate(const StepEstimate& estimate) {
   const auto most = std::max_element(estimate.critical.begin(), estimate.critical.end());
   std::string text = fmt::format(
       "Predicted on {}: a step of {}, {:.0f} tokens per second; bound by {} ({:.0f} % of the "
       "step).\n",
-      hardware.name, Milliseconds(estimate.seconds), estimate.tokens_per_second,
+      estimate.hardware, Milliseconds(estimate.seconds), estimate.tokens_per_second,
       kWork[static_cast<size_t>(most - estimate.critical.begin())], 100 * *most / estimate.seconds);
   std::string busy;
   for (size_t stream = 0; stream < kWork.size(); ++stream) {
     if (estimate.busy[stream] <= 0) continue;
     busy += fmt::format("{}{} {} busy", busy.empty() ? "" : "; ", kWork[stream],
                         Milliseconds(estimate.busy[stream]));
-    if (stream == 0 || estimate.critical[stream] <= 0) continue;
-    busy += fmt::format(", {} exposed", Milliseconds(estimate.critical[stream]));
+    if (estimate.critical[stream] <= 0) continue;
+    busy += fmt::format(", {} of the longest chain", Milliseconds(estimate.critical[stream]));
   }
   text += fmt::format("Of it {}.\n", busy);
   if (estimate.to_device_bytes + estimate.to_host_bytes > 0) {
@@ -74,11 +77,11 @@ std::string DescribeEstimate(const StepEstimate& estimate, const HardwareProfile
   return text;
 }
 
-std::string EstimateYaml(const StepEstimate& estimate, const HardwareProfile& hardware) {
+std::string EstimateYaml(const StepEstimate& estimate) {
   std::string text = fmt::format(
       "predicted:  # times in seconds\n  hardware: {}\n  step: {:.6g}\n  tokens_per_second: "
       "{:.6g}\n",
-      QuoteYaml(hardware.name), estimate.seconds, estimate.tokens_per_second);
+      QuoteYaml(estimate.hardware), estimate.seconds, estimate.tokens_per_second);
   for (size_t stream = 0; stream < estimate.busy.size(); ++stream) {
     text += fmt::format("  {}: {{busy: {:.6g}, bounds_step: {:.6g}}}\n",
                         Name(static_cast<StreamId>(stream)), estimate.busy[stream],

@@ -11,6 +11,7 @@
 namespace hearth {
 
 struct StepEstimate {
+  std::string hardware;                         // its name
   double seconds = 0;                           // of a step in the middle of a run
   double tokens_per_second = 0;                 // of all ranks
   std::array<double, kStreamCount> busy{};      // seconds, by stream
@@ -33,9 +34,9 @@ std::string WarnOfSlowBoxes(const Plan& plan, const Plan& one_box, const ModelSp
 
 // Two or three lines for people: step time, tokens per second, what bounds the step, how busy the
 // streams are.
-std::string DescribeEstimate(const StepEstimate& estimate, const HardwareProfile& hardware);
+std::string DescribeEstimate(const StepEstimate& estimate);
 
 // The same as a section of plan.yaml.
-std::string EstimateYaml(const StepEstimate& estimate, const HardwareProfile& hardware);
+std::string EstimateYaml(const StepEstimate& estimate);
 
 }  // namespace hearth

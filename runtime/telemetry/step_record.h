@@ -2,7 +2,8 @@
 // the log ("train/loss", "eval/loss", "mem/device", ...). "train/sol" and "train/mfu" are fractions
 // of one; "gpu/..." is rank 0's device while the step ran; "fp8/repairs" counts the tensors of all
 // ranks whose verified scale did not hold; "fp8/amax/TENSOR/LAYER" is the largest magnitude that
-// was quantised, of all ranks and micro-batches.
+// was quantised, of all ranks and micro-batches. "plan/..." of a run's last step: what its plan
+// predicted, and what rank 0 measured.
 #pragma once
 
 #include <cstdint>

@@ -10,6 +10,7 @@
 #include "kernels/core/check.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/model/json_reader.h"
+#include "runtime/train/machine_memory.h"
 
 namespace hearth {
 
@@ -183,6 +184,9 @@ void RunGenerate(const std::filesystem::path& folder, const GenerateOptions& opt
   }
   const std::vector<int64_t> stop_ids = StopIds(folder, config, options);
   const Plan plan = InferencePlan(model.spec, length);
+  RequireFit(folder.string(), NeedOf(plan, model.spec),
+             LimitsOf(MemorySection{}, MeasureMachine(environment)),
+             "ask for fewer tokens, or run it where there is more memory");
   Executor executor(environment.backend, environment.communicator, plan, model.spec, 0, {});
   FillMasterWeights(executor, weights.read);
   executor.Publish(0);

@@ -12,6 +12,7 @@
 #include "runtime/plan/smallest_change.h"
 #include "runtime/train/device_support.h"
 #include "runtime/train/machine_memory.h"
+#include "runtime/train/run_plan.h"
 
 namespace hearth {
 
@@ -130,11 +131,12 @@ void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environm
                   const std::filesystem::path& out, bool with_logits) {
   RequireFp8(resolved, environment.backend.device().gpu());
   const ModelSetup model = SetUpModel(resolved, environment.installed_configs);
-  Plan plan = MakePlan(resolved, model.spec, environment.grid());
+  const MemoryLimits limits = LimitsOf(resolved.config.memory, MeasureMachine(environment));
+  const DecidedPlan decided = DecidePlan(resolved, model.spec, environment, limits);
+  Plan plan = decided.run.plan;
   plan.saves_from_copy = false;
   const auto data = OpenTrainingData(resolved, model.spec);
-  RequirePlanFits(resolved, plan, model.spec,
-                  LimitsOf(resolved.config.memory, MeasureMachine(environment)));
+  RequirePlanFits(decided.run.resolved, plan, model.spec, limits);
   Executor executor(environment.backend, environment.communicator, plan, model.spec,
                     environment.bootstrap.rank(),
                     {.host_threads = environment.host_threads, .network = environment.network()});

@@ -16,6 +16,8 @@ namespace hearth {
 namespace {
 
 constexpr std::string_view kFolder = "configs/hardware";
+constexpr std::string_view kCommonGpu = "RTX 4090";
+constexpr double kUnknownGib = 1 << 12;  // more than any GPU has
 
 // In the order of their names.
 std::vector<std::filesystem::path> ShippedFiles(const std::string& installed_configs) {
@@ -57,6 +59,28 @@ std::optional<HardwareProfile> FindHardware(std::string_view device_name,
     if (IsOf(profile, device_name)) return profile;
   }
   return std::nullopt;
+}
+
+std::optional<HardwareProfile> HardwareOf(const std::string& device_name, bool is_gpu,
+                                          const std::string& installed_configs) {
+  std::optional<HardwareProfile> profile = FindHardware(device_name, installed_configs);
+  if (profile || !is_gpu) return profile;
+  profile = FindHardware(kCommonGpu, installed_configs);
+  if (profile) {
+    profile->name = fmt::format("{} (by the figures of the {})", device_name, profile->name);
+    profile->devices = {device_name};
+    profile->size_gib = kUnknownGib;
+  }
+  return profile;
+}
+
+MachineMemory WithDevice(MachineMemory machine, const HardwareProfile& profile) {
+  if (!profile.is_gpu) return machine;
+  constexpr double kGibibyte = 1 << 30;
+  machine.device_is_host = false;
+  machine.device_bytes = static_cast<int64_t>(profile.size_gib * kGibibyte);
+  machine.device_outside_bytes = static_cast<int64_t>(profile.outside_gib * kGibibyte);
+  return machine;
 }
 
 }  // namespace hearth

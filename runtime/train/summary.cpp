@@ -32,20 +32,20 @@ std::vector<MemoryRow> PredictedRows(const std::vector<MemoryPool>& pools) {
 // Arenas and the communicator, which the plan knows to the byte, and whole processes, which it
 // knows to a few percent.
 std::vector<MemoryRow> UsedRows(const RankMemory& memory, const EndOfRun& end) {
-  const MemoryNeed need{.device_bytes = memory.layout.slab_bytes + memory.layout.arena_bytes,
-                        .host_bytes = memory.layout.host_bytes};
+  const MemoryUse use = UseOf(memory);
+  const MemoryNeed need{.device_bytes = use.predicted_device_bytes,
+                        .host_bytes = use.predicted_host_bytes};
   const CommunicatorMemory& planned = memory.plan.communicator;
   const int sharing = memory.plan.ranks_per_host;
   std::vector<MemoryRow> rows = {
       {.tier = "device",
        .item = "",
        .predicted_bytes = need.device_bytes + planned.device_bytes,
-       .measured_bytes = memory.slab.high_water_bytes() + memory.arena.high_water_bytes() +
-                         end.communicator.device_bytes},
+       .measured_bytes = use.measured_device_bytes + end.communicator.device_bytes},
       {.tier = "host",
        .item = "",
        .predicted_bytes = need.host_bytes + planned.HostBytes(sharing),
-       .measured_bytes = memory.host.high_water_bytes() + end.communicator.HostBytes(sharing)}};
+       .measured_bytes = use.measured_host_bytes + end.communicator.HostBytes(sharing)}};
   const auto add = [&](std::string tier, int64_t arenas, const TierLimit& limit, int64_t measured) {
     rows.push_back({.tier = std::move(tier),
                     .item = "process",
@@ -66,6 +66,13 @@ std::string DescribePrecision(const Precision& precision) {
 }
 
 }  // namespace
+
+MemoryUse UseOf(const RankMemory& memory) {
+  return {.predicted_device_bytes = memory.layout.slab_bytes + memory.layout.arena_bytes,
+          .measured_device_bytes = memory.slab.high_water_bytes() + memory.arena.high_water_bytes(),
+          .predicted_host_bytes = memory.layout.host_bytes,
+          .measured_host_bytes = memory.host.high_water_bytes()};
+}
 
 std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::string& device,
                           int64_t total_steps) {
@@ -102,6 +109,12 @@ std::string DescribeEnd(const RankMemory& memory, const EndOfRun& end) {
                           100 * end.efficiency->sol, 100 * end.efficiency->mfu);
     }
     text += ".\n";
+  }
+  if (end.predicted && end.step_seconds) {
+    text +=
+        fmt::format("A step took {:.4g} ms; {:.4g} ms were predicted on {} ({:+.0f} %).\n",
+                    *end.step_seconds * 1e3, end.predicted->seconds * 1e3, end.predicted->hardware,
+                    100 * (end.predicted->seconds / *end.step_seconds - 1));
   }
   text += "Memory of rank 0, planned and used:\n";
   text += FormatMemoryTable(UsedRows(memory, end));

@@ -7,6 +7,7 @@
 #include "runtime/model/model_spec.h"
 #include "runtime/plan/memory_budget.h"
 #include "runtime/plan/plan.h"
+#include "runtime/plan/step_estimate.h"
 #include "runtime/state/stores.h"
 #include "runtime/telemetry/loss_curve.h"
 #include "runtime/train/machine_memory.h"
@@ -28,8 +29,19 @@ struct EndOfRun {
   MemoryLimits limits;
   CommunicatorMemory communicator;  // that it holds
   ProcessMemory process;            // of rank 0, at the end
+  std::optional<StepEstimate> predicted;
+  std::optional<double> step_seconds;  // measured
   std::string output_dir;
 };
+
+// Bytes of rank 0's arenas.
+struct MemoryUse {
+  int64_t predicted_device_bytes = 0;
+  int64_t measured_device_bytes = 0;
+  int64_t predicted_host_bytes = 0;
+  int64_t measured_host_bytes = 0;
+};
+MemoryUse UseOf(const RankMemory& memory);
 
 // The loss curve in characters, the losses, the speed, predicted and measured memory.
 std::string DescribeEnd(const RankMemory& memory, const EndOfRun& end);

@@ -19,6 +19,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr size_t kStepsRemembered = 100;
+
 double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
@@ -67,17 +69,6 @@ void RequireSameData(const Checkpoint& checkpoint, const TokenDataset& data, Boo
   throw ConfigError(std::string(reinterpret_cast<const char*>(refusal.data()), refusal.size()));
 }
 
-Plan PlanOf(const ResolvedConfig& resolved, const ModelSpec& spec,
-            const RunEnvironment& environment) {
-  Plan plan = MakePlan(resolved, spec, environment.grid());
-  plan.communicator = environment.communicator.memory();
-  if (environment.links) plan.communicator += environment.links->network.memory();
-  plan.exchange = environment.exchange;
-  plan.ranks_per_host = environment.bootstrap.local_world();
-  if (environment.amend_plan) environment.amend_plan(plan);
-  return plan;
-}
-
 }  // namespace
 
 Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environment,
@@ -86,10 +77,12 @@ Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environme
       rehearsal_(std::move(rehearsal)),
       model_(SetUpModelTogether(resolved, environment)),
       checkpoint_(rehearsal_ ? nullptr : FindCheckpointTogether(resolved, environment)),
-      resolved_(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved),
+      limits_(LimitsOf(resolved.config.memory, MeasureMachine(environment))),
+      decided_(DecidePlan(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved, model_.spec,
+                          environment, limits_)),
+      resolved_(decided_.run.resolved),
       config_hash_(ConfigHash(resolved)),
-      plan_(PlanOf(resolved_, model_.spec, environment)),
-      limits_(LimitsOf(resolved_.config.memory, MeasureMachine(environment))),
+      plan_(decided_.run.plan),
       peaks_(FindDevicePeaks(environment.backend.device().name())) {
   Prepare();
 }
@@ -131,6 +124,10 @@ void Trainer::Prepare() {
   if (!rehearsal_) StartSaver();
   environment_.bootstrap.Barrier();
   if (IsRoot()) {
+    if (decided_.hardware) {
+      predicted_ =
+          EstimateStep(plan_, model_.spec, AsMeasured(*decided_.hardware, environment_.backend));
+    }
     if (!rehearsal_) WriteRunFiles();
     OpenLogger();
     if (environment_.progress.enabled) {
@@ -328,6 +325,8 @@ void Trainer::Step(int64_t step, const StepHeader& header) {
   const double loss = result.loss_sum / static_cast<double>(header.targets);
   const double seconds = SecondsSince(begin);
   stepping_seconds_ += seconds;
+  if (step_seconds_.size() == kStepsRemembered) step_seconds_.erase(step_seconds_.begin());
+  step_seconds_.push_back(seconds);
   stepped_tokens_ += plan_.global_batch_size * plan_.sequence_len;
   summary_.last_loss = loss;
   if (IsRoot() && (IsLogged(step) || result.skipped)) LogStep(step, result, loss, seconds);
@@ -469,6 +468,7 @@ void Trainer::Finish(int64_t step) {
   logger_->EndProgressLine();
   if (rehearsal_) return;
   logger_->Flush();
+  CompletePlanFile();
   if (environment_.progress.enabled) fmt::print("{}", DescribeEnd(executor_->memory(), MakeEnd()));
 }
 

@@ -12,6 +12,7 @@
 #include "runtime/telemetry/device_peaks.h"
 #include "runtime/telemetry/logger.h"
 #include "runtime/train/machine_memory.h"
+#include "runtime/train/run_plan.h"
 #include "runtime/train/run_setup.h"
 #include "runtime/train/speed_of_light.h"
 #include "runtime/train/summary.h"
@@ -106,15 +107,21 @@ class Trainer {
   bool SaveIsDue(int64_t step) const;
   void Finish(int64_t step);
   EndOfRun MakeEnd() const;
+  // What a step took, once more than one was made; the middle one of the latest.
+  std::optional<double> UsualStepSeconds() const;
+  // What was predicted and what came of it: of the last step's record, and behind plan.yaml.
+  std::vector<std::pair<std::string, StepValue>> PredictionFigures() const;
+  void CompletePlanFile() const;
 
   const RunEnvironment& environment_;
   const std::optional<TrainingRehearsal> rehearsal_;
   const ModelSetup model_;
   std::unique_ptr<Checkpoint> checkpoint_;  // to go on from; gone when it is loaded
-  const ResolvedConfig resolved_;           // with what the checkpoint decides
-  const Hash128 config_hash_;               // of the configuration as given
-  const Plan plan_;
   const MemoryLimits limits_;
+  const DecidedPlan decided_;      // behind what the checkpoint decides
+  const ResolvedConfig resolved_;  // with all that was decided
+  const Hash128 config_hash_;      // of the configuration as given
+  const Plan plan_;
   std::shared_ptr<const TokenDataset> data_;
   std::shared_ptr<const TokenDataset> eval_data_;
   int64_t total_steps_ = 0;
@@ -132,7 +139,9 @@ class Trainer {
   int64_t saved_step_ = -1;
   std::string save_error_;  // of the last save
   const std::optional<DevicePeaks> peaks_;
+  std::optional<StepEstimate> predicted_;  // rank 0, where the hardware is known
   double stepping_seconds_ = 0;
+  std::vector<double> step_seconds_;  // of the latest steps
   int64_t stepped_tokens_ = 0;
   std::chrono::steady_clock::time_point last_save_;
   RunSummary summary_;

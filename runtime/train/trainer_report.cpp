@@ -14,6 +14,7 @@
 #include "runtime/config/field_table.h"
 #include "runtime/data/bigram_table.h"
 #include "runtime/optimizer/lr_schedule.h"
+#include "runtime/plan/plan_file.h"
 #include "runtime/telemetry/units.h"
 #include "runtime/train/step_trace.h"
 #include "runtime/train/trainer.h"
@@ -24,6 +25,7 @@ namespace {
 
 // Vocabularies for which a table of token pairs is counted quickly and says something.
 constexpr int64_t kLargestPairTable = 1024;
+constexpr const char* kPlanName = "plan.yaml";
 
 void WriteText(const std::filesystem::path& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
@@ -75,10 +77,14 @@ void Trainer::WriteRunFiles() const {
   RemoveLeftovers(folder);
   WriteText(folder / "resolved.yaml",
             fmt::format("# {} x {}\n{}", plan_.world, DescribeDevices(), resolved_.ToYaml()));
-  std::string plan = PlanYaml(plan_, model_.spec);
+  std::string plan = PlanFileText({.resolved = resolved_,
+                                   .plan = plan_,
+                                   .spec = model_.spec,
+                                   .explanation = DescribeChoice(decided_.run, limits_),
+                                   .estimate = predicted_});
   const std::string matmuls = environment_.backend.MatmulTable();
   if (!matmuls.empty()) plan += BlockYaml("matmuls", matmuls);
-  WriteText(folder / "plan.yaml", plan);
+  WriteText(folder / kPlanName, plan);
 }
 
 WeightReader Trainer::WatchedWeights() const {
@@ -194,7 +200,39 @@ void Trainer::LogStep(int64_t step, const StepResult& result, double loss, doubl
   record.Set("mem/host", environment_.backend.device().allocated_bytes(MemoryKind::kPinnedHost));
   if (health_) RecordHealth(*health_, record);
   RecordAmax(result.fp8_amax, record);
+  if (step == total_steps_) {
+    for (const auto& [name, value] : PredictionFigures()) record.Set("plan/" + name, value);
+  }
   logger_->Log(record);
+}
+
+std::optional<double> Trainer::UsualStepSeconds() const {
+  if (step_seconds_.size() < 2) return std::nullopt;
+  std::vector<double> seconds(step_seconds_.begin() + 1, step_seconds_.end());
+  const auto middle = seconds.begin() + std::ssize(seconds) / 2;
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
+}
+
+std::vector<std::pair<std::string, StepValue>> Trainer::PredictionFigures() const {
+  const std::optional<double> measured = UsualStepSeconds();
+  if (!predicted_ || !measured) return {};
+  const MemoryUse use = UseOf(executor_->memory());
+  return {{"predicted_step_ms", predicted_->seconds * 1e3},
+          {"measured_step_ms", *measured * 1e3},
+          {"predicted_device_bytes", use.predicted_device_bytes},
+          {"measured_device_bytes", use.measured_device_bytes},
+          {"predicted_host_bytes", use.predicted_host_bytes},
+          {"measured_host_bytes", use.measured_host_bytes}};
+}
+
+void Trainer::CompletePlanFile() const {
+  std::string yaml = "measured:  # by rank 0; bytes of its arenas\n";
+  const auto figures = PredictionFigures();
+  for (const auto& [name, value] : figures) yaml += fmt::format("  {}: {}\n", name, ToJson(value));
+  if (figures.empty()) return;
+  std::ofstream(std::filesystem::path(resolved_.config.output_dir) / kPlanName, std::ios::app)
+      << yaml;
 }
 
 EndOfRun Trainer::MakeEnd() const {
@@ -206,6 +244,8 @@ EndOfRun Trainer::MakeEnd() const {
                .limits = limits_,
                .communicator = environment_.communicator.memory(),
                .process = MeasureProcess(environment_.backend.device()),
+               .predicted = predicted_,
+               .step_seconds = UsualStepSeconds(),
                .output_dir = resolved_.config.output_dir};
   if (eval_data_ && model_.spec.config.vocab_size <= kLargestPairTable) {
     end.byte_pair_loss = BigramNatsPerTarget(

@@ -1,10 +1,11 @@
-// run.yaml, the command line and sweep.yaml: read, resolved and validated.
+// run.yaml, the command line, sweep.yaml and hardware files: read, resolved and validated.
 #include <algorithm>
 
 #include "runtime/config/field_table.h"
 #include "runtime/config/overrides.h"
 #include "runtime/config/resolved_config.h"
 #include "runtime/config/sweep_runs.h"
+#include "runtime/plan/hardware_profile.h"
 #include "tests/fuzz/targets.h"
 
 namespace hearth::test {
@@ -195,6 +196,24 @@ std::vector<std::string> SweepYamlWords() {
     words.emplace_back(word);
   }
   for (const Field& field : FieldTable()) words.push_back(field.path + ": ");
+  return words;
+}
+
+int FuzzHardware(const uint8_t* data, size_t size) {
+  return RunReader([&] {
+    const HardwareProfile profile = ParseHardware(AsText(data, size), "hardware.yaml");
+    Require(ParseHardware(HardwareYaml(profile), "again.yaml") == profile,
+            "a hardware file means something else when it is read back");
+  });
+}
+
+std::vector<std::string> HardwareSeeds() { return SourceFiles("configs/hardware"); }
+
+std::vector<std::string> HardwareWords() {
+  std::vector<std::string> words = StructureWords();
+  for (const char* word : {"kind: cpu", "devices: [", "size_gib: 0", "_share: ", "_gbps: ", "1e6"}) {
+    words.emplace_back(word);
+  }
   return words;
 }
 

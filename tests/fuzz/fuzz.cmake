@@ -20,7 +20,8 @@ set(fuzz_readers kernels/api/gemm_table runtime/config/built_values runtime/conf
     runtime/config/convert_*
     runtime/config/field_table runtime/config/fields runtime/config/overrides runtime/config/resolved_config
     runtime/config/scalar_text runtime/config/sweep_* runtime/config/validation
-    runtime/config/yaml_document runtime/config/yaml_values runtime/model/hf_config
+    runtime/config/yaml_document runtime/config/yaml_values runtime/plan/hardware_profile
+    runtime/model/hf_config
     runtime/model/json_reader runtime/model/load_model runtime/model/model_config
     runtime/model/safetensors_reader runtime/model/weight_source runtime/data/hashing
     runtime/data/hearth_format runtime/data/jsonl_reader runtime/data/mapped_file

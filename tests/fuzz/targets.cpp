@@ -7,6 +7,7 @@ const std::vector<FuzzTarget>& FuzzTargets() {
       {"run_yaml", FuzzRunYaml, RunYamlSeeds, RunYamlWords},
       {"overrides", FuzzOverrides, OverridesSeeds, OverridesWords},
       {"sweep_yaml", FuzzSweepYaml, SweepYamlSeeds, SweepYamlWords},
+      {"hardware", FuzzHardware, HardwareSeeds, HardwareWords},
       {"shape", FuzzShape, ShapeSeeds, ShapeWords},
       {"hf_config", FuzzHfConfig, HfConfigSeeds, HfConfigWords},
       {"safetensors", FuzzSafetensors, SafetensorsSeeds, SafetensorsWords},

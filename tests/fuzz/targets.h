@@ -16,6 +16,9 @@ std::vector<std::string> OverridesWords();
 int FuzzSweepYaml(const uint8_t* data, size_t size);
 std::vector<std::string> SweepYamlSeeds();
 std::vector<std::string> SweepYamlWords();
+int FuzzHardware(const uint8_t* data, size_t size);
+std::vector<std::string> HardwareSeeds();
+std::vector<std::string> HardwareWords();
 
 int FuzzHfConfig(const uint8_t* data, size_t size);
 std::vector<std::string> HfConfigSeeds();

@@ -172,11 +172,11 @@ struct Refused {
 TEST(ConfigRules, WhatIsNotBuiltIsRefusedByName) {
   const std::vector<Refused> refused = {
       {"training.clip_mode", "per_tensor"}, {"training.clip_mode", "speculate"},
-      {"memory.plan", "some/plan.yaml"},    {"memory.offload.m", "ssd"},
-      {"memory.offload.v", "ssd"},          {"memory.offload.master", "ssd"},
-      {"memory.offload.optimizer", "ssd"},  {"memory.offload.weights", "ssd"},
-      {"memory.offload.gradients", "ssd"},  {"memory.offload.residual", "ssd"},
-      {"memory.attention_chunks", "2"},     {"memory.ssd_path", "/mnt/ssd"},
+      {"memory.offload.m", "ssd"},          {"memory.offload.v", "ssd"},
+      {"memory.offload.master", "ssd"},     {"memory.offload.optimizer", "ssd"},
+      {"memory.offload.weights", "ssd"},    {"memory.offload.gradients", "ssd"},
+      {"memory.offload.residual", "ssd"},   {"memory.attention_chunks", "2"},
+      {"memory.ssd_path", "/mnt/ssd"},
   };
   for (const Refused& each : refused) {
     const std::string typed = MoreError("", {"--set", each.path + "=" + each.value});

@@ -8,6 +8,7 @@
 
 #include "runtime/plan/step_estimate.h"
 #include "tests/unit/plan/plan_test_support.h"
+#include "tests/unit/plan/slow_card.h"
 
 namespace hearth::test {
 namespace {
@@ -115,33 +116,6 @@ TEST(Simulation, LiesBetweenTheBusiestStreamAndTheSum) {
   }
 }
 
-HardwareProfile Card() {
-  return {.name = "a card",
-          .devices = {"card"},
-          .size_gib = 8,
-          .dram_gbps = 100,
-          .copy_gbps = 80,
-          .elementwise_gbps = 70,
-          .fp8_tflops = 2,
-          .bf16_tflops = 1,
-          .fp32_tflops = 0.5,
-          .fp8_share = 0.6,
-          .bf16_share = 0.7,
-          .fp32_share = 0.8,
-          .half_rate_gflop = 0.0001,
-          .attention_share = 0.4,
-          .attention_backward_share = 0.3,
-          .kernel_us = 0.1,
-          .to_device_gbps = 5,
-          .to_host_gbps = 5,
-          .both_ways_gbps = 8,
-          .memory_gbps = 12,
-          .adamw_gbps = 10,
-          .gather_gbps = 4,
-          .reduce_gbps = 3,
-          .latency_us = 1};
-}
-
 // No rate raised makes any plan slower where nothing is shared. Where host memory or the link is,
 // who becomes faster may take from who matters more, and a step may lose a few percent.
 TEST(StepEstimate, FasterHardwareIsNotSlower) {
@@ -149,10 +123,10 @@ TEST(StepEstimate, FasterHardwareIsNotSlower) {
   using Rate = double HardwareProfile::*;
   for (const PlanCase& c : PlanCases({1, 2})) {
     const Plan plan = PlanOf(c, spec);
-    HardwareProfile wide = Card();
+    HardwareProfile wide = SlowCard();
     wide.both_ways_gbps = wide.memory_gbps = 1000;
     for (const bool shares : {false, true}) {
-      const HardwareProfile card = shares ? Card() : wide;
+      const HardwareProfile card = shares ? SlowCard() : wide;
       const double before = EstimateStep(plan, spec, card).seconds;
       for (Rate rate : {Rate{&HardwareProfile::copy_gbps}, Rate{&HardwareProfile::bf16_share},
                         Rate{&HardwareProfile::to_device_gbps},
@@ -174,7 +148,7 @@ TEST(StepEstimate, BytesOverTheLinkAreThoseOfTheTasks) {
                             .more = "memory: {offload: {optimizer: host}, optimizer_device: gpu}\n"
                                     "precision: {compute_dtype: bf16}\n"},
                            spec);
-  const StepEstimate estimate = EstimateStep(plan, spec, Card());
+  const StepEstimate estimate = EstimateStep(plan, spec, SlowCard());
   // fp32 master, bf16 m and v, both ways; the batch comes besides.
   const int64_t state = spec.StoredElements() * 8;
   EXPECT_GE(estimate.to_device_bytes, state);

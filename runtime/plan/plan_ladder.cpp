@@ -1,0 +1,154 @@
+#include "runtime/plan/plan_ladder.h"
+
+#include <algorithm>
+
+#include "kernels/core/check.h"
+#include "runtime/config/field_table.h"
+
+namespace hearth {
+
+namespace {
+
+constexpr const char* kAuto = "auto";
+constexpr const char* kMicroBatch = "training.micro_batch_size";
+constexpr int64_t kLargestMicroBatch = 64;
+
+bool DividesShares(int64_t size, const Plan& plan) {
+  const int64_t batch = plan.global_batch_size, world = plan.world;
+  for (int64_t rank = 0; rank < world; ++rank) {
+    if (((rank + 1) * batch / world - rank * batch / world) % size != 0) return false;
+  }
+  return true;
+}
+
+std::string Print(const RunConfig& config, const std::string& path) {
+  return FindField(path)->print(config);
+}
+
+Lever One(LeverKind kind, std::string path, const std::vector<std::string>& values) {
+  Lever lever{.kind = kind, .paths = {std::move(path)}, .values = {}};
+  for (const std::string& value : values) lever.values.push_back({value});
+  return lever;
+}
+
+// The micro-batch of a run without a planner first, then all that divide every rank's share. A CPU
+// gains nothing by larger ones.
+Lever MicroBatches(const ResolvedConfig& resolved, const ModelSpec& spec, const RankGrid& grid,
+                   const HardwareProfile& hardware) {
+  Lever lever{.kind = LeverKind::kCompute, .paths = {kMicroBatch}, .values = {}};
+  // Steps of accumulation multiply it: then it decides the global batch.
+  if (!resolved.config.training.global_batch_size) return lever;
+  const Plan plan = MakePlan(resolved, spec, grid);
+  const int64_t usual = plan.numeric.micro_batch_size;
+  lever.values.push_back({std::to_string(usual)});
+  const int64_t largest = hardware.is_gpu ? kLargestMicroBatch : usual;
+  for (int64_t size = 1; size <= largest; ++size) {
+    if (size != usual && DividesShares(size, plan)) lever.values.push_back({std::to_string(size)});
+  }
+  return lever;
+}
+
+std::vector<std::string> ChunkCounts(const ResolvedConfig& resolved) {
+  const int64_t tokens = kLargestMicroBatch * resolved.config.data.sequence_len;
+  std::vector<std::string> counts = {"1"};
+  for (int64_t count = 2; count <= DivUp(tokens, resolved.config.memory.head_slab_tokens);
+       count *= 2) {
+    counts.push_back(std::to_string(count));
+  }
+  return counts;
+}
+
+// Every row that there can be, but for the micro-batch.
+std::vector<Lever> FixedLevers(const std::vector<std::string>& chunk_counts) {
+  std::vector<Lever> levers;
+  levers.push_back(One(LeverKind::kCompute, "memory.recompute",
+                       {"none", "[swiglu]", "[swiglu, norm]", "[swiglu, norm, ffn]",
+                        "[swiglu, norm, ffn, attention]", "[block]"}));
+  levers.push_back({.kind = LeverKind::kOrder,
+                    .paths = {"memory.schedule", "memory.micro_batches_per_group"},
+                    .values = {{"horizontal", "1"},
+                               {"vertical", "2"},
+                               {"vertical", "4"},
+                               {"vertical", "8"},
+                               {"vertical", "auto"}}});
+  levers.push_back(One(LeverKind::kPlacement, "memory.offload.residual", {"none", "host"}));
+  levers.push_back({.kind = LeverKind::kPlacement,
+                    .paths = {"memory.offload.m", "memory.offload.v", "memory.offload.master",
+                              "memory.optimizer_device"},
+                    .values = {{"none", "none", "none", "gpu"},
+                               {"host", "none", "none", "gpu"},
+                               {"host", "host", "none", "gpu"},
+                               {"host", "host", "host", "cpu"},
+                               {"host", "host", "host", "gpu"}}});
+  levers.push_back(One(LeverKind::kPlacement, "memory.offload.gradients", {"none", "host"}));
+  levers.push_back(One(LeverKind::kPlacement, "memory.offload.weights", {"none", "host"}));
+  levers.push_back(One(LeverKind::kChunks, "memory.lm_head_chunks", chunk_counts));
+  return levers;
+}
+
+// Whether this version has the value, and what is given agrees.
+bool IsPossible(const Lever& lever, const std::vector<std::string>& value,
+                const RunConfig& config) {
+  for (size_t i = 0; i < lever.paths.size(); ++i) {
+    const std::string given = Print(config, lever.paths[i]);
+    if (given == value[i]) continue;
+    if (given != kAuto) return false;
+    const std::vector<std::string_view> built =
+        BuiltValues(*FindField(lever.paths[i]), {.cuda = true});
+    if (!built.empty() && std::find(built.begin(), built.end(), value[i]) == built.end()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+bool IsAuto(const RunConfig& config, const std::string& path) {
+  return Print(config, path) == kAuto;
+}
+
+std::vector<std::string> PlannedKeys() {
+  std::vector<std::string> keys = {kMicroBatch};
+  for (const Lever& lever : FixedLevers({})) {
+    keys.insert(keys.end(), lever.paths.begin(), lever.paths.end());
+  }
+  return keys;
+}
+
+std::vector<Lever> PlanLadder(const ResolvedConfig& resolved, const ModelSpec& spec,
+                              const RankGrid& grid, const HardwareProfile& hardware) {
+  std::vector<Lever> levers;
+  const RunConfig& config = resolved.config;
+  if (config.memory.plan.mode == PlanMode::kManual) return levers;
+  std::vector<Lever> all = FixedLevers(ChunkCounts(resolved));
+  all.insert(all.begin(), MicroBatches(resolved, spec, grid, hardware));
+  for (Lever& lever : all) {
+    const bool open = std::any_of(lever.paths.begin(), lever.paths.end(),
+                                  [&](const std::string& path) { return IsAuto(config, path); });
+    if (!open) continue;
+    std::erase_if(lever.values, [&](const std::vector<std::string>& value) {
+      return !IsPossible(lever, value, config);
+    });
+    if (!lever.values.empty()) levers.push_back(std::move(lever));
+  }
+  return levers;
+}
+
+bool IsNeverFaster(const Lever& lever, size_t value, size_t than) {
+  if (lever.kind != LeverKind::kPlacement) return value == than;
+  if (than == 0) return true;
+  for (size_t i = 0; i < lever.paths.size(); ++i) {
+    const std::string &mine = lever.values[value][i], &other = lever.values[than][i];
+    if (mine != other && !(mine == "host" && other == "none")) return false;
+  }
+  return true;
+}
+
+void Pull(const Lever& lever, size_t value, RunConfig& config) {
+  for (size_t i = 0; i < lever.paths.size(); ++i) {
+    SetFieldText(*FindField(lever.paths[i]), lever.values[value][i], lever.paths[i], config);
+  }
+}
+
+}  // namespace hearth

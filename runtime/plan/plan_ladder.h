@@ -1,0 +1,48 @@
+// What the planner may choose, as a table: the keys of run.yaml that say `auto`, and the values
+// each can take. A row is all it takes to make it choose something more.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime/config/resolved_config.h"
+#include "runtime/plan/hardware_profile.h"
+#include "runtime/plan/smallest_change.h"
+
+namespace hearth {
+
+enum class LeverKind : uint8_t {
+  kCompute,    // changes what is computed
+  kPlacement,  // changes where something lives
+  kOrder,      // the order of the schedule
+  kChunks,     // frees memory and costs nothing that is priced: the first value that fits
+};
+
+// Keys that are set together.
+struct Lever {
+  LeverKind kind = LeverKind::kPlacement;
+  std::vector<std::string> paths;
+  // Each has one text per path, as resolved.yaml has it. The first is what the key means without a
+  // planner.
+  std::vector<std::vector<std::string>> values;
+};
+
+// Those of which something is `auto`, with the values that this version has and that agree with
+// what is given; none under `memory.plan: manual`.
+std::vector<Lever> PlanLadder(const ResolvedConfig& resolved, const ModelSpec& spec,
+                              const RankGrid& grid, const HardwareProfile& hardware);
+
+// The keys of all levers.
+std::vector<std::string> PlannedKeys();
+
+// Whether a step with `value` takes at least as long as one with `than`, all else being equal: what
+// leaves the device has to be moved.
+bool IsNeverFaster(const Lever& lever, size_t value, size_t than);
+
+// Sets the lever to its value of that index.
+void Pull(const Lever& lever, size_t value, RunConfig& config);
+
+// Whether the configuration leaves the key open.
+bool IsAuto(const RunConfig& config, const std::string& path);
+
+}  // namespace hearth

@@ -1,0 +1,322 @@
+#include "runtime/plan/planner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/core/error.h"
+#include "runtime/config/field_table.h"
+#include "runtime/plan/plan_ladder.h"
+#include "runtime/plan/rough_clock.h"
+
+namespace hearth {
+
+namespace {
+
+// A step that is slower by less is as good: predictions are not that exact.
+constexpr double kWorthAChange = 0.005;
+constexpr size_t kNearestShown = 4;
+constexpr int64_t kLayersOfALargeModel = 8;
+
+// The index of each lever's value.
+using Setting = std::vector<size_t>;
+
+struct Candidate {
+  Setting setting;
+  MemoryNeed need;
+  bool fits = false;
+  double seconds = std::numeric_limits<double>::infinity();
+
+  // Levers that are not at their usual value.
+  auto changes() const {
+    return std::count_if(setting.begin(), setting.end(), [](size_t value) { return value > 0; });
+  }
+};
+
+class Planner {
+ public:
+  explicit Planner(const PlanRequest& request)
+      : request_(request),
+        ladder_(PlanLadder(request.resolved, request.spec, request.grid, request.hardware)),
+        clock_(request.spec, request.hardware),
+        scratch_(request.resolved) {}
+
+  ChosenPlan Run() {
+    std::vector<Group> groups = MakeGroups();
+    for (const Group& group : groups) {
+      // Sorted: the others take longer, whatever is done about memory.
+      if (group.at_least > fastest_ * (1 + kWorthAChange)) break;
+      Explore(group);
+    }
+    return Finish();
+  }
+
+ private:
+  // What is computed: the values of the levers that decide it, and the time of it alone.
+  struct Group {
+    Setting setting;
+    double at_least = 0;
+  };
+
+  // All settings of the levers of a kind, the others as in `base`; the last lever turns fastest.
+  std::vector<Setting> Product(const Setting& base, std::initializer_list<LeverKind> kinds) const {
+    std::vector<Setting> settings = {base};
+    for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+      if (std::find(kinds.begin(), kinds.end(), ladder_[lever].kind) == kinds.end()) continue;
+      std::vector<Setting> longer;
+      for (const Setting& setting : settings) {
+        for (size_t value = 0; value < ladder_[lever].values.size(); ++value) {
+          longer.push_back(setting);
+          longer.back()[lever] = value;
+        }
+      }
+      settings = std::move(longer);
+    }
+    return settings;
+  }
+
+  std::vector<Group> MakeGroups() {
+    std::vector<Group> groups;
+    for (Setting& setting : Product(Setting(ladder_.size()), {LeverKind::kCompute})) {
+      const std::optional<Plan> plan = PlanWith(setting);
+      if (plan) groups.push_back({std::move(setting), clock_.ComputeSeconds(*plan)});
+    }
+    std::stable_sort(groups.begin(), groups.end(),
+                     [](const Group& a, const Group& b) { return a.at_least < b.at_least; });
+    return groups;
+  }
+
+  // The settings of a group that fit with as little as possible off the device.
+  void Explore(const Group& group) {
+    if (std::optional<Candidate> hopeless = Hopeless(group)) {
+      refused_.push_back(std::move(*hopeless));
+      return;
+    }
+    std::vector<Setting> inner = Product(group.setting, {LeverKind::kOrder, LeverKind::kPlacement});
+    std::stable_sort(inner.begin(), inner.end(),
+                     [&](const Setting& a, const Setting& b) { return Moved(a) < Moved(b); });
+    std::vector<Setting> fitting;
+    std::optional<Candidate> plainest, least;  // of those that do not fit
+    for (const Setting& setting : inner) {
+      const bool is_no_use = std::any_of(fitting.begin(), fitting.end(), [&](const Setting& found) {
+        for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+          if (ladder_[lever].kind == LeverKind::kChunks) continue;
+          if (!IsNeverFaster(ladder_[lever], setting[lever], found[lever])) return false;
+        }
+        return true;
+      });
+      if (is_no_use) continue;
+      std::optional<Candidate> candidate = WithFewestChunks(setting);
+      if (!candidate) continue;
+      if (!candidate->fits) {
+        if (!plainest) plainest = candidate;
+        if (!least || Excess(*candidate) < Excess(*least)) least = std::move(candidate);
+        continue;
+      }
+      fitting.push_back(candidate->setting);
+      candidate->seconds = clock_.StepSeconds(*PlanWith(candidate->setting));
+      fastest_ = std::min(fastest_, candidate->seconds);
+      fits_.push_back(std::move(*candidate));
+    }
+    std::optional<Candidate>& telling = fitting.empty() ? least : plainest;
+    if (telling) refused_.push_back(std::move(*telling));
+  }
+
+  size_t Moved(const Setting& setting) const {
+    size_t moved = 0;
+    for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+      if (ladder_[lever].kind == LeverKind::kPlacement) moved += setting[lever];
+    }
+    return moved;
+  }
+
+  // The first number of chunks that fits, else the last; nullopt where the values exclude each
+  // other.
+  std::optional<Candidate> WithFewestChunks(const Setting& setting) {
+    const std::vector<Setting> chunked = Product(setting, {LeverKind::kChunks});
+    std::optional<Candidate> last = Look(chunked.back());
+    if (!last || !last->fits) return last;
+    for (const Setting& fewer : chunked) {
+      std::optional<Candidate> candidate = Look(fewer);
+      if (candidate && candidate->fits) return candidate;
+    }
+    return last;
+  }
+
+  std::optional<Candidate> Look(const Setting& setting) {
+    const std::optional<Plan> plan = PlanWith(setting);
+    if (!plan) return std::nullopt;
+    ++looked_at_;
+    // Ranks differ by a few blocks: the others are counted where the first one fits.
+    const MemoryLayout first = MakeMemoryLayout(*plan, request_.spec, 0);
+    Candidate candidate{.setting = setting,
+                        .need = {.device_bytes = first.slab_bytes + first.arena_bytes,
+                                 .host_bytes = first.host_bytes}};
+    candidate.fits = Fits(candidate.need, request_.limits);
+    if (!candidate.fits || request_.grid.ranks == 1) return candidate;
+    candidate.need = NeedOf(*plan, request_.spec);
+    candidate.fits = Fits(candidate.need, request_.limits);
+    return candidate;
+  }
+
+  // A large model for which even everything moved off the device is not enough: nothing less is.
+  // Small ones may take more for the buffers through which it passes.
+  std::optional<Candidate> Hopeless(const Group& group) {
+    if (request_.spec.config.num_layers < kLayersOfALargeModel) return std::nullopt;
+    std::optional<Candidate> least;
+    for (Setting setting : Product(group.setting, {LeverKind::kOrder})) {
+      for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+        const LeverKind kind = ladder_[lever].kind;
+        if (kind != LeverKind::kPlacement && kind != LeverKind::kChunks) continue;
+        setting[lever] = ladder_[lever].values.size() - 1;
+      }
+      std::optional<Candidate> candidate = Look(setting);
+      if (!candidate) return std::nullopt;
+      const auto room = request_.limits.device.ArenaBytes();
+      if (!room || candidate->need.device_bytes <= *room) return std::nullopt;
+      if (!least || Excess(*candidate) < Excess(*least)) least = std::move(candidate);
+    }
+    return least;
+  }
+
+  // Bytes beyond the limits.
+  int64_t Excess(const Candidate& candidate) const {
+    const auto beyond = [](int64_t need, const TierLimit& limit) {
+      return std::max<int64_t>(0, need - limit.ArenaBytes().value_or(need));
+    };
+    return beyond(candidate.need.device_bytes, request_.limits.device) +
+           beyond(HostNeed(candidate.need, request_.limits), request_.limits.host);
+  }
+
+  // Of those as good as the fastest, the one with fewest changes; where nothing fits, the one that
+  // breaks the limits least.
+  const Candidate* Chosen() const {
+    const Candidate* chosen = nullptr;
+    const auto is_better = [&](const Candidate& a, const Candidate& b) {
+      return a.changes() != b.changes() ? a.changes() < b.changes() : a.seconds < b.seconds;
+    };
+    for (const Candidate& candidate : fits_) {
+      if (candidate.seconds > fastest_ * (1 + kWorthAChange)) continue;
+      if (chosen == nullptr || is_better(candidate, *chosen)) chosen = &candidate;
+    }
+    if (chosen != nullptr) return chosen;
+    for (const Candidate& candidate : refused_) {
+      if (chosen == nullptr || Excess(candidate) < Excess(*chosen)) chosen = &candidate;
+    }
+    return chosen;
+  }
+
+  std::optional<Plan> PlanWith(const Setting& setting) {
+    for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+      if (!pulled_.empty() && pulled_[lever] == setting[lever]) continue;
+      Pull(ladder_[lever], setting[lever], scratch_.config);
+    }
+    pulled_ = setting;
+    try {
+      return MakePlan(scratch_, request_.spec, request_.grid);
+    } catch (const ConfigError&) {
+      return std::nullopt;  // this combination is no run at all
+    }
+  }
+
+  KeyValues ValuesOf(const Setting& setting) const {
+    KeyValues values;
+    for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+      for (size_t i = 0; i < ladder_[lever].paths.size(); ++i) {
+        const std::string& path = ladder_[lever].paths[i];
+        if (!IsAuto(request_.resolved.config, path)) continue;
+        values.emplace_back(path, ladder_[lever].values[setting[lever]][i]);
+      }
+    }
+    return values;
+  }
+
+  ChosenPlan Finish() {
+    std::stable_sort(fits_.begin(), fits_.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; });
+    const Candidate* chosen = Chosen();
+    ChosenPlan run{.resolved = request_.resolved,
+                   .fits = chosen != nullptr && chosen->fits,
+                   .options = 1,
+                   .looked_at = looked_at_,
+                   .simulated = std::ssize(fits_)};
+    if (chosen != nullptr) {
+      run.values = ValuesOf(chosen->setting);
+      run.usual = ValuesOf(Setting(ladder_.size()));
+      for (const auto& [path, value] : run.values) run.resolved.SetPlanned(path, value);
+    }
+    run.plan = MakePlan(run.resolved, request_.spec, request_.grid);
+    run.seconds = chosen != nullptr ? chosen->seconds : 0;
+    for (const Lever& lever : ladder_) run.options *= std::ssize(lever.values);
+    for (const std::vector<Candidate>* list : {&fits_, &refused_}) {
+      size_t shown = 0;
+      for (const Candidate& candidate : *list) {
+        if (&candidate == chosen || shown == kNearestShown) continue;
+        run.nearest.push_back({.values = ValuesOf(candidate.setting),
+                               .need = candidate.need,
+                               .fits = candidate.fits,
+                               .seconds = candidate.fits ? candidate.seconds : 0});
+        ++shown;
+      }
+    }
+    return run;
+  }
+
+  const PlanRequest& request_;
+  const std::vector<Lever> ladder_;
+  RoughClock clock_;
+  ResolvedConfig scratch_;
+  Setting pulled_;  // what `scratch_` has
+  double fastest_ = std::numeric_limits<double>::infinity();
+  std::vector<Candidate> fits_;
+  // Of each group what does not fit: the plainest, or where nothing does, what comes nearest.
+  std::vector<Candidate> refused_;
+  int64_t looked_at_ = 0;
+};
+
+}  // namespace
+
+ChosenPlan ChoosePlan(const PlanRequest& request) { return Planner(request).Run(); }
+
+ChosenPlan LeavePlan(const ResolvedConfig& resolved, const ModelSpec& spec, const RankGrid& grid,
+                     const MemoryLimits& limits) {
+  ChosenPlan run{.resolved = resolved, .plan = MakePlan(resolved, spec, grid)};
+  run.fits = Fits(NeedOf(run.plan, spec), limits);
+  return run;
+}
+
+std::string DescribeChoice(const ChosenPlan& run, const MemoryLimits& limits) {
+  if (run.values.empty()) return "Nothing was left to choose.\n";
+  const auto text = [](const KeyValues& values, const KeyValues& beside) {
+    std::string list;
+    for (const auto& value : values) {
+      if (std::find(beside.begin(), beside.end(), value) != beside.end()) continue;
+      const std::string_view leaf = std::string_view(value.first);
+      list += fmt::format("{}{} {}", list.empty() ? "" : ", ", leaf.substr(leaf.rfind('.') + 1),
+                          value.second);
+    }
+    return list;
+  };
+  const std::string chosen = text(run.values, run.usual);
+  std::string lines =
+      fmt::format("{} of {} settings of what is auto ({} looked at, {} simulated): {}.\n",
+                  run.fits ? "Chosen" : "Nothing fits; nearest", run.options, run.looked_at,
+                  run.simulated, chosen.empty() ? "everything as without a planner" : chosen);
+  for (const PlanOption& option : run.nearest) {
+    const std::string changed = text(option.values, run.values);
+    if (option.fits) {
+      const double slower = 100 * (option.seconds / run.seconds - 1);
+      lines += fmt::format("Instead {}: {:.1f} % {}.\n", changed, std::abs(slower),
+                           slower < 0 ? "faster" : "slower");
+    } else {
+      lines += fmt::format("Does not fit: {}: device {}, host {}.\n", changed,
+                           DescribeNeed(option.need.device_bytes, limits.device),
+                           DescribeNeed(HostNeed(option.need, limits), limits.host));
+    }
+  }
+  return lines;
+}
+
+}  // namespace hearth

@@ -83,32 +83,44 @@ TEST(Schedule, EveryWaitIsNecessaryAndItsLossIsNoticed) {
   }
 }
 
-// Runs through the tasks in order with two slots: whoever computes finds its layer there, whole,
-// and what comes next is on its way.
+// With two slots: whoever computes finds its layer there, whole, and what comes next is on its way.
+// Whatever tasks say they touch, a slot is filled behind its last use, and used when it is full.
 void ExpectWeightsInSlots(const Schedule& schedule, const ModelSpec& spec, bool gathers) {
   const auto layer_of = [&](const Task& task) {
     return spec.units[static_cast<size_t>(task.unit)].layer;
   };
-  std::array<int, 2> fetched{-1, -1}, whole{-1, -1};
+  const std::vector<std::set<int>> before = Predecessors(schedule);
+  std::array<int, 2> fetched{-1, -1}, whole{-1, -1}, filler{-1, -1};  // layers; the last task
+  std::array<std::vector<int>, 2> users;
   int transposed = -1;
   for (const Task& task : schedule.tasks) {
     const int layer = task.unit < 0 ? -1 : layer_of(task);
     if (layer < 0) continue;
     const auto slot = static_cast<size_t>(layer % 2);
+    const std::set<int>& earlier = before[static_cast<size_t>(task.id)];
     if (task.kind == TaskKind::kFetchWeights) {
+      for (int user : users[slot]) EXPECT_TRUE(earlier.contains(user)) << user << ", " << task.id;
+      users[slot].clear();
+      filler[slot] = task.id;
       EXPECT_EQ(task.slot, layer % 2);
       EXPECT_NE(fetched[slot], layer) << "task " << task.id << " fetches what is there";
       fetched[slot] = layer;
       whole[slot] = gathers ? -1 : layer;
     } else if (task.kind == TaskKind::kGatherWeights) {
       EXPECT_EQ(fetched[slot], layer);
+      EXPECT_TRUE(earlier.contains(filler[slot]));
+      filler[slot] = task.id;
       whole[slot] = layer;
     } else if (task.kind == TaskKind::kTransposeWeights) {
       EXPECT_EQ(whole[slot], layer);
+      EXPECT_TRUE(earlier.contains(filler[slot]));
+      users[slot].push_back(task.id);
       transposed = layer;
     } else if (task.kind == TaskKind::kForward || task.kind == TaskKind::kRecompute ||
                task.kind == TaskKind::kBackward) {
       EXPECT_EQ(whole[slot], layer) << "task " << task.id;
+      EXPECT_TRUE(earlier.contains(filler[slot])) << "task " << task.id;
+      users[slot].push_back(task.id);
       const int next = task.kind == TaskKind::kForward ? layer + 1 : layer - 1;
       if (next >= 0 && next < spec.config.num_layers) {
         EXPECT_EQ(whole[static_cast<size_t>(next % 2)], next) << "not on its way: task " << task.id;
@@ -152,8 +164,7 @@ int64_t CountTasks(const Schedule& schedule, TaskKind kind) {
                        [&](const Task& task) { return task.kind == kind; });
 }
 
-// Each layer once for the forward and once for the backward of a group, but for the two that are
-// still there when a pass turns round.
+// Each layer once for the pass of a group, but for the two that are there when it turns round.
 TEST(Schedule, WeightsAreFetchedOncePerGroupAndPass) {
   ModelConfig config = SmallConfig();
   config.num_layers = 6;

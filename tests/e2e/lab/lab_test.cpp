@@ -198,7 +198,8 @@ TEST_F(LabFailure, AKilledRankIsNamedAndTheRunGoesOn) {
 class LongLabFailure : public LabFailure {};
 
 TEST_F(LongLabFailure, AStoppedRankIsNamedAndTheRunGoesOn) {
-  ExpectRecovery("kill -STOP $(pgrep -x hearth)", "rank 1 (process [0-9]* on box2) does not answer");
+  ExpectRecovery("kill -STOP $(pgrep -x hearth)",
+                 "rank 1 (process [0-9]* on box2) does not answer");
 }
 
 // The slices of a kind in a trace.

@@ -116,8 +116,11 @@ std::optional<StarterVerdict> JudgeStarterBlock(std::string_view block) {
   return std::nullopt;
 }
 
-StarterOutput::StarterOutput(const HeartbeatBoard& board, std::string token)
-    : board_(board), token_(std::move(token)), hosts_(static_cast<size_t>(board.ranks())) {
+StarterOutput::StarterOutput(const HeartbeatBoard& board, std::string token, MessageLog* log)
+    : board_(board),
+      token_(std::move(token)),
+      log_(log),
+      hosts_(static_cast<size_t>(board.ranks())) {
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) != 0) {
     throw IoError(fmt::format("no pipe for mpirun: {}", std::strerror(errno)));
@@ -183,6 +186,7 @@ void StarterOutput::TakeLine(const std::string& line) {
   } else if (in_block_) {
     block_ += line + "\n";
   } else {
+    if (log_ != nullptr && !muted_) log_->Take(line);
     PassOn(line + "\n");
   }
 }

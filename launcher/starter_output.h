@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "launcher/message_log.h"
 #include "runtime/telemetry/heartbeat_board.h"
 
 namespace hearth {
@@ -23,7 +24,8 @@ struct StarterVerdict {
 class StarterOutput {
  public:
   // Reports of the job with that token go to `board`, which has to outlive the object.
-  StarterOutput(const HeartbeatBoard& board, std::string token);
+  // So does `log`, which takes the ranks' own lines, where there is one.
+  StarterOutput(const HeartbeatBoard& board, std::string token, MessageLog* log = nullptr);
   ~StarterOutput();
   StarterOutput(const StarterOutput&) = delete;
   StarterOutput& operator=(const StarterOutput&) = delete;
@@ -55,6 +57,7 @@ class StarterOutput {
 
   const HeartbeatBoard& board_;
   std::string token_;
+  MessageLog* log_;
   int read_end_ = -1;
   int write_end_ = -1;
   std::string line_;  // begun, its end not yet seen

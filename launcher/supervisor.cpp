@@ -16,6 +16,7 @@
 
 #include "launcher/heartbeat_relay.h"
 #include "launcher/job_folder.h"
+#include "launcher/message_log.h"
 #include "launcher/signal_inbox.h"
 #include "launcher/starter_output.h"
 #include "runtime/telemetry/heartbeat_board.h"
@@ -34,6 +35,8 @@ constexpr std::chrono::seconds kStarterGrace{10};
 // For mpirun to end ranks on other hosts, and to say what became of them (measured: 1.4 s).
 constexpr std::chrono::seconds kRemoteGrace{5};
 constexpr std::chrono::seconds kVerdictGrace{3};
+// For what the ranks have said, once all are gone.
+constexpr std::chrono::seconds kLastWords{1};
 constexpr int kKillTimeoutMs = 10'000;
 
 enum class AttemptEnd { kDone, kFailed, kLost, kUnreachable, kInterrupted };
@@ -44,7 +47,8 @@ struct AttemptResult {
   std::string message;  // one line; "": the ranks or their starter have said it themselves
 };
 
-void Say(const std::string& message) {
+void Say(const std::string& message, MessageLog* log) {
+  log->Take(message);
   // A progress line may stand there unfinished.
   fmt::print(stderr, "{}{}\n", isatty(STDERR_FILENO) != 0 ? "\r\x1b[K" : "", message);
   std::fflush(stderr);
@@ -53,27 +57,34 @@ void Say(const std::string& message) {
 // One start of the job.
 class Attempt {
  public:
-  Attempt(const SupervisorOptions& options, int64_t start, SignalInbox* inbox, int* stop_requests)
+  Attempt(const SupervisorOptions& options, int64_t start, SignalInbox* inbox, int* stop_requests,
+          MessageLog* log)
       : options_(options),
         inbox_(inbox),
         stop_requests_(stop_requests),
+        log_(log),
         bystanders_(Children()),
         folder_(options.job_base),
         board_(HeartbeatBoard::Create(folder_.path() / kHeartbeatFile, options.ranks)),
         watch_(options.ranks, options.limits, Clock::now()),
         process_(options.make_start(folder_.path(), start)) {
     if (options.remote_ranks) {
-      output_ = std::make_unique<StarterOutput>(board_, JobToken(folder_.path()));
+      output_ = std::make_unique<StarterOutput>(board_, JobToken(folder_.path()), log_);
       process_.error = output_->write_end();
+    } else if (!options.run_folder.empty()) {
+      tee_ = std::make_unique<ErrorTee>(log_);
+      process_.error = tee_->write_end();
     }
     starter_ = StartProcess(process_);
     if (output_) output_->CloseWriteEnd();
+    if (tee_) tee_->CloseWriteEnd();
   }
 
   ~Attempt() {
     if (output_) EndRemoteRanks();
     bystanders_.push_back(folder_.guard());
     KillChildren(bystanders_, starter_, kKillTimeoutMs);
+    if (tee_) tee_->DrainToEnd(kLastWords);
   }
   Attempt(const Attempt&) = delete;
   Attempt& operator=(const Attempt&) = delete;
@@ -86,6 +97,7 @@ class Attempt {
                 "hearth: ended at once; the last checkpoint stands"};
       }
       if (output_) output_->Drain();
+      if (tee_) tee_->Drain();
       if (*stop_requests_ > 0) ForwardStop();
       if (auto result = Look()) return *result;
     }
@@ -96,7 +108,8 @@ class Attempt {
     const int before = *stop_requests_;
     *stop_requests_ += inbox_->Wait(kPollInterval);
     if (before == 0 && *stop_requests_ == 1) {
-      Say("hearth: stopping: the ranks finish their step and save; once more ends them at once");
+      Say("hearth: stopping: the ranks finish their step and save; once more ends them at once",
+          log_);
     }
   }
 
@@ -260,12 +273,14 @@ class Attempt {
   const SupervisorOptions& options_;
   SignalInbox* inbox_;
   int* stop_requests_;
+  MessageLog* log_;
   std::vector<pid_t> bystanders_;  // children this process had before the job
   JobFolder folder_;
   HeartbeatBoard board_;
   HangWatch watch_;
   ProcessOptions process_;
   std::unique_ptr<StarterOutput> output_;  // null: all ranks are on this host
+  std::unique_ptr<ErrorTee> tee_;          // null: they are not, or nobody keeps what they say
   pid_t starter_ = -1;
   std::optional<int> starter_status_;  // once it has ended
   std::set<int> asked_;                // ranks that have been asked to stop; -1: the starter
@@ -275,7 +290,7 @@ class Attempt {
 // How long a restart has been waiting for a host.
 class Reach {
  public:
-  explicit Reach(const SupervisorOptions& options) : options_(options) {}
+  Reach(const SupervisorOptions& options, MessageLog* log) : options_(options), log_(log) {}
 
   // Whether to look for it again, after a pause; says so the first time.
   bool TryAgain(const AttemptResult& result, SignalInbox* inbox, int* stop_requests) {
@@ -285,9 +300,10 @@ class Reach {
     }
     if (!since_) {
       since_ = Clock::now();
-      Say(result.message);
+      Say(result.message, log_);
       Say(fmt::format("hearth: trying to reach all hosts again for {:.0f} s (comm.init_timeout_s)",
-                      std::chrono::duration<double>(options_.reach_timeout).count()));
+                      std::chrono::duration<double>(options_.reach_timeout).count()),
+          log_);
     }
     if (Clock::now() - *since_ > options_.reach_timeout) return false;
     const auto until = Clock::now() + options_.reach_pause;
@@ -298,6 +314,7 @@ class Reach {
 
  private:
   const SupervisorOptions& options_;
+  MessageLog* log_;
   std::optional<Clock::time_point> since_;
 };
 
@@ -307,26 +324,28 @@ int Supervise(const SupervisorOptions& options) {
   AdoptOrphans();
   SignalInbox inbox;
   int stop_requests = 0;
-  Reach reach(options);
+  MessageLog log(options.run_folder);
+  Reach reach(options, &log);
   for (int64_t start = 0;; ++start) {
-    AttemptResult result = Attempt(options, start, &inbox, &stop_requests).Run();
+    AttemptResult result = Attempt(options, start, &inbox, &stop_requests, &log).Run();
     while (start > 0 && reach.TryAgain(result, &inbox, &stop_requests)) {
-      result = Attempt(options, start, &inbox, &stop_requests).Run();
+      result = Attempt(options, start, &inbox, &stop_requests, &log).Run();
     }
-    if (!result.message.empty()) Say(result.message);
+    if (!result.message.empty()) Say(result.message, &log);
     if (result.end != AttemptEnd::kLost) return result.exit_code;
     if (stop_requests > 0) return kExitRankLost;
     if (start >= options.max_restarts) {
       if (options.max_restarts > 0) {
-        Say(
-            fmt::format("hearth: the run was started again {} times (resilience.max_restarts); fix "
+        Say(fmt::format("hearth: the run was started again {} times (resilience.max_restarts); fix "
                         "the cause and start it again",
-                        options.max_restarts));
+                        options.max_restarts),
+            &log);
       }
       return kExitRankLost;
     }
     Say(fmt::format("hearth: starting again from the last checkpoint ({} of {} restarts)",
-                    start + 1, options.max_restarts));
+                    start + 1, options.max_restarts),
+        &log);
   }
 }
 

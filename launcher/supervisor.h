@@ -34,6 +34,9 @@ struct SupervisorOptions {
   // in the file kHeartbeatFile; start: 0 for the first, then one more for each restart.
   std::function<ProcessOptions(const std::filesystem::path& job_folder, int64_t start)> make_start;
   std::filesystem::path job_base;  // where job folders are made; empty: the default
+  // The run's folder, which need not exist yet: what is said is kept there (message_log.h). Empty:
+  // nowhere.
+  std::filesystem::path run_folder = {};
 };
 
 inline constexpr const char* kHeartbeatFile = "heartbeat";

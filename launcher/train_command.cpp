@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <net/if.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -132,6 +133,7 @@ int Run(const Invocation& invocation) {
     if (hardware) fmt::print(stderr, "{}", BoxesWarning(run, *hardware));
   }
   if (AreLocal(placement.hosts)) MeasureLinksFor(config, placement.ranks);
+  signal(SIGPIPE, SIG_IGN);  // a closed terminal does not end the run
   return Supervise({.ranks = placement.ranks,
                     .limits = MakeLimits(config),
                     .max_restarts = config.resilience.max_restarts,
@@ -142,7 +144,8 @@ int Run(const Invocation& invocation) {
                         [&](const std::filesystem::path& job_folder, int64_t start) {
                           return MakeStart(invocation, config, placement, job_folder, start);
                         },
-                    .job_base = {}});
+                    .job_base = {},
+                    .run_folder = config.output_dir});
 }
 
 }  // namespace

@@ -272,6 +272,17 @@ std::vector<std::string> ReadSaidWords(const std::filesystem::path& run_folder) 
   constexpr int64_t kMostBytes = 1 << 20;
   constexpr size_t kMostLines = 40;
   std::vector<std::string> said;
+  if (const auto messages = ReadTail(run_folder / "messages.txt", kMostBytes)) {
+    for (const std::string_view line : Lines(*messages)) {
+      // "2026-03-01T12:00:05Z words"
+      constexpr size_t kTime = 20;
+      if (line.size() <= kTime + 1 || line[kTime - 1] != 'Z' || line[kTime] != ' ') continue;
+      said.push_back(fmt::format("{}, {} {} UTC", line.substr(kTime + 1), line.substr(0, 10),
+                                 line.substr(11, 8)));
+    }
+    if (said.size() > kMostLines) said.erase(said.begin(), said.end() - kMostLines);
+    return said;
+  }
   const std::optional<std::string> output = ReadTail(run_folder / "output.txt", kMostBytes);
   if (!output) return said;
   for (const std::string_view line : Lines(*output)) {

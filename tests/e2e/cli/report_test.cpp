@@ -77,6 +77,24 @@ TEST(ReportCommandTest, ShowsARunWhileItRunsAndAfterwards) {
   EXPECT_EQ(workplace.Content(), before);
 }
 
+// Its terminal is gone by then.
+TEST(ReportCommandTest, ShowsWhatARunWarnedOf) {
+  const Workplace workplace;
+  WriteTinyRun(workplace, 2);
+  ASSERT_EQ(workplace.Run({"train", "run.yaml"}).exit_code, 0) << workplace.Errors();
+  EXPECT_FALSE(workplace.Exists("runs/run/messages.txt"));
+  const ProgramResult again =
+      workplace.Run({"train", "run.yaml", "--max-steps", "4", "--compute-dtype", "bf16"});
+  ASSERT_EQ(again.exit_code, 0) << again.errors;
+  EXPECT_THAT(again.errors, HasSubstr("\nhearth: warning: "));
+  EXPECT_THAT(workplace.Read("runs/run/messages.txt"), HasSubstr("Z going on from "));
+  ASSERT_EQ(workplace.Run({"report", "runs/run", "--out", "page.html"}).exit_code, 0);
+  const std::string html = workplace.Read("page.html");
+  EXPECT_THAT(html, HasSubstr("warning: "));
+  EXPECT_THAT(html, HasSubstr("compute_dtype"));
+  EXPECT_THAT(html, HasSubstr(" UTC"));
+}
+
 TEST(ReportCommandTest, ComparesTheRunsOfASweep) {
   const Workplace workplace;
   WriteTinyRun(workplace, 3);

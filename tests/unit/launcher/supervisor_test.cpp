@@ -14,13 +14,16 @@
 #include <thread>
 #include <vector>
 
+#include "launcher/message_log.h"
 #include "launcher/process.h"
+#include "tests/support/temporary_folder.h"
 
 namespace hearth {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using test::TemporaryFolder;
 
 // Jobs of shell processes: no rank among them ever appears on the heartbeat page.
 class SupervisorTest : public testing::Test {
@@ -49,7 +52,8 @@ class SupervisorTest : public testing::Test {
                                       return ProcessOptions{.arguments = {"/bin/sh", "-c", script},
                                                             .environment = environment};
                                     },
-                                .job_base = base_ / ""});
+                                .job_base = base_ / "",
+                                .run_folder = run_folder_});
     errors_ = testing::internal::GetCapturedStderr();
     EXPECT_TRUE(Children().empty());
     for (const auto& entry : std::filesystem::directory_iterator(base_)) {
@@ -76,6 +80,7 @@ class SupervisorTest : public testing::Test {
   }
 
   std::filesystem::path base_;
+  std::filesystem::path run_folder_;
   std::string errors_;
 };
 
@@ -130,6 +135,35 @@ TEST_F(SupervisorTest, NobodyOutlivesTheJob) {
   EXPECT_EQ(RunJob("sleep 1000 & (sleep 1001 & sleep 1002 &) ; setsid sleep 1003 & "
                    "(trap '' TERM; sleep 1004) & sleep 0.1; exit 0"),
             kExitDone);
+}
+
+// All that ranks say is passed on, and what Hearth says is kept as soon as there is a folder.
+TEST_F(SupervisorTest, WhatIsSaidIsKeptInTheRunsFolder) {
+  const TemporaryFolder folder;
+  run_folder_ = folder.path() / "run";
+  EXPECT_EQ(RunJob("echo 'hearth: warning: early' >&2; exit 2"), kExitUsage);
+  EXPECT_FALSE(std::filesystem::exists(run_folder_));
+  EXPECT_EQ(errors_, "hearth: warning: early\n");
+
+  const std::string path = run_folder_.string();
+  EXPECT_EQ(RunJob("if [ $START = 1 ]; then printf 'hearth: late' >&2; exit 0; fi; "
+                   "echo 'hearth: early' >&2; echo other >&2; mkdir " +
+                       path + "; kill -9 $$",
+                   1),
+            kExitDone);
+  EXPECT_EQ(errors_.rfind("hearth: early\nother\nhearth: mpirun (process", 0), 0u) << errors_;
+  std::ifstream in(run_folder_ / kMessagesFile);
+  std::vector<std::string> words;
+  for (std::string line; std::getline(in, line);) {
+    ASSERT_GT(line.size(), 21u);
+    EXPECT_EQ(line.substr(19, 2), "Z ") << line;
+    words.push_back(line.substr(21));
+  }
+  ASSERT_EQ(words.size(), 4u);
+  EXPECT_EQ(words[0], "early");
+  EXPECT_NE(words[1].find("was killed by signal 9"), std::string::npos) << words[1];
+  EXPECT_NE(words[2].find("starting again from the last checkpoint (1 of 1"), std::string::npos);
+  EXPECT_EQ(words[3], "late");
 }
 
 // A script may have started it before it became the launcher by exec.

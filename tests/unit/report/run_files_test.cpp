@@ -55,6 +55,11 @@ TEST(RunFilesTest, WordsOfARunAreKeptWithoutItsProgress) {
   const std::vector<std::string> words = ReadSaidWords(folder.path());
   ASSERT_EQ(words.size(), 2u);
   EXPECT_EQ(words[0], "warning: hot");
+  WriteFile(folder.path() / "messages.txt",
+            "torn\n2026-03-01T12:00:05Z warning: cold\n2026-03-01T12:00:06Z starting again\n");
+  EXPECT_EQ(ReadSaidWords(folder.path()),
+            (std::vector<std::string>{"warning: cold, 2026-03-01 12:00:05 UTC",
+                                      "starting again, 2026-03-01 12:00:06 UTC"}));
 }
 
 TEST(HtmlTextTest, EscapesAndShortens) {

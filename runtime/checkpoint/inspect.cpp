@@ -80,6 +80,9 @@ std::string DescribeTokens(const std::filesystem::path& path) {
   }
   if (file->has_documents()) text += fmt::format("{} documents\n", file->DocumentStarts().size());
   if (file->has_loss_mask()) text += "with a loss mask\n";
+  if (file->sample_tokens() > 0) {
+    text += fmt::format("samples packed to {} tokens\n", file->sample_tokens());
+  }
   file->Verify();
   for (const ShardHash& shard : file->ShardHashes()) {
     text += fmt::format("{} ({} bytes, {}, verified)\n", OneLine(shard.file), shard.bytes,

@@ -41,7 +41,7 @@ void CheckFields(const MappedFile& file, const HearthHeader& header) {
       (header.flags & ~kHearthFlagLossMask) == 0 && header.vocab_size >= 1 &&
       header.vocab_size <= uint64_t{1} << 31 && std::has_single_bit(header.block_bytes) &&
       header.block_bytes >= kMinBlockBytes && header.block_bytes <= kMaxBlockBytes &&
-      header.tokenizer_name.back() == 0 && AllZero(header.reserved) && AllZero(header.trailer);
+      header.sample_tokens <= uint64_t{1} << 40 && header.tokenizer_name.back() == 0 && AllZero(header.reserved) && AllZero(header.trailer);
   if (!sound) Refuse(file, "the header is damaged");
   if (header.file_bytes != size || header.token_count > size / header.bytes_per_token ||
       header.document_count > size / 8 || header.document_count > header.token_count) {
@@ -99,6 +99,7 @@ TokenLayout ParseHearth(std::shared_ptr<const MappedFile> file) {
   layout.vocab_size = static_cast<int64_t>(header.vocab_size);
   layout.tokenizer_name = header.tokenizer_name.data();
   layout.tokenizer_hash = header.tokenizer_hash;
+  layout.sample_tokens = static_cast<int64_t>(header.sample_tokens);
   layout.tokens =
       part(int64_t{sizeof(HearthHeader)},
            int64_t{sizeof(HearthHeader)} + layout.token_count * BytesPerToken(layout.storage));

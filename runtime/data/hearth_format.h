@@ -43,7 +43,10 @@ struct HearthHeader {
   uint64_t file_bytes;
   Hash128 tokenizer_hash;                                  // 0: the tokenizer is not known
   std::array<char, kMaxTokenizerName + 1> tokenizer_name;  // zero-padded
-  std::array<char, 56> reserved;                           // zero
+  // The sequence_len that samples were packed for (ShardBuilder); 0: documents lie one behind the
+  // other, or the file is older than this field.
+  uint64_t sample_tokens;
+  std::array<char, 48> reserved;  // zero
   Hash128 content_hash;
   std::array<char, 16> trailer;  // zero
 };

@@ -186,6 +186,7 @@ void HearthWriter::Seal() {
   header.document_count = state_.document_starts.size();
   header.block_bytes = kHearthBlockBytes;
   header.tokenizer_hash = options_.tokenizer_hash;
+  header.sample_tokens = static_cast<uint64_t>(options_.sample_tokens);
   options_.tokenizer_name.copy(header.tokenizer_name.data(), options_.tokenizer_name.size());
 
   header.documents_offset = static_cast<uint64_t>(AlignPayload());

@@ -19,6 +19,7 @@ struct HearthWriterOptions {
   std::string tokenizer_name;   // at most kMaxTokenizerName bytes
   Hash128 tokenizer_hash;
   bool has_loss_mask = false;
+  int64_t sample_tokens = 0;  // the sequence_len that samples were packed for; 0: none
   // Where the file is written until it is published; "": under a name of this process beside it.
   std::string temporary_path;
 };

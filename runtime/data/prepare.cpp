@@ -151,6 +151,7 @@ ShardBuilder::Options ShardOptions(const PrepareOptions& options, const Encoding
   shard.writer.has_loss_mask = encoding.has_loss_mask;
   if (!options.deduplicate_paragraphs) shard.writer.temporary_path = path + ".partial";
   shard.pack = options.pack;
+  shard.writer.sample_tokens = options.pack;
   if (options.pack > 0) shard.padding_token = FindEndOfText(tokenizer).value_or(0);
   return shard;
 }

@@ -42,6 +42,8 @@ class TokenFile {
   int64_t vocab_size() const { return layout_.vocab_size; }  // 0: the format does not say
   const std::string& tokenizer_name() const { return layout_.tokenizer_name; }
   const Hash128& tokenizer_hash() const { return layout_.tokenizer_hash; }
+  // See TokenLayout.
+  int64_t sample_tokens() const { return layout_.sample_tokens; }
   bool has_documents() const {
     return !layout_.owned_document_starts.empty() || !layout_.mapped_document_starts.empty();
   }

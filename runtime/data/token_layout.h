@@ -58,6 +58,7 @@ struct TokenLayout {
   int64_t vocab_size = 0;  // 0: the format does not say
   std::string tokenizer_name;
   Hash128 tokenizer_hash;
+  int64_t sample_tokens = 0;  // the sequence_len that samples were packed for; 0: not known, or any
   // Token indices at which documents begin, rising, the first 0; empty: the file is one document.
   // Either owned, or little-endian int64 in the mapping that have not been checked yet.
   std::vector<int64_t> owned_document_starts;

@@ -55,6 +55,18 @@ void RequireModelTokenizer(const TokenDataset& data, const ResolvedConfig& resol
   }
 }
 
+// Samples of another length would cut the documents that packing kept whole, and begin in padding.
+void RequirePackedLength(const TokenDataset& data, int64_t sequence_len) {
+  for (const TokenFile* shard : data.Files()) {
+    const int64_t packed = shard->sample_tokens();
+    if (packed == 0 || packed == sequence_len) continue;
+    throw ConfigError(fmt::format(
+        "{}: error: its samples were packed to {} tokens, and data.sequence_len is {}; set "
+        "sequence_len: {}, or prepare it again with --pack {}",
+        shard->path(), packed, sequence_len, packed, sequence_len));
+  }
+}
+
 std::shared_ptr<const TokenDataset> Open(const std::vector<DatasetEntry>& entries,
                                          const ResolvedConfig& resolved, const ModelSpec& spec,
                                          SampleOrdering ordering) {
@@ -72,6 +84,7 @@ std::shared_ptr<const TokenDataset> Open(const std::vector<DatasetEntry>& entrie
                                  .vocab_limit = spec.config.vocab_size,
                                  .ordering = ordering});
   RequireModelTokenizer(*opened, resolved);
+  RequirePackedLength(*opened, data.sequence_len);
   return opened;
 }
 

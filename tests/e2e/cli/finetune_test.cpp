@@ -119,6 +119,19 @@ TEST(FineTuneTest, DataOfAnotherTokenizerIsRefused) {
   EXPECT_NE(other.errors.find("--tokenizer model"), std::string::npos) << other.errors;
 }
 
+TEST(FineTuneTest, SamplesPackedForAnotherLengthAreRefused) {
+  const Workplace workplace;
+  CopyModelAndChats(workplace);
+  ASSERT_EQ(PrepareChats(workplace, "chats.hearth").exit_code, 0);
+  const ProgramResult other = workplace.Run({"validate", "run.yaml", "--sequence-len", "128"});
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_EQ(other.errors,
+            "chats.hearth: error: its samples were packed to 192 tokens, and data.sequence_len is "
+            "128; set sequence_len: 192, or prepare it again with --pack 128\n");
+  EXPECT_NE(workplace.Run({"inspect", "chats.hearth"}).output.find("packed to 192"),
+            std::string::npos);
+}
+
 TEST(FineTuneTest, AVocabularyBeyondTheModelsIsRefused) {
   const Workplace workplace;
   CopyModelAndChats(workplace);

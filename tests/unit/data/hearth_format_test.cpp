@@ -71,6 +71,7 @@ TEST(HearthFormat, RoundTripKeepsTokensDocumentsAndMask) {
     }
     HearthWriterOptions options = Options(folder.Path("a.hearth"), vocab, width);
     options.has_loss_mask = true;
+    options.sample_tokens = 4096;
     WriteHearth(options, content);
 
     const auto file = TokenFile::Open(options.path);
@@ -79,6 +80,7 @@ TEST(HearthFormat, RoundTripKeepsTokensDocumentsAndMask) {
     EXPECT_EQ(file->vocab_size(), vocab);
     EXPECT_EQ(file->tokenizer_name(), "some tokenizer");
     EXPECT_EQ(file->tokenizer_hash(), (Hash128{1, 2}));
+    EXPECT_EQ(file->sample_tokens(), 4096);
     EXPECT_EQ(AllTokens(*file), all);
     const auto read_starts = file->DocumentStarts();
     EXPECT_EQ(std::vector<int64_t>(read_starts.begin(), read_starts.end()), starts);
@@ -110,6 +112,7 @@ TEST(HearthFormat, HeaderFieldsLieWhereTheFormatSays) {
   EXPECT_EQ(word(24), 4u);                       // tokens
   EXPECT_EQ(word(32), 300u);                     // vocabulary
   EXPECT_EQ(word(40), 2u);                       // documents
+  EXPECT_EQ(word(168), 0u);                      // tokens of packed samples
   EXPECT_EQ(bytes.substr(256, 8), test::Packed<uint16_t>({7, 8, 9, 299}));
   EXPECT_EQ(bytes.substr(264, 16), test::Packed<int64_t>({0, 3}));
 }

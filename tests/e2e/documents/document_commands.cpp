@@ -2,6 +2,18 @@
 
 namespace hearth::test {
 
+namespace {
+
+constexpr const char* kSmallQuickstart =
+    "sed -i -e 's/max_steps: 1000/max_steps: 4/' -e 's/warmup_steps: 30/warmup_steps: 1/' "
+    "-e 's/eval_max_batches: 40/eval_max_batches: 2/' -e 's/sequence_len: 256/sequence_len: "
+    "32/' "
+    "configs/runs/quickstart.yaml && "
+    "sed -i -e 's/4194304/65536/' -e 's/max-tokens 300/max-tokens 20/' cmake/quickstart.sh && "
+    "make -o build CUDA=off quickstart";
+
+}  // namespace
+
 const std::vector<Placeholder>& Placeholders() {
   static const std::vector<Placeholder> placeholders = {
       {R"(\bRUN\.yaml)", "run.yaml"},   {R"(\bSWEEP\.yaml)", "sweep.yaml"},
@@ -27,13 +39,7 @@ const std::vector<Scene>& Scenes() {
 const std::vector<ChangedCommand>& ChangedCommands() {
   static const std::vector<ChangedCommand> changed = {
       // The program is built; what follows the build is the Makefile's own.
-      {"make quickstart",
-       "sed -i -e 's/max_steps: 1000/max_steps: 4/' -e 's/warmup_steps: 30/warmup_steps: 1/' "
-       "-e 's/eval_max_batches: 40/eval_max_batches: 2/' -e 's/sequence_len: 256/sequence_len: "
-       "32/' "
-       "configs/runs/quickstart.yaml && "
-       "sed -i -e 's/4194304/65536/' -e 's/max-tokens 300/max-tokens 20/' cmake/quickstart.sh && "
-       "make -o build CUDA=off quickstart"},
+      {"make quickstart", kSmallQuickstart},
       {"make install",
        "make -o build CUDA=off install DESTDIR=$PWD/stage && stage/usr/local/bin/hearth --version"},
       {"make install PREFIX=/usr/local",

@@ -238,7 +238,8 @@ void RefuseOptions(const Invocation& invocation, std::initializer_list<const cha
                    std::string_view owner) {
   for (const char* option : options) {
     if (invocation.options[option].defaulted()) continue;
-    FailUsage(fmt::format("--{} belongs to hearth bench {}", option, owner));
+    const std::string_view dashes = option[0] == '-' ? "" : "--";
+    FailUsage(fmt::format("{}{} belongs to hearth bench {}", dashes, option, owner));
   }
 }
 

@@ -178,7 +178,7 @@ TEST(BenchTest, RefusesWhatDoesNotBelongTogether) {
         {{"bench", "step", "run.yaml", "--elements", "2"},
          "--elements belongs to hearth bench cpu"},
         {{"bench", "step", "run.yaml", "--repetitions", "2"}, "--repetitions belongs to"},
-        {{"bench", "step", "run.yaml", "-n", "2"}, "unknown option -n"},
+        {{"bench", "step", "run.yaml", "-n", "2"}, "-n belongs to hearth bench links"},
         {{"bench", "steps", "run.yaml"}, "no bench 'steps'"},
         {{"bench", "cpu", "--steps", "2"}, "--steps belongs to hearth bench step"},
         {{"bench", "cpu", "run.yaml"}, "takes no run"},

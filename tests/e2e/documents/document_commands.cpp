@@ -67,7 +67,6 @@ const std::vector<ChangedCommand>& ChangedCommands() {
       // As it stands: it has a model and a length of its own.
       {"hearth validate converted.yaml", "hearth validate converted.yaml"},
       {"hearth generate MODEL", "hearth generate runs/run/hf --prompt a --max-tokens 4"},
-      {"hearth plan --hardware NAME|FILE", "hearth plan run.yaml --hardware rtx-4090"},
       // What it finds is this machine's.
       {"hearth doctor", "hearth doctor || [ $? = 1 ]"},
       {"hearth doctor --hostfile hosts",

@@ -150,6 +150,8 @@ class KilledRun {
   std::vector<std::string> Names() const {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(out())) {
+      // What was said of the kills is no result.
+      if (entry.path().filename() == "messages.txt") continue;
       names.push_back(entry.path().filename().string());
     }
     std::sort(names.begin(), names.end());

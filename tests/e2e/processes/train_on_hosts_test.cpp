@@ -12,8 +12,8 @@
 #include <sstream>
 #include <string>
 
-#include "tests/support/fake_hosts.h"
 #include "tests/e2e/processes/fake_job.h"
+#include "tests/support/fake_hosts.h"
 #include "tests/support/temporary_folder.h"
 
 namespace hearth::test {
@@ -88,13 +88,17 @@ TEST_F(TrainingOnHosts, EqualsTheSameRanksOnOneHost) {
   EXPECT_EQ(Numbers("remote"), numbers);
 }
 
-// One host's own folder takes the place of the output folder.
-TEST_F(TrainingOnHosts, AnOutputFolderThatIsNotSharedIsRefused) {
+// Each host's own folder takes the place of the output folder: the first host alone writes.
+TEST_F(TrainingOnHosts, OutputFoldersNeedNotBeShared) {
+  ASSERT_EQ(Hearth(Train("local") + " -n 2"), 0) << Read("words");
   const FakeHosts hosts(folder_.path(), {"fakeone", "faketwo"});
   setenv("OMPI_MCA_plm_rsh_agent", hosts.agent().c_str(), 1);
-  EXPECT_EQ(Hearth(Train("own", "jobs/") + " --hostfile hosts"), 2) << Read("words");
+  EXPECT_EQ(Hearth(Train("own", "jobs/") + " --hostfile hosts"), 0) << Read("words");
   unsetenv("OMPI_MCA_plm_rsh_agent");
-  EXPECT_TRUE(Contains(Read("words"), "not the same folder on faketwo")) << Read("words");
+  EXPECT_EQ(Numbers("host-fakeone/own"), Numbers("local")) << Read("words");
+  EXPECT_TRUE(std::filesystem::exists(folder_.path() / "host-fakeone/own/checkpoint-6"));
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() / "host-faketwo/own/log.jsonl"));
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() / "host-faketwo/own/checkpoint-6"));
 }
 
 TEST_F(TrainingOnHosts, AHostThatCannotBeReachedIsNoLostRank) {

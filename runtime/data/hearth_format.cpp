@@ -41,7 +41,8 @@ void CheckFields(const MappedFile& file, const HearthHeader& header) {
       (header.flags & ~kHearthFlagLossMask) == 0 && header.vocab_size >= 1 &&
       header.vocab_size <= uint64_t{1} << 31 && std::has_single_bit(header.block_bytes) &&
       header.block_bytes >= kMinBlockBytes && header.block_bytes <= kMaxBlockBytes &&
-      header.sample_tokens <= uint64_t{1} << 40 && header.tokenizer_name.back() == 0 && AllZero(header.reserved) && AllZero(header.trailer);
+      header.sample_tokens <= uint64_t{1} << 40 && header.tokenizer_name.back() == 0 &&
+      AllZero(header.reserved) && AllZero(header.trailer);
   if (!sound) Refuse(file, "the header is damaged");
   if (header.file_bytes != size || header.token_count > size / header.bytes_per_token ||
       header.document_count > size / 8 || header.document_count > header.token_count) {

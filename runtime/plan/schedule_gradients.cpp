@@ -42,10 +42,10 @@ void ScheduleBuilder::AddFetchGradients(int unit, int mb) {
   const bool goes_on = RankThenMicro() || mb % plan_.micro_batches_per_group == 0;
   if (!gradient_places_.OnHost(unit) || mb == 0 || !goes_on || fetched_ == wanted) return;
   fetched_ = wanted;
-  Task task = MoveGradients(
-      TaskKind::kFetchGradients, unit, RankThenMicro() ? Shard(unit) : Whole(unit),
-      {Read(kGradients, unit),
-       RankThenMicro() ? SumOverRanks(unit, true) : WholeGradient(unit, true)});
+  Task task =
+      MoveGradients(TaskKind::kFetchGradients, unit, RankThenMicro() ? Shard(unit) : Whole(unit),
+                    {Read(kGradients, unit),
+                     RankThenMicro() ? SumOverRanks(unit, true) : WholeGradient(unit, true)});
   task.micro_batch = mb;
   Add(std::move(task));
 }

@@ -46,8 +46,8 @@ std::string FormatUtc(double wall_time_s);
 // Steps of the checkpoints in the folder, rising.
 std::vector<int64_t> SavedSteps(const std::filesystem::path& run_folder);
 
-// What a run warned of or said about starting again: of messages.txt with its times, or what a sweep
-// kept in output.txt. At most the last 40.
+// What a run warned of or said about starting again: of messages.txt with its times, or what a
+// sweep kept in output.txt. At most the last 40.
 std::vector<std::string> ReadSaidWords(const std::filesystem::path& run_folder);
 
 }  // namespace hearth

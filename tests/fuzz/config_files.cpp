@@ -211,7 +211,8 @@ std::vector<std::string> HardwareSeeds() { return SourceFiles("configs/hardware"
 
 std::vector<std::string> HardwareWords() {
   std::vector<std::string> words = StructureWords();
-  for (const char* word : {"kind: cpu", "devices: [", "size_gib: 0", "_share: ", "_gbps: ", "1e6"}) {
+  for (const char* word :
+       {"kind: cpu", "devices: [", "size_gib: 0", "_share: ", "_gbps: ", "1e6"}) {
     words.emplace_back(word);
   }
   return words;

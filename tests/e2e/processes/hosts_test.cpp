@@ -12,8 +12,8 @@
 #include <string>
 
 #include "launcher/supervisor.h"
-#include "tests/support/fake_hosts.h"
 #include "tests/e2e/processes/fake_job.h"
+#include "tests/support/fake_hosts.h"
 
 namespace hearth::test {
 namespace {

@@ -1,6 +1,7 @@
 #include "tests/support/training_run.h"
 
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
@@ -209,6 +210,19 @@ double Difference(const std::vector<T>& a, const std::vector<T>& b) {
 }
 
 }  // namespace
+
+TrainingKeys Join(TrainingKeys keys, const TrainingKeys& more) {
+  keys.insert(keys.end(), more.begin(), more.end());
+  return keys;
+}
+
+void ExpectSameBits(const TrainingRunResult& a, const TrainingRunResult& b) {
+  ASSERT_FALSE(a.losses.empty());
+  EXPECT_EQ(a.losses, b.losses);
+  EXPECT_EQ(a.grad_norms, b.grad_norms);
+  EXPECT_EQ(a.eval_losses, b.eval_losses);
+  EXPECT_EQ(a.weights, b.weights);
+}
 
 TrainingKeys PrecisionKeys(const std::string& precision) {
   const std::string compute = precision.substr(0, precision.find('_'));

@@ -21,6 +21,8 @@ using TrainingKeys = std::vector<std::pair<std::string, std::string>>;
 inline const std::vector<std::string> kPrecisions = {"fp32", "bf16", "fp8", "fp8_verified",
                                                      "fp8_head"};
 TrainingKeys PrecisionKeys(const std::string& precision);
+// Both, in that order.
+TrainingKeys Join(TrainingKeys keys, const TrainingKeys& more);
 
 struct TrainingRunOptions {
   int ranks = 1;
@@ -54,6 +56,9 @@ struct TrainingRunResult {
   int64_t planned_bytes = 0;        // of rank 0's arenas on all tiers
   int64_t used_bytes = 0;           // their high-water marks
 };
+
+// Of runs that have done steps: losses, norms, evaluations and weights, to the bit.
+void ExpectSameBits(const TrainingRunResult& a, const TrainingRunResult& b);
 
 // A Qwen3-shaped model with odd sizes: grouped queries, an untied head, a vocabulary that needs
 // padding.

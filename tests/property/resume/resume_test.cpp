@@ -48,13 +48,6 @@ std::map<std::string, std::string> StateFiles(const std::filesystem::path& folde
   return files;
 }
 
-void ExpectSameBits(const TrainingRunResult& a, const TrainingRunResult& b) {
-  EXPECT_EQ(a.losses, b.losses);
-  EXPECT_EQ(a.grad_norms, b.grad_norms);
-  EXPECT_EQ(a.eval_losses, b.eval_losses);
-  EXPECT_EQ(a.weights, b.weights);
-}
-
 // Runs to the end in pieces of so many steps and compares with one go.
 void ExpectResumes(TrainingRunOptions options, const std::vector<int64_t>& stops) {
   const TemporaryFolder whole_folder, pieces_folder;

@@ -71,14 +71,6 @@ TEST(SplitMemory, OpsRefuseTheHostsMemory) {
 
 // ---- The runtime on it ----
 
-void ExpectSameBits(const TrainingRunResult& a, const TrainingRunResult& b) {
-  ASSERT_FALSE(a.losses.empty());
-  EXPECT_EQ(a.losses, b.losses);
-  EXPECT_EQ(a.grad_norms, b.grad_norms);
-  EXPECT_EQ(a.eval_losses, b.eval_losses);
-  EXPECT_EQ(a.weights, b.weights);
-}
-
 std::string FileText(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   EXPECT_TRUE(in) << file;

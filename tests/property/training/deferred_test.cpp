@@ -13,13 +13,6 @@
 namespace hearth::test {
 namespace {
 
-void ExpectSameBits(const TrainingRunResult& a, const TrainingRunResult& b) {
-  EXPECT_EQ(a.losses, b.losses);
-  EXPECT_EQ(a.grad_norms, b.grad_norms);
-  EXPECT_EQ(a.eval_losses, b.eval_losses);
-  EXPECT_EQ(a.weights, b.weights);
-}
-
 struct Place {
   const char* name;
   std::vector<const char*> memory;

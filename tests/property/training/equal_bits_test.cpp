@@ -10,18 +10,6 @@ namespace {
 
 using Keys = TrainingKeys;
 
-Keys Join(Keys keys, const Keys& more) {
-  keys.insert(keys.end(), more.begin(), more.end());
-  return keys;
-}
-
-void ExpectSameBits(const TrainingRunResult& a, const TrainingRunResult& b) {
-  EXPECT_EQ(a.losses, b.losses);
-  EXPECT_EQ(a.grad_norms, b.grad_norms);
-  EXPECT_EQ(a.eval_losses, b.eval_losses);
-  EXPECT_EQ(a.weights, b.weights);
-}
-
 class EqualBits : public testing::TestWithParam<std::string> {
  protected:
   Keys Precision() const { return PrecisionKeys(GetParam()); }

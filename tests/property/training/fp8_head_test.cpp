@@ -34,14 +34,6 @@ TrainingKeys Head(const TrainingKeys& more = {}) {
   return keys;
 }
 
-void ExpectSameBits(const TrainingRunResult& a, const TrainingRunResult& b) {
-  ASSERT_FALSE(a.losses.empty());
-  EXPECT_EQ(a.losses, b.losses);
-  EXPECT_EQ(a.grad_norms, b.grad_norms);
-  EXPECT_EQ(a.eval_losses, b.eval_losses);
-  EXPECT_EQ(a.weights, b.weights);
-}
-
 TEST(Fp8Head, ATiedOneHasTheSameBitsWhereverItsStateIs) {
   for (const char* recipe : {"fp8_recipe: tensorwise_current", "fp8_recipe: tensorwise_verified"}) {
     SCOPED_TRACE(recipe);

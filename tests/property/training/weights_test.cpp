@@ -18,14 +18,6 @@
 namespace hearth::test {
 namespace {
 
-void ExpectSameBits(const TrainingRunResult& a, const TrainingRunResult& b) {
-  ASSERT_FALSE(b.losses.empty());
-  EXPECT_EQ(a.losses, b.losses);
-  EXPECT_EQ(a.grad_norms, b.grad_norms);
-  EXPECT_EQ(a.eval_losses, b.eval_losses);
-  EXPECT_EQ(a.weights, b.weights);
-}
-
 // Layers take turns in the slots, and an odd number of them leaves each slot to another in the
 // backward than in the forward.
 std::string FiveLayers() {

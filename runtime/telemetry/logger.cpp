@@ -229,9 +229,10 @@ void Logger::Log(const StepRecord& record) {
 }
 
 bool Logger::Flush(std::chrono::milliseconds timeout) {
-  const int64_t failures_before = failures();
   shared_->Enqueue([shared = shared_.get()] { shared->Sync(); });
-  return shared_->Drain(timeout) && failures() == failures_before;
+  const bool drained = shared_->Drain(timeout);
+  const int64_t all = failures();
+  return std::exchange(flushed_failures_, all) == all && drained;
 }
 
 void Logger::EndProgressLine(std::chrono::milliseconds timeout) {

@@ -48,9 +48,9 @@ class Logger {
   // thousands are waiting.
   void Log(const StepRecord& record);
 
-  // True when everything logged so far is on the disk; false when that failed or takes longer. To
-  // be called before a checkpoint is published, so that the log holds whatever the checkpoint's
-  // steps had to say.
+  // True when everything logged since the last flush is on the disk; false when that failed or
+  // takes longer. To be called before a checkpoint is published, so that the log holds whatever
+  // the checkpoint's steps had to say.
   bool Flush(std::chrono::milliseconds timeout = std::chrono::seconds(10));
 
   // Ends the terminal's progress line; the caller may write below it. Waits at most `timeout`.
@@ -71,6 +71,7 @@ class Logger {
   std::shared_ptr<Shared>
       shared_;  // with the thread, which may outlive a logger that gave up on it
   std::thread thread_;
+  int64_t flushed_failures_ = 0;  // as many as there were at the last flush
 };
 
 }  // namespace hearth

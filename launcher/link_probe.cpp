@@ -15,10 +15,8 @@
 #include "kernels/core/error.h"
 #include "launcher/device_choice.h"
 #include "launcher/exchange_ways.h"
-#include "launcher/job_folder.h"
 #include "launcher/link_cache.h"
-#include "launcher/mpirun.h"
-#include "launcher/process.h"
+#include "launcher/own_ranks.h"
 #include "launcher/rank_environment.h"
 #include "runtime/bench/links_probe.h"
 #include "runtime/model/json_reader.h"
@@ -296,30 +294,15 @@ int RunLinkRank(const LinkRankOptions& options) {
 }
 
 CommandEnd RunLinkJob(const LinkJob& job, DeviceKind device, std::chrono::milliseconds silence) {
-  AdoptOrphans();
-  const JobFolder folder;
-  MpirunOptions options{.mpirun = FindProgram("mpirun"),
-                        .ranks = static_cast<int>(job.places.size()),
-                        .rank_command = {OwnProgram(), "probe", "--as-rank", "--device",
-                                         std::string(EnumName(device)), "--places",
-                                         fmt::format("{}", fmt::join(job.places, ","))},
-                        .job_folder = folder.path(),
-                        .hostfile = "",
-                        .interface = "",
-                        .as_root = geteuid() == 0,
-                        .rank_environment = {},
-                        .environment = Environment()};
-  if (options.mpirun.empty()) {
-    return {.output = "mpirun is not in PATH; install Open MPI (Debian: openmpi-bin)"};
-  }
+  OwnRanks own{.ranks = static_cast<int>(job.places.size()),
+               .arguments = {"probe", "--as-rank", "--device", std::string(EnumName(device)),
+                             "--places", fmt::format("{}", fmt::join(job.places, ","))},
+               .silence = silence,
+               .init_timeout = silence};
   for (const std::string& stage : job.stages) {
-    options.rank_command.insert(options.rank_command.end(), {"--stage", stage});
+    own.arguments.insert(own.arguments.end(), {"--stage", stage});
   }
-  options.rank_environment.init_timeout = silence;
-  options.rank_environment.launcher_pid = getpid();
-  const CommandEnd end = RunWhileItSpeaks(MpirunProcess(options), silence);
-  KillChildren({folder.guard()}, -1, 2'000);
-  return end;
+  return RunOwnRanks(own);
 }
 
 LinkTable ProbeThisHost(const HostProbeOptions& options) {

@@ -1,7 +1,6 @@
 #include "launcher/links_bench.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <string>
@@ -9,9 +8,8 @@
 #include "kernels/core/error.h"
 #include "launcher/device_choice.h"
 #include "launcher/exchange_ways.h"
-#include "launcher/job_folder.h"
-#include "launcher/mpirun.h"
-#include "launcher/running_command.h"
+#include "launcher/own_ranks.h"
+#include "launcher/rank_environment.h"
 #include "launcher/supervisor.h"
 #include "runtime/bench/links_bench.h"
 
@@ -59,25 +57,12 @@ int BenchLinksCommand(const LinksBenchCommand& command) {
   if (ReadRankEnvironment().rank) return BenchAsRank(command);
   const int ranks =
       command.ranks > 0 ? command.ranks : std::max(2, DefaultRanksPerHost(command.device));
-  AdoptOrphans();
-  const JobFolder folder;
-  MpirunOptions options{.mpirun = FindProgram("mpirun"),
-                        .ranks = ranks,
-                        .rank_command = {OwnProgram(), "bench", "links", "--device",
-                                         std::string(EnumName(command.device)), "--repetitions",
-                                         fmt::format("{}", command.repetitions)},
-                        .job_folder = folder.path(),
-                        .hostfile = "",
-                        .interface = "",
-                        .as_root = geteuid() == 0,
-                        .rank_environment = {},
-                        .environment = Environment()};
-  if (options.mpirun.empty()) {
-    throw IoError("mpirun is not in PATH; install Open MPI (Debian: openmpi-bin)");
-  }
-  options.rank_environment.launcher_pid = getpid();
-  const CommandEnd end = RunWhileItSpeaks(MpirunProcess(options), command.silence);
-  KillChildren({folder.guard()}, -1, 2'000);
+  const CommandEnd end = RunOwnRanks(
+      {.ranks = ranks,
+       .arguments = {"bench", "links", "--device", std::string(EnumName(command.device)),
+                     "--repetitions", fmt::format("{}", command.repetitions)},
+       .silence = command.silence});
+  if (!end.started) throw IoError(end.output);
   fmt::print("{}", end.output);
   if (end.Succeeded()) return kExitDone;
   if (end.timed_out) {

@@ -2,17 +2,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <ctime>
 #include <utility>
-
-#include "kernels/core/error.h"
 
 namespace hearth {
 
@@ -53,42 +48,12 @@ void MessageLog::Take(std::string_view line) {
   Append(run_folder_ / kMessagesFile, std::exchange(waiting_, ""));
 }
 
-ErrorTee::ErrorTee(MessageLog* log) : log_(log) {
-  std::array<int, 2> ends{};
-  if (pipe2(ends.data(), O_CLOEXEC) != 0) {
-    throw IoError(fmt::format("no pipe for the ranks' messages: {}", std::strerror(errno)));
-  }
-  read_end_ = ends[0];
-  write_end_ = ends[1];
-  fcntl(read_end_, F_SETFL, O_NONBLOCK);
-}
-
-ErrorTee::~ErrorTee() {
-  CloseWriteEnd();
-  close(read_end_);
-}
-
-void ErrorTee::CloseWriteEnd() {
-  if (write_end_ >= 0) close(write_end_);
-  write_end_ = -1;
-}
+ErrorTee::ErrorTee(MessageLog* log) : log_(log), pipe_("the ranks' messages") {}
 
 void ErrorTee::Drain() { DrainToEnd(std::chrono::milliseconds(0)); }
 
 void ErrorTee::DrainToEnd(std::chrono::milliseconds timeout) {
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
-  std::array<char, 65536> piece{};
-  while (true) {
-    const ssize_t length = read(read_end_, piece.data(), piece.size());
-    if (length > 0) Take({piece.data(), static_cast<size_t>(length)});
-    if (length == 0) break;
-    if (length > 0 || errno == EINTR) continue;
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
-    if (left.count() <= 0) break;
-    pollfd wait{.fd = read_end_, .events = POLLIN, .revents = 0};
-    poll(&wait, 1, static_cast<int>(left.count()));
-  }
+  pipe_.Drain(timeout, [this](std::string_view text) { Take(text); });
   if (timeout.count() > 0 && !line_.empty()) Take("\n");  // nothing will complete it
 }
 

@@ -6,7 +6,8 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
-#include <vector>
+
+#include "launcher/child_pipe.h"
 
 namespace hearth {
 
@@ -33,13 +34,10 @@ class ErrorTee {
  public:
   // IoError when there is no pipe. `log` has to outlive the object.
   explicit ErrorTee(MessageLog* log);
-  ~ErrorTee();
-  ErrorTee(const ErrorTee&) = delete;
-  ErrorTee& operator=(const ErrorTee&) = delete;
 
   // For the process that starts the ranks; to be closed here once that has it.
-  int write_end() const { return write_end_; }
-  void CloseWriteEnd();
+  int write_end() const { return pipe_.write_end(); }
+  void CloseWriteEnd() { pipe_.CloseWriteEnd(); }
 
   // Takes what is there, without waiting.
   void Drain();
@@ -50,8 +48,7 @@ class ErrorTee {
   void Take(std::string_view text);
 
   MessageLog* log_;
-  int read_end_ = -1;
-  int write_end_ = -1;
+  ChildPipe pipe_;
   std::string line_;  // begun, its end not yet seen
 };
 

@@ -1,15 +1,9 @@
 #include "launcher/starter_output.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <poll.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <utility>
 
 #include "kernels/core/error.h"
@@ -120,42 +114,13 @@ StarterOutput::StarterOutput(const HeartbeatBoard& board, std::string token, Mes
     : board_(board),
       token_(std::move(token)),
       log_(log),
-      hosts_(static_cast<size_t>(board.ranks())) {
-  std::array<int, 2> ends{};
-  if (pipe2(ends.data(), O_CLOEXEC) != 0) {
-    throw IoError(fmt::format("no pipe for mpirun: {}", std::strerror(errno)));
-  }
-  read_end_ = ends[0];
-  write_end_ = ends[1];
-  fcntl(read_end_, F_SETFL, O_NONBLOCK);
-}
-
-StarterOutput::~StarterOutput() {
-  CloseWriteEnd();
-  close(read_end_);
-}
-
-void StarterOutput::CloseWriteEnd() {
-  if (write_end_ >= 0) close(write_end_);
-  write_end_ = -1;
-}
+      pipe_("mpirun"),
+      hosts_(static_cast<size_t>(board.ranks())) {}
 
 void StarterOutput::Drain() { DrainToEnd(std::chrono::milliseconds(0)); }
 
 void StarterOutput::DrainToEnd(std::chrono::milliseconds timeout) {
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
-  std::array<char, 65536> piece{};
-  while (true) {
-    const ssize_t length = read(read_end_, piece.data(), piece.size());
-    if (length > 0) Take({piece.data(), static_cast<size_t>(length)});
-    if (length == 0) break;
-    if (length > 0 || errno == EINTR) continue;
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
-    if (left.count() <= 0) return;
-    pollfd wait{.fd = read_end_, .events = POLLIN, .revents = 0};
-    poll(&wait, 1, static_cast<int>(left.count()));
-  }
+  if (!pipe_.Drain(timeout, [this](std::string_view text) { Take(text); })) return;
   // The end: nothing will complete what was begun.
   if (!line_.empty()) TakeLine(std::exchange(line_, ""));
   if (in_block_) EndBlock();

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "launcher/child_pipe.h"
 #include "launcher/message_log.h"
 #include "runtime/telemetry/heartbeat_board.h"
 
@@ -26,13 +27,10 @@ class StarterOutput {
   // Reports of the job with that token go to `board`, which has to outlive the object.
   // So does `log`, which takes the ranks' own lines, where there is one.
   StarterOutput(const HeartbeatBoard& board, std::string token, MessageLog* log = nullptr);
-  ~StarterOutput();
-  StarterOutput(const StarterOutput&) = delete;
-  StarterOutput& operator=(const StarterOutput&) = delete;
 
   // For mpirun's standard error; to be closed here once mpirun has it.
-  int write_end() const { return write_end_; }
-  void CloseWriteEnd();
+  int write_end() const { return pipe_.write_end(); }
+  void CloseWriteEnd() { pipe_.CloseWriteEnd(); }
 
   // Takes what is there, without waiting. What is for people goes to standard error.
   void Drain();
@@ -58,8 +56,7 @@ class StarterOutput {
   const HeartbeatBoard& board_;
   std::string token_;
   MessageLog* log_;
-  int read_end_ = -1;
-  int write_end_ = -1;
+  ChildPipe pipe_;
   std::string line_;  // begun, its end not yet seen
   bool muted_ = false;
   bool in_block_ = false;

@@ -145,11 +145,24 @@ int64_t HeadChunks(const Plan& plan) {
   return DivUp(plan.tokens_per_micro_batch, plan.head_chunk_tokens);
 }
 
+void PrintRow(std::string_view name, const std::string& value) {
+  fmt::print("  {:22} {}\n", name, value);
+}
+
+void PrintLink(const StepBenchLink& link) {
+  const auto row = [](std::string_view name, int64_t predicted, int64_t measured) {
+    constexpr double kGiga = 1e9;
+    PrintRow(name, fmt::format("{:.3f} GB a step planned, {:.3f} GB measured",
+                               static_cast<double>(predicted) / kGiga,
+                               static_cast<double>(measured) / kGiga));
+  };
+  row("link to the device", link.predicted.to_device, link.measured.to_device);
+  row("link to the host", link.predicted.to_host, link.measured.to_host);
+}
+
 void PrintTable(const StepBenchResult& result) {
   const Plan& plan = result.plan;
-  const auto row = [](std::string_view name, const std::string& value) {
-    fmt::print("  {:22} {}\n", name, value);
-  };
+  const auto row = PrintRow;
   fmt::print("\n");
   row("device", fmt::format("{} x {}", result.ranks, result.device));
   row("model", fmt::format("{}, {} parameters", result.model, result.parameters));
@@ -171,6 +184,8 @@ void PrintTable(const StepBenchResult& result) {
   row("pinned host memory",
       fmt::format("{} planned, {} used", FormatBytes(result.memory.host_predicted),
                   FormatBytes(result.memory.host_measured)));
+  PrintLink(result.link);
+  for (const std::string& path : result.traces) row("timeline", path);
   row("ready after", FormatDuration(result.seconds_to_start));
   row("step time",
       fmt::format("{:.2f} ms median of {}, {:.2f} to {:.2f}", result.median_seconds * 1e3,
@@ -221,6 +236,11 @@ void PrintJson(const StepBenchResult& result) {
                                  {"device_bytes_used", nullptr},
                                  {"host_bytes_predicted", result.memory.host_predicted},
                                  {"host_bytes_measured", result.memory.host_measured},
+                                 {"to_device_bytes_predicted", result.link.predicted.to_device},
+                                 {"to_device_bytes_measured", result.link.measured.to_device},
+                                 {"to_host_bytes_predicted", result.link.predicted.to_host},
+                                 {"to_host_bytes_measured", result.link.measured.to_host},
+                                 {"traces", result.traces},
                                  {"seconds_to_start", result.seconds_to_start}};
   if (result.efficiency) {
     json["sol"] = result.efficiency->sol;
@@ -358,7 +378,9 @@ Command MakeBenchCommand() {
           "by every way there is, beside bare copies; hearth probe looks at each pair.\n"
           "step: whole steps of RUN.yaml, as hearth train makes them, on random tokens; nothing\n"
           "is evaluated or saved, and the run's data, length, schedule of the learning rate,\n"
-          "evaluation, checkpoints and logs do not matter; a loss that is not finite ends it.\n"
+          "evaluation, checkpoints and logs do not matter, but for --trace-steps, which are not\n"
+          "measured and count from the first of two to warm up; a loss that is not finite ends\n"
+          "it. Link: what is copied between device and host memory, beside what the plan says.\n"
           "Several ranks: mpirun -n N hearth bench step RUN.yaml.\n"
           "A table for people, then one line of JSON.",
       .takes_run_keys = true,

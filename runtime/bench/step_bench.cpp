@@ -12,6 +12,7 @@
 #include "kernels/core/check.h"
 #include "kernels/core/error.h"
 #include "runtime/data/hearth_writer.h"
+#include "runtime/train/step_trace.h"
 #include "runtime/train/trainer.h"
 
 namespace hearth {
@@ -109,6 +110,47 @@ StepBenchMemory MeasureMemory(Trainer& trainer, const Device& device) {
   return memory;
 }
 
+bool IsTraced(const ResolvedConfig& resolved, int64_t step) {
+  const std::vector<int64_t>& traced = resolved.config.logging.trace_steps;
+  return std::find(traced.begin(), traced.end(), step) != traced.end();
+}
+
+void RequireTraceableSteps(const ResolvedConfig& resolved, const StepBenchOptions& options) {
+  const int64_t first = options.warmup_steps + 1, last = options.warmup_steps + options.steps;
+  for (int64_t step : resolved.config.logging.trace_steps) {
+    if (step <= last) continue;
+    resolved.Fail("logging.trace_steps",
+                  fmt::format("there is no step {}, the bench makes {}; name one of these, or "
+                              "ask for more with --steps",
+                              step, last));
+  }
+  for (int64_t step = first; step <= last; ++step) {
+    if (!IsTraced(resolved, step)) return;
+  }
+  resolved.Fail("logging.trace_steps",
+                fmt::format("no step from {} to {} is left to measure; trace fewer, or ask for "
+                            "more with --steps",
+                            first, last));
+}
+
+int64_t TokenCount(const Plan& plan, int64_t steps) {
+  const int64_t tokens_per_step = plan.global_batch_size * plan.sequence_len;
+  return std::max(std::min(kMostTokens / tokens_per_step, steps) * tokens_per_step,
+                  plan.sequence_len) +
+         1;
+}
+
+std::vector<double> MeasuredSeconds(const ResolvedConfig& resolved,
+                                    const std::vector<Clock::time_point>& ends,
+                                    const StepBenchOptions& options) {
+  std::vector<double> seconds;
+  for (auto end = static_cast<size_t>(options.warmup_steps); end < ends.size(); ++end) {
+    if (IsTraced(resolved, static_cast<int64_t>(end) + 1)) continue;
+    seconds.push_back(std::chrono::duration<double>(ends[end] - ends[end - 1]).count());
+  }
+  return seconds;
+}
+
 void Summarize(StepBenchResult& result) {
   const auto [least, most] =
       std::minmax_element(result.step_seconds.begin(), result.step_seconds.end());
@@ -128,49 +170,51 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
         options.warmup_steps);
   const Clock::time_point start = Clock::now();
   const int64_t steps = options.warmup_steps + options.steps;
+  RequireTraceableSteps(resolved, options);
   const ResolvedConfig shortened = Shortened(resolved, steps);
   const ModelSetup model = SetUpModel(shortened, environment.installed_configs);
   const int world = environment.bootstrap.world();
   const Plan plan = MakePlan(shortened, model.spec, environment.grid());
-  const int64_t tokens_per_step = plan.global_batch_size * plan.sequence_len;
-  const int64_t token_count =
-      std::max(std::min(kMostTokens / tokens_per_step, steps) * tokens_per_step,
-               plan.sequence_len) +
-      1;
-
   std::vector<Clock::time_point> ends;
   double loss = 0;
-  Trainer trainer(shortened, environment,
-                  TrainingRehearsal{.data = RandomTokens(shortened, model.spec, token_count),
-                                    .on_step = [&](int64_t, double step_loss) {
-                                      ends.push_back(Clock::now());
-                                      loss = step_loss;
-                                    }});
+  LinkBytes link;
+  Trainer trainer(
+      shortened, environment,
+      TrainingRehearsal{.data = RandomTokens(shortened, model.spec, TokenCount(plan, steps)),
+                        .on_step = [&](int64_t, double step_loss, const StepResult& step) {
+                          ends.push_back(Clock::now());
+                          loss = step_loss;
+                          link = step.link;
+                        }});
   const Clock::time_point first = Clock::now();
   trainer.Run();
   const Device& device = environment.backend.device();
   const PrecisionSection& precision = shortened.config.precision;
-  StepBenchResult result{.device = device.name(),
-                         .ranks = world,
-                         .model = shortened.config.model.name_or_path,
-                         .parameters = model.spec.ParameterCount(),
-                         .plan = trainer.plan(),
-                         .compute_dtype = EnumName(precision.compute_dtype),
-                         .fp8_recipe = plan.precision.fp8 ? EnumName(precision.fp8_recipe) : "none",
-                         .lm_head = LmHeadType(plan.precision),
-                         .attention = environment.backend.Attention(),
-                         .deterministic = shortened.config.deterministic,
-                         .memory = MeasureMemory(trainer, device),
-                         .loss = loss,
-                         .seconds_to_start = std::chrono::duration<double>(first - start).count()};
+  StepBenchResult result{
+      .device = device.name(),
+      .ranks = world,
+      .model = shortened.config.model.name_or_path,
+      .parameters = model.spec.ParameterCount(),
+      .plan = trainer.plan(),
+      .compute_dtype = EnumName(precision.compute_dtype),
+      .fp8_recipe = plan.precision.fp8 ? EnumName(precision.fp8_recipe) : "none",
+      .lm_head = LmHeadType(plan.precision),
+      .attention = environment.backend.Attention(),
+      .deterministic = shortened.config.deterministic,
+      .memory = MeasureMemory(trainer, device),
+      .link = {.predicted = SumLinkBytes(trainer.executor().schedule(Phase::kTrain)),
+               .measured = link},
+      .loss = loss,
+      .seconds_to_start = std::chrono::duration<double>(first - start).count()};
   CHECK(static_cast<int64_t>(ends.size()) == steps, "{} of {} steps have ended", ends.size(),
         steps);
   if (!std::isfinite(loss)) {
     throw DeviceError(fmt::format("the loss of the last step is {}", loss));
   }
-  for (auto end = static_cast<size_t>(options.warmup_steps); end < ends.size(); ++end) {
-    result.step_seconds.push_back(std::chrono::duration<double>(ends[end] - ends[end - 1]).count());
+  for (int64_t step : shortened.config.logging.trace_steps) {
+    result.traces.push_back(TracePath(shortened.config.output_dir, step, 0).string());
   }
+  result.step_seconds = MeasuredSeconds(shortened, ends, options);
   Summarize(result);
   if (const auto peaks = FindDevicePeaks(result.device)) {
     result.efficiency = EfficiencyOf(model.spec.config, plan.precision, plan.sequence_len, *peaks,

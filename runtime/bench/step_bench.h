@@ -25,6 +25,12 @@ struct StepBenchMemory {
   std::optional<int64_t> device_used;  // by all that uses the device, where it says
 };
 
+// Between rank 0's arenas on the device and on the host, in a step.
+struct StepBenchLink {
+  LinkBytes predicted;  // by the schedule
+  LinkBytes measured;   // by the copies of the last step, small words included
+};
+
 struct StepBenchResult {
   std::string device;
   int ranks = 1;
@@ -37,9 +43,11 @@ struct StepBenchResult {
   AttentionReport attention;
   bool deterministic = true;
   StepBenchMemory memory;
+  StepBenchLink link;
+  std::vector<std::string> traces;   // the files of rank 0's
   double loss = 0;                   // of the last step, per target; finite
   double seconds_to_start = 0;       // before the first step
-  std::vector<double> step_seconds;  // of the measured steps, in order
+  std::vector<double> step_seconds;  // of the measured steps, in order; none that is traced
   // Of the measured steps.
   double median_seconds = 0;
   double min_seconds = 0;
@@ -48,10 +56,12 @@ struct StepBenchResult {
   std::optional<Efficiency> efficiency;  // at that speed, where the device's peak is known
 };
 
-// Trains warmup_steps + steps on uniformly random tokens and keeps nothing. A step's time goes from
-// the end of the step before to its own end on the device. `resolved`'s data, length, learning rate
-// schedule, evaluation, checkpoints and logs are not used. Every rank makes the same call; rank 0's
-// result counts. DeviceError when a loss is not finite.
+// Trains warmup_steps + steps on uniformly random tokens and keeps nothing but the timelines of
+// logging.trace_steps, which count from the first warm-up step and are not measured. A step's time
+// goes from the end of the step before to its own end on the device. `resolved`'s data, length,
+// learning rate schedule, evaluation, checkpoints and other logs are not used. Every rank makes the
+// same call; rank 0's result counts. DeviceError when a loss is not finite; ConfigError when a step
+// to trace is none of these, or no other one is left to measure.
 StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& environment,
                           const StepBenchOptions& options);
 

@@ -131,11 +131,10 @@ void Executor::FillHostMicroBatch(const MicroBatch& batch, int slot, int micro_b
 
 void Executor::LoadBatch(Stream& stream) {
   const MemoryLayout& layout = memory_.layout;
-  backend_.Copy(
-      stream,
-      {.source =
-           memory_.host.View(layout.host_batch[batch_slot_], DType::kU8, {layout.batch_bytes}),
-       .destination = memory_.arena.View(layout.device_batch, DType::kU8, {layout.batch_bytes})});
+  Copy(stream,
+       {.source =
+            memory_.host.View(layout.host_batch[batch_slot_], DType::kU8, {layout.batch_bytes}),
+        .destination = memory_.arena.View(layout.device_batch, DType::kU8, {layout.batch_bytes})});
 }
 
 TensorView Executor::BatchView(int micro_batch, int64_t BatchLayout::*field) const {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <functional>
 
 #include "kernels/core/check.h"
 #include "runtime/layers/block.h"
@@ -147,6 +148,7 @@ void Executor::Start(const PreparedSchedule& prepared, const StepInput& input) {
   early_updates_ = prepared.early_updates;
   carries_ = prepared.carries;
   micro_batches_ = prepared.micro_batches;
+  link_ = {};
   input_ = input;
   if (phase_ != Phase::kPublish && phase_ != Phase::kDrain) TakeBatch(input);
   input_.batch = nullptr;  // only lent
@@ -191,12 +193,27 @@ StepResult Executor::Finish() {
                     .grad_norm = words.norm,
                     .skipped = skipped,
                     .fp8_repairs = words.sums[kStepSumWords - 1],
-                    .times = Timer() != nullptr ? Timer()->Times() : std::vector<TaskTime>{}};
+                    .times = Timer() != nullptr ? Timer()->Times() : std::vector<TaskTime>{},
+                    .fp8_amax = {},
+                    .link = link_};
   if (CollectsAmax() && input_.wants_amax) {
     const TensorView amax = HostAmax();
     result.fp8_amax.assign(amax.as<float>(), amax.as<float>() + amax.elements());
   }
   return result;
+}
+
+void Executor::Copy(Stream& stream, const CopyArgs& args) {
+  const TensorView host = memory_.host.Bytes();
+  const auto is_on_host = [&](const TensorView& view) {
+    const auto* begin = static_cast<const std::byte*>(host.data());
+    const auto* data = static_cast<const std::byte*>(view.data());
+    return std::less_equal<>()(begin, data) && std::less<>()(data, begin + host.bytes());
+  };
+  const bool from_host = is_on_host(args.source), to_host = is_on_host(args.destination);
+  if (from_host && !to_host) link_.to_device += args.source.bytes();
+  if (to_host && !from_host) link_.to_host += args.source.bytes();
+  backend_.Copy(stream, args);
 }
 
 void Executor::Synchronize() {
@@ -340,16 +357,15 @@ void Executor::BeginStep(Stream& stream) {
   backend_.Zero(stream,
                 {.destination = memory_.slab.View(words.sums, DType::kI64, {kStepSumWords})});
   if (CollectsAmax()) backend_.Zero(stream, {.destination = StepAmax()});
-  backend_.Copy(stream,
-                {.source = memory_.host.View(
-                     words.host + static_cast<int64_t>(offsetof(StepWords, gradient_scale)),
-                     DType::kF32, {1}),
-                 .destination = memory_.arena.View(words.gradient_scale, DType::kF32, {1})});
+  Copy(stream, {.source = memory_.host.View(
+                    words.host + static_cast<int64_t>(offsetof(StepWords, gradient_scale)),
+                    DType::kF32, {1}),
+                .destination = memory_.arena.View(words.gradient_scale, DType::kF32, {1})});
   if (!early_updates_) return;
-  backend_.Copy(stream, {.source = memory_.host.View(
-                             words.host + static_cast<int64_t>(offsetof(StepWords, clip_factor)),
-                             DType::kI32, {2}),
-                         .destination = memory_.arena.View(words.control, DType::kI32, {2})});
+  Copy(stream,
+       {.source = memory_.host.View(
+            words.host + static_cast<int64_t>(offsetof(StepWords, clip_factor)), DType::kI32, {2}),
+        .destination = memory_.arena.View(words.control, DType::kI32, {2})});
 }
 
 void Executor::EndStep(Stream& stream) {
@@ -357,14 +373,13 @@ void Executor::EndStep(Stream& stream) {
   const auto host = [&](size_t offset, DType dtype, int64_t count) {
     return memory_.host.View(words.host + static_cast<int64_t>(offset), dtype, {count});
   };
-  backend_.Copy(stream,
-                {.source = memory_.slab.View(words.sums, DType::kI64, {kStepSumWords}),
-                 .destination = host(offsetof(StepWords, sums), DType::kI64, kStepSumWords)});
+  Copy(stream, {.source = memory_.slab.View(words.sums, DType::kI64, {kStepSumWords}),
+                .destination = host(offsetof(StepWords, sums), DType::kI64, kStepSumWords)});
   if (phase_ != Phase::kTrain) return;
-  backend_.Copy(stream, {.source = memory_.arena.View(words.norm, DType::kF32, {1}),
-                         .destination = host(offsetof(StepWords, norm), DType::kF32, 1)});
+  Copy(stream, {.source = memory_.arena.View(words.norm, DType::kF32, {1}),
+                .destination = host(offsetof(StepWords, norm), DType::kF32, 1)});
   if (CollectsAmax() && input_.wants_amax) {
-    backend_.Copy(stream, {.source = StepAmax(), .destination = HostAmax()});
+    Copy(stream, {.source = StepAmax(), .destination = HostAmax()});
   }
 }
 

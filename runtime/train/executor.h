@@ -46,6 +46,7 @@ struct StepResult {
   // Where asked for, under FP8: the largest finite magnitudes of all ranks and micro-batches that
   // were quantised, by layer and BlockScale.
   std::vector<float> fp8_amax;
+  LinkBytes link;  // that were copied between this rank's arenas on the device and on the host
 };
 
 struct ExecutorOptions {
@@ -154,6 +155,8 @@ class Executor {
   // On the host optimizer's thread.
   void RunOnHost(const Task& task);
   void Dispatch(const Task& task, Stream& stream);
+  // Every copy that may cross the link goes through here, to be counted.
+  void Copy(Stream& stream, const CopyArgs& args);
   void Synchronize();
 
   // batch_tasks.cpp
@@ -296,6 +299,7 @@ class Executor {
   std::optional<PendingUpdates> pending_;  // changes between steps alone
   bool carries_ = false;                   // of the step under way, as is the next
   bool early_updates_ = false;
+  LinkBytes link_;                      // of the step under way
   int64_t weights_version_ = kNothing;  // what a step computes with: the update of the step before
   int64_t forward_count_ = 0;           // forwards before this step, for activation versions
   int batch_slot_ = 0;                  // of the step under way, or the last one

@@ -137,8 +137,8 @@ void Executor::StoreInput(const Task& task, Stream& stream) {
   const int entry = activations_.places().Host(layer, mb);
   const Lease from = activations_.ReadBoundary(place, InputVersion(layer, mb));
   const Lease to = activations_.WriteHost(entry, InputVersion(layer, mb));
-  backend_.Copy(stream, {.source = activations_.Boundary(place),
-                         .destination = activations_.HostBoundary(entry)});
+  Copy(stream,
+       {.source = activations_.Boundary(place), .destination = activations_.HostBoundary(entry)});
 }
 
 void Executor::FetchInput(const Task& task, Stream& stream) {
@@ -147,8 +147,8 @@ void Executor::FetchInput(const Task& task, Stream& stream) {
   const int entry = activations_.places().Host(layer, mb);
   const Lease from = activations_.ReadHost(entry, InputVersion(layer, mb));
   const Lease to = activations_.WriteBoundary(place, InputVersion(layer, mb));
-  backend_.Copy(stream, {.source = activations_.HostBoundary(entry),
-                         .destination = activations_.Boundary(place)});
+  Copy(stream,
+       {.source = activations_.HostBoundary(entry), .destination = activations_.Boundary(place)});
 }
 
 std::vector<Lease> Executor::LeaseHeadGradients(int micro_batch) {

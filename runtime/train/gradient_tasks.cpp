@@ -39,8 +39,8 @@ void Executor::FetchGradients(const Task& task, Stream& stream) {
   const Lease to =
       sum ? gradients_.WriteSum(task.unit, version) : gradients_.Write(task.unit, version);
   if (task.elements.count() == 0) return;
-  backend_.Copy(stream, {.source = gradients_.OnHost(task.unit, task.elements),
-                         .destination = sum ? sum : gradients_.Range(task.unit, task.elements)});
+  Copy(stream, {.source = gradients_.OnHost(task.unit, task.elements),
+                .destination = sum ? sum : gradients_.Range(task.unit, task.elements)});
 }
 
 void Executor::StoreGradients(const Task& task, Stream& stream) {
@@ -51,8 +51,8 @@ void Executor::StoreGradients(const Task& task, Stream& stream) {
       sum ? gradients_.ReadSum(task.unit, version) : gradients_.Read(task.unit, version);
   const Lease to = gradients_.WriteHost(task.unit, version);
   if (task.elements.count() == 0) return;
-  backend_.Copy(stream, {.source = sum ? sum : gradients_.Range(task.unit, task.elements),
-                         .destination = gradients_.OnHost(task.unit, task.elements)});
+  Copy(stream, {.source = sum ? sum : gradients_.Range(task.unit, task.elements),
+                .destination = gradients_.OnHost(task.unit, task.elements)});
 }
 
 void Executor::ReduceGradients(const Task& task, Stream& stream) {
@@ -81,8 +81,7 @@ void Executor::GatherGradients(const Task& task, Stream& stream) {
   if (sum) sum_lease = gradients_.ReadSum(task.unit, FullGradientVersion());
   const Lease lease = gradients_.Write(task.unit, FullGradientVersion());
   if (sum && task.elements.count() > 0) {
-    backend_.Copy(stream,
-                  {.source = sum, .destination = gradients_.Range(task.unit, task.elements)});
+    Copy(stream, {.source = sum, .destination = gradients_.Range(task.unit, task.elements)});
   }
   GatherShards(task.unit, stream);
 }
@@ -111,9 +110,8 @@ void Executor::LoadGradients(int unit) {
         on_host ? gradients_.ReadHost(unit, version) : gradients_.ReadSum(unit, version);
     const Lease to = gradients_.Write(unit, version);
     if (held.count() > 0) {
-      backend_.Copy(stream,
-                    {.source = on_host ? gradients_.OnHost(unit, held) : gradients_.ShardSum(unit),
-                     .destination = gradients_.Range(unit, held)});
+      Copy(stream, {.source = on_host ? gradients_.OnHost(unit, held) : gradients_.ShardSum(unit),
+                    .destination = gradients_.Range(unit, held)});
     }
     if (plan_.gradients.sharded) GatherShards(unit, stream);
   }
@@ -157,8 +155,8 @@ TensorView Executor::HostGradient(const Task& task) const {
 void Executor::GradientsToHost(const Task& task, Stream& stream) {
   const Lease lease = LeaseUpdatedGradient(task);
   if (task.elements.count() == 0) return;
-  backend_.Copy(stream, {.source = UpdatedGradient(task),
-                         .destination = optimizer_.HostGradients(task.unit, task.slot)});
+  Copy(stream, {.source = UpdatedGradient(task),
+                .destination = optimizer_.HostGradients(task.unit, task.slot)});
 }
 
 }  // namespace hearth

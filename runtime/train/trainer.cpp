@@ -107,7 +107,7 @@ void Trainer::Prepare() {
       environment_.backend, environment_.communicator, plan_, model_.spec,
       environment_.bootstrap.rank(),
       ExecutorOptions{.host_threads = environment_.host_threads,
-                      .times_tasks = !rehearsal_ && !resolved_.config.logging.trace_steps.empty(),
+                      .times_tasks = !resolved_.config.logging.trace_steps.empty(),
                       .network = environment_.network()});
   // Here and below: a GPU that ranks share allocates for one of them only while none of their
   // streams waits for another rank.
@@ -332,7 +332,7 @@ void Trainer::Step(int64_t step, const StepHeader& header) {
   if (IsRoot() && (IsLogged(step) || result.skipped)) LogStep(step, result, loss, seconds);
   if (result.skipped) HandleNonFinite(step, loss, result.grad_norm);
   if (!result.times.empty()) WriteStepTrace(step, result);
-  if (rehearsal_) rehearsal_->on_step(step, loss);
+  if (rehearsal_) rehearsal_->on_step(step, loss, result);
 }
 
 void Trainer::HandleNonFinite(int64_t step, double loss, float grad_norm) {

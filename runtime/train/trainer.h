@@ -37,7 +37,7 @@ struct RunSummary {
 struct TrainingRehearsal {
   std::shared_ptr<const TokenDataset> data;  // instead of the configuration's
   // Called when the devices have finished a step; the loss is the mean over its targets.
-  std::function<void(int64_t step, double loss)> on_step;
+  std::function<void(int64_t step, double loss, const StepResult& result)> on_step;
 };
 
 // One run on one rank. Every rank makes the same calls.

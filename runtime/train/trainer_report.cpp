@@ -157,7 +157,7 @@ bool Trainer::IsLogged(int64_t step) const {
 
 bool Trainer::IsTraced(int64_t step) const {
   const std::vector<int64_t>& traced = resolved_.config.logging.trace_steps;
-  return !rehearsal_ && std::find(traced.begin(), traced.end(), step) != traced.end();
+  return std::find(traced.begin(), traced.end(), step) != traced.end();
 }
 
 void Trainer::WriteStepTrace(int64_t step, const StepResult& result) {

@@ -51,10 +51,10 @@ void Executor::Clip(Stream& stream) {
                          .norm = memory_.arena.View(words.norm, DType::kF32, {1}),
                          .control = control});
   // The host optimizer reads its own copy, and so does the end of the step.
-  backend_.Copy(stream, {.source = control,
-                         .destination = memory_.host.View(
-                             words.host + static_cast<int64_t>(offsetof(StepWords, clip_factor)),
-                             DType::kI32, {2})});
+  Copy(stream, {.source = control,
+                .destination = memory_.host.View(
+                    words.host + static_cast<int64_t>(offsetof(StepWords, clip_factor)),
+                    DType::kI32, {2})});
   UpdateScales(stream);
 }
 
@@ -64,7 +64,7 @@ void Executor::MoveState(const Task& task, Stream& stream) {
     const TensorView home = optimizer_.Home(task.unit, kind, task.elements);
     const TensorView staged = optimizer_.OnDevice(task.unit, kind, task.elements, task.slot);
     const bool fetch = task.kind == TaskKind::kFetchState;
-    backend_.Copy(stream, {.source = fetch ? home : staged, .destination = fetch ? staged : home});
+    Copy(stream, {.source = fetch ? home : staged, .destination = fetch ? staged : home});
   }
 }
 
@@ -164,12 +164,12 @@ void Executor::WeightsToDevice(const Task& task, Stream& stream) {
       backend_.Zero(stream, {.destination = parameters_.Amax(task.unit)});
       return;
     }
-    backend_.Copy(stream, {.source = optimizer_.HostAmax(task.unit, task.slot),
-                           .destination = parameters_.Amax(task.unit)});
+    Copy(stream, {.source = optimizer_.HostAmax(task.unit, task.slot),
+                  .destination = parameters_.Amax(task.unit)});
   }
   if (task.elements.count() == 0) return;
-  backend_.Copy(stream, {.source = optimizer_.HostWeights(task.unit, task.slot),
-                         .destination = NewWeights(task)});
+  Copy(stream,
+       {.source = optimizer_.HostWeights(task.unit, task.slot), .destination = NewWeights(task)});
 }
 
 void Executor::CastMaster(const Task& task, Stream& stream) {
@@ -179,7 +179,7 @@ void Executor::CastMaster(const Task& task, Stream& stream) {
         optimizer_.OnDevice(task.unit, StateKind::kMaster, task.elements, task.slot);
     const TensorView out = NewWeights(task);
     if (master.dtype() == out.dtype()) {
-      backend_.Copy(stream, {.source = master, .destination = out});
+      Copy(stream, {.source = master, .destination = out});
     } else {
       backend_.Cast(stream, {.source = master, .destination = out});
     }
@@ -227,8 +227,8 @@ void Executor::QuantizeWeights(const Task& task, Stream& stream) {
   }
   const ElementRange dense = parameters_.DensePart(task.unit, task.elements);
   if (dense.count() == 0 || !out) return;
-  backend_.Copy(stream, {.source = staged.Rows(dense.begin - task.elements.begin, dense.count()),
-                         .destination = out});
+  Copy(stream, {.source = staged.Rows(dense.begin - task.elements.begin, dense.count()),
+                .destination = out});
 }
 
 void Executor::StoreWeights(const Task& task, Stream& stream) {
@@ -236,13 +236,12 @@ void Executor::StoreWeights(const Task& task, Stream& stream) {
   const ElementRange dense = parameters_.DensePart(task.unit, task.elements);
   const TensorView fp8 = parameters_.HomeFp8(task.unit);
   if (fp8.elements() > 0) {
-    backend_.Copy(stream,
-                  {.source = optimizer_.StagedFp8(task.unit, task.slot), .destination = fp8});
+    Copy(stream, {.source = optimizer_.StagedFp8(task.unit, task.slot), .destination = fp8});
   }
   if (dense.count() == 0) return;
-  backend_.Copy(stream, {.source = optimizer_.StagedWeights(task.unit, task.slot)
-                                       .Rows(dense.begin - task.elements.begin, dense.count()),
-                         .destination = parameters_.HomeDense(task.unit)});
+  Copy(stream, {.source = optimizer_.StagedWeights(task.unit, task.slot)
+                              .Rows(dense.begin - task.elements.begin, dense.count()),
+                .destination = parameters_.HomeDense(task.unit)});
 }
 
 // From this rank's place of the plan, not the task's: a rank that warms up alone has its shard too.
@@ -253,12 +252,12 @@ void Executor::FetchWeights(const Task& task, Stream& stream) {
   const ElementRange fp8 = parameters_.Fp8Part(task.unit, own);
   const ElementRange dense = parameters_.DensePart(task.unit, own);
   if (fp8.count() > 0) {
-    backend_.Copy(stream, {.source = parameters_.HomeFp8(task.unit),
-                           .destination = parameters_.Fp8Values(task.unit, fp8)});
+    Copy(stream, {.source = parameters_.HomeFp8(task.unit),
+                  .destination = parameters_.Fp8Values(task.unit, fp8)});
   }
   if (dense.count() == 0) return;
-  backend_.Copy(stream, {.source = parameters_.HomeDense(task.unit),
-                         .destination = parameters_.Dense(task.unit, dense)});
+  Copy(stream, {.source = parameters_.HomeDense(task.unit),
+                .destination = parameters_.Dense(task.unit, dense)});
 }
 
 void Executor::LoadWeights(int unit, Stream& stream) {

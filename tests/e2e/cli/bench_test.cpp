@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -129,6 +130,45 @@ TEST(BenchTest, StepMakesWholeStepsAndKeepsNothing) {
   EXPECT_NE(result.output.find("step 3/5"), std::string::npos);
   EXPECT_NE(result.output.find("ETA"), std::string::npos);
   EXPECT_NE(result.output.find("tokens/s"), std::string::npos);
+}
+
+// What crosses the link is counted by the copies themselves, besides a few words of the step; a
+// step that is traced is not measured.
+TEST(BenchTest, StepCountsTheLinkAndWritesTimelines) {
+  const Workplace workplace;
+  WriteTinyRun(workplace, 3);
+  std::vector<std::string> arguments = {"bench",       "step",    "run.yaml",
+                                        "--steps",     "3",       "--device",
+                                        "cpu",         "--set",   "memory.optimizer_device=gpu",
+                                        "--recompute", "[block]", "--schedule",
+                                        "vertical"};
+  for (const char* key : {"residual", "optimizer", "gradients", "weights"}) {
+    arguments.insert(arguments.end(), {"--set", fmt::format("memory.offload.{}=host", key)});
+  }
+  arguments.insert(arguments.end(), {"--trace-steps", "[1, 4]"});
+  const ProgramResult result = workplace.Run(arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  const auto json = nlohmann::json::parse(LastLine(result.output));
+  EXPECT_EQ(json.at("steps"), 2);
+  for (const char* way : {"to_device", "to_host"}) {
+    const int64_t predicted = json.at(std::string(way) + "_bytes_predicted");
+    const int64_t measured = json.at(std::string(way) + "_bytes_measured");
+    EXPECT_GT(predicted, 1'000'000);
+    EXPECT_GE(measured, predicted);
+    EXPECT_LE(measured, predicted + 1024);
+  }
+  ASSERT_EQ(json.at("traces").size(), 2u);
+  for (const auto& path : json.at("traces").get<std::vector<std::string>>()) {
+    std::ifstream file(workplace.folder() / path);
+    EXPECT_GT(nlohmann::json::parse(file).at("traceEvents").size(), 20u) << path;
+  }
+  for (const char* steps : {"[6]", "[3, 4, 5]"}) {
+    std::vector<std::string> wrong = arguments;
+    wrong.back() = steps;
+    const ProgramResult refused = workplace.Run(wrong);
+    EXPECT_EQ(refused.exit_code, 2);
+    EXPECT_NE(refused.errors.find("logging.trace_steps"), std::string::npos) << refused.errors;
+  }
 }
 
 TEST(BenchTest, TheBenchRunsThatComeWithHearthAreComplete) {

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -86,29 +85,20 @@ int BindAndCountThreads(const RankEnvironment& environment) {
   return fits ? std::max(1, static_cast<int>(mine.size())) : 1;
 }
 
-Bytes BytesOf(std::string_view text) {
-  const auto view = std::as_bytes(std::span(text));
-  return {view.begin(), view.end()};
-}
-
-std::string TextOf(const Bytes& bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 ResolvedConfig ReadAndShareConfig(const RankArguments& arguments, Bootstrap& bootstrap) {
   Bytes bytes;
   if (bootstrap.rank() == 0) {
     const auto path = FindConfigFile(arguments.file, InstalledConfigs());
-    bytes = BytesOf(ReadConfigText(path.value_or(arguments.file), arguments.file));
+    bytes = ToBytes(ReadConfigText(path.value_or(arguments.file), arguments.file));
   }
   bytes = bootstrap.Broadcast(bytes, 0);
-  ResolvedConfig resolved = ParseConfig({.text = TextOf(bytes),
+  ResolvedConfig resolved = ParseConfig({.text = ToText(bytes),
                                          .file_name = arguments.file,
                                          .overrides = arguments.overrides,
                                          .features = BuiltFeatures()});
   if (resolved.config.memory.plan.mode == PlanMode::kFile) {
-    bytes = BytesOf(bootstrap.rank() == 0 ? ReadPlanFile(resolved) : "");
-    ApplyPlanFile(TextOf(bootstrap.Broadcast(bytes, 0)), resolved.config.memory.plan.path,
+    bytes = ToBytes(bootstrap.rank() == 0 ? ReadPlanFile(resolved) : "");
+    ApplyPlanFile(ToText(bootstrap.Broadcast(bytes, 0)), resolved.config.memory.plan.path,
                   BuiltFeatures(), &resolved);
   }
   return resolved;

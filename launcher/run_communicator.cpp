@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <sstream>
 #include <utility>
 #include <vector>
@@ -41,11 +40,6 @@ Choice ChooseFrom(const CachedLinks& links, const RunCommunicatorOptions& option
     if (problem.way == kPeers) choice.peers_are_unusable = problem.problem;
   }
   return choice;
-}
-
-Bytes ToBytes(const std::string& text) {
-  const auto* data = reinterpret_cast<const std::byte*>(text.data());
-  return {data, data + text.size()};
 }
 
 // A line each: why_not, peers_are_unusable, then the rules. All of them are single lines.

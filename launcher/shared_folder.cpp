@@ -4,10 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <fstream>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -15,24 +13,6 @@
 #include "launcher/host_name.h"
 
 namespace hearth {
-
-namespace {
-
-Bytes ToBytes(std::string_view text) {
-  Bytes bytes(text.size());
-  std::transform(text.begin(), text.end(), bytes.begin(),
-                 [](char c) { return static_cast<std::byte>(c); });
-  return bytes;
-}
-
-std::string ToText(const Bytes& bytes) {
-  std::string text(bytes.size(), '\0');
-  std::transform(bytes.begin(), bytes.end(), text.begin(),
-                 [](std::byte b) { return static_cast<char>(b); });
-  return text;
-}
-
-}  // namespace
 
 void RequireSharedFolder(const std::filesystem::path& folder, Bootstrap& bootstrap) {
   if (bootstrap.local_world() == bootstrap.world()) return;

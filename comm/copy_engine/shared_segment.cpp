@@ -18,15 +18,6 @@ namespace {
 
 std::string ErrorOf(std::string_view call) { return Format("{}: {}", call, std::strerror(errno)); }
 
-Bytes ToBytes(const std::string& text) {
-  const auto* data = reinterpret_cast<const std::byte*>(text.data());
-  return {data, data + text.size()};
-}
-
-std::string ToText(const Bytes& bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 // The first rank's reason why it cannot go on, the same on every rank.
 void FailTogether(Bootstrap& bootstrap, const std::string& mine) {
   const std::vector<Bytes> all = bootstrap.AllGather(ToBytes(mine));

@@ -24,16 +24,6 @@ SafetensorsDType ToSafetensors(DType type) {
   return type == DType::kF32 ? SafetensorsDType::kF32 : SafetensorsDType::kBF16;
 }
 
-Bytes ToBytes(std::string_view text) {
-  Bytes bytes(text.size());
-  if (!text.empty()) std::memcpy(bytes.data(), text.data(), text.size());
-  return bytes;
-}
-
-std::string ToText(std::span<const std::byte> bytes) {
-  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-}
-
 // A safetensors file whose hash is known once it is written.
 class HashedFile {
  public:

@@ -15,16 +15,6 @@ namespace hearth {
 
 namespace {
 
-Bytes ToBytes(std::string_view text) {
-  Bytes bytes(text.size());
-  if (!text.empty()) std::memcpy(bytes.data(), text.data(), text.size());
-  return bytes;
-}
-
-std::string ToText(const Bytes& bytes) {
-  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-}
-
 // What rank 0 sees; the others must not look at a folder that may be changing under them.
 std::vector<int64_t> SharedSteps(const std::filesystem::path& output_dir, Bootstrap& bootstrap) {
   Bytes bytes;

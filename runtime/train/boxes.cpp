@@ -25,15 +25,6 @@ constexpr std::byte kWaitOn{0};
 constexpr std::byte kReady{1};
 constexpr int64_t kPieceBytes = int64_t{4} << 20;
 
-Bytes ToBytes(std::string_view text) {
-  const auto bytes = std::as_bytes(std::span(text));
-  return {bytes.begin(), bytes.end()};
-}
-
-std::string ToText(const Bytes& bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 bool IsInFirstBox(const RunEnvironment& environment) {
   return !environment.links || environment.links->peers.rank() == 0;
 }

@@ -16,6 +16,7 @@
 #include "runtime/config/resolved_config.h"
 #include "runtime/data/hearth_writer.h"
 #include "runtime/telemetry/json_lines_log.h"
+#include "runtime/train/gradients_run.h"
 #include "runtime/train/trainer.h"
 #include "tests/support/backend_under_test.h"
 #include "tests/support/inproc_world.h"
@@ -240,6 +241,19 @@ std::string SmallModel() {
       "max_position_embeddings: 64\nrms_norm_eps: 1.0e-6\nrope_theta: 10000.0\n"
       "tie_word_embeddings: false\ninitializer_range: 0.05\n",
       kVocabulary);
+}
+
+void WriteGradients(const ResolvedConfig& resolved, int ranks, const std::filesystem::path& out,
+                    bool with_logits) {
+  RunInprocWorld({.ranks = ranks}, [&](InprocRank& rank) {
+    Heartbeat heartbeat;
+    RunGradients(resolved,
+                 {.bootstrap = rank.bootstrap,
+                  .backend = rank.backend,
+                  .communicator = rank.communicator,
+                  .heartbeat = heartbeat},
+                 out, with_logits);
+  });
 }
 
 TrainingRunResult TrainInProcess(const TrainingRunOptions& options) {

@@ -10,6 +10,7 @@
 
 #include "comm/communicators.h"
 #include "kernels/api/kernel_backend.h"
+#include "runtime/config/resolved_config.h"
 #include "runtime/plan/plan.h"
 
 namespace hearth::test {
@@ -66,6 +67,10 @@ std::string SmallModel();
 
 // Trains on ranks that are threads, on text made from a fixed seed, in a folder of its own.
 TrainingRunResult TrainInProcess(const TrainingRunOptions& options);
+
+// `hearth gradients` on ranks that are threads.
+void WriteGradients(const ResolvedConfig& resolved, int ranks, const std::filesystem::path& out,
+                    bool with_logits);
 
 // One rank of a run whose ranks are processes of one host.
 struct TrainingRank {

@@ -31,7 +31,9 @@ int main(int argc, char** argv) {
   hearth::test::SetBackendUnderTest("cuda");
   const std::string of_ranks = std::string(hearth::test::kGpuRanksPrefix) + "*";
   if (argc > 1 && std::string_view(argv[1]) == "--ranks") {
-    if (testing::GTEST_FLAG(filter) == "*") testing::GTEST_FLAG(filter) = of_ranks;
+    std::string& filter = testing::GTEST_FLAG(filter);  // already what GTEST_FILTER says
+    if (filter == "*") filter.clear();
+    if (filter.empty() || filter[0] == '-') filter.insert(0, of_ranks);
     testing::AddGlobalTestEnvironment(new NeedsGpu);  // GoogleTest owns it
     argv[1] = argv[0];
     return hearth::test::RunAsRank(argc - 1, argv + 1);

@@ -21,7 +21,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Of one process: some seconds, and a failure stops its target and no other.
-constexpr uint64_t kPiece = 50'000;
+constexpr uint64_t kPiece = 100'000;
 constexpr size_t kMostTargets = 64;
 constexpr std::chrono::seconds kBetweenReports{10};
 
@@ -124,7 +124,7 @@ class Campaign {
 
   bool ReportEnd() const {
     bool good = all_ended_well_;
-    uint64_t all = 0;
+    uint64_t all = 0, crashes = 0;
     double seconds = 0;
     for (size_t i = 0; i < options_.targets.size(); ++i) {
       const Shared::Target& sum = shared_.targets[i];
@@ -134,15 +134,17 @@ class Campaign {
       good &= complete && !sum.failed;
       all += executions;
       seconds += own;
-      fmt::print("{:15} {:>10} executions {:8.1f} core-seconds {:7.1f} us each  {}\n",
-                 options_.targets[i].name, executions, own,
-                 executions == 0 ? 0 : 1e6 * own / static_cast<double>(executions),
-                 sum.failed ? "FAILED"
-                 : complete ? "complete"
-                            : "out of time");
+      crashes += sum.failed ? 1 : 0;
+      fmt::print("{:15} {:>10} executions {:>8.0f} /s of a core {:8.1f} core-seconds, {}\n",
+                 options_.targets[i].name, executions,
+                 own > 0 ? static_cast<double>(executions) / own : 0, own,
+                 sum.failed ? "1 CRASH"
+                 : complete ? "0 crashes, complete"
+                            : "0 crashes, out of time");
     }
-    fmt::print("{:15} {:>10} executions {:8.1f} core-seconds, {:.0f} s\n", "all", all, seconds,
-               std::chrono::duration<double>(Clock::now() - start_).count());
+    fmt::print("{:15} {:>10} executions {:8.2f} core-hours, {} crashes, {:.0f} s, seed {}\n", "all",
+               all, seconds / 3600, crashes,
+               std::chrono::duration<double>(Clock::now() - start_).count(), options_.seed);
     return good;
   }
 

@@ -54,6 +54,10 @@ constexpr std::array<const char*, 22> kNumbers = {"0",
                                                   "9223372036854775808",
                                                   "18446744073709551616"};
 
+// An input of so many bytes costs twice what an empty one does.
+constexpr uint64_t kBytesOfNoInput = 64;
+constexpr uint64_t kChances = uint64_t{1} << 32;
+
 }  // namespace
 
 std::string Mutator::Next(const std::vector<std::string>& corpus) {
@@ -64,14 +68,16 @@ std::string Mutator::Next(const std::vector<std::string>& corpus) {
   return bytes;
 }
 
-// The smallest of three, seven times out of eight.
 const std::string& Mutator::Choose(const std::vector<std::string>& corpus) {
-  const std::string* chosen = &corpus[Below(corpus.size())];
-  for (size_t tries = Below(8) == 0 ? 0 : 2; tries > 0; --tries) {
-    const std::string& other = corpus[Below(corpus.size())];
-    if (other.size() < chosen->size()) chosen = &other;
+  if (chances_.empty()) {
+    uint64_t sum = 0;
+    for (const std::string& input : corpus) {
+      chances_.push_back(sum += kChances / (kBytesOfNoInput + input.size()));
+    }
   }
-  return *chosen;
+  const auto chosen =
+      std::upper_bound(chances_.begin(), chances_.end(), Below(chances_.back())) - chances_.begin();
+  return corpus[static_cast<size_t>(chosen)];
 }
 
 void Mutator::Insert(std::string& bytes, size_t at, const std::string& piece) const {

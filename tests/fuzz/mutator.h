@@ -14,8 +14,9 @@ class Mutator {
   Mutator(std::vector<std::string> dictionary, size_t max_bytes, uint64_t seed)
       : dictionary_(std::move(dictionary)), max_bytes_(max_bytes), random_(seed) {}
 
-  // One of the inputs, changed one to five times; `corpus` is not empty. A small one is taken more
-  // often: it is read sooner, and a change of it meets more of what matters.
+  // One of the inputs, changed one to five times; `corpus` is not empty and the same in every call.
+  // How often each is taken falls with its size, so that each has about the same time: a change of
+  // a small one meets more of what matters.
   std::string Next(const std::vector<std::string>& corpus);
 
  private:
@@ -30,6 +31,7 @@ class Mutator {
   const std::vector<std::string> dictionary_;
   const size_t max_bytes_;
   std::mt19937_64 random_;
+  std::vector<uint64_t> chances_;  // of the inputs, prefix sums
 };
 
 }  // namespace hearth::test

@@ -22,7 +22,7 @@
 // Of the sanitizers' run time; not every compiler brings their headers.
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*, size_t),
                                                          void (*)(const volatile void*));
-extern "C" size_t __sanitizer_get_allocated_size(const volatile void*);
+extern "C" size_t __sanitizer_get_current_allocated_bytes();
 extern "C" int __lsan_do_recoverable_leak_check();
 
 namespace hearth::test {
@@ -35,38 +35,43 @@ constexpr size_t kMaxInput = 64 << 10;
 constexpr int64_t kFreeBytes = int64_t{16} << 20;
 constexpr int64_t kBytesPerByte = 512;
 constexpr uint64_t kExecutionsPerLookAtTheClock = 64;
+constexpr std::chrono::milliseconds kLongestPause{32};  // between looks at a process
 
+// Counts what is allocated and asks how much of it is still held only when the sum has reached the
+// limit, which few inputs do: counting what is freed as well took a tenth of the time.
 class AllocationLimit {
  public:
-  static void Install() { __sanitizer_install_malloc_and_free_hooks(&OnMalloc, &OnFree); }
-  // From now on `bytes` more than now may be held.
-  static void Set(int64_t bytes) { Store(Limit(), Load(Held()) + bytes); }
-  static void Remove() { Store(Limit(), std::numeric_limits<int64_t>::max()); }
+  static void Install() {
+    TheState().before = Held();
+    __sanitizer_install_malloc_and_free_hooks(&OnMalloc, &OnFree);
+  }
+  // From now on `bytes` more than when it was installed may be held.
+  static void Set(int64_t bytes) { TheState().left = TheState().limit = bytes; }
+  static void Remove() { Set(std::numeric_limits<int64_t>::max()); }
 
  private:
-  using Count = std::atomic<int64_t>;
-  // No locked additions: they took a tenth of the time, and targets have one thread.
-  static int64_t Load(const Count& count) { return count.load(std::memory_order_relaxed); }
-  static void Store(Count& count, int64_t value) { count.store(value, std::memory_order_relaxed); }
+  struct State {
+    int64_t left = std::numeric_limits<int64_t>::max();  // to allocate until it is looked at
+    int64_t limit = std::numeric_limits<int64_t>::max();
+    int64_t before = 0;  // held when it was installed
+  };
 
-  static Count& Held() {
-    static Count held{0};
-    return held;
+  static State& TheState() {
+    static constinit State state;
+    return state;
   }
-  static Count& Limit() {
-    static Count limit{std::numeric_limits<int64_t>::max()};
-    return limit;
-  }
+  static int64_t Held() { return static_cast<int64_t>(__sanitizer_get_current_allocated_bytes()); }
+  // What is being allocated is held already. Targets have one thread.
   static void OnMalloc(const volatile void*, size_t size) {
-    const int64_t held = Load(Held()) + static_cast<int64_t>(size);
-    Store(Held(), held);
-    if (held <= Load(Limit())) return;
+    State& state = TheState();
+    state.left -= static_cast<int64_t>(size);
+    if (state.left >= 0) return;
+    state.left = state.limit - (Held() - state.before);
+    if (state.left >= 0) return;
     Remove();
     FailFuzz(fmt::format("an allocation of {} bytes, out of proportion to the input", size));
   }
-  static void OnFree(const volatile void* address) {
-    Store(Held(), Load(Held()) - static_cast<int64_t>(__sanitizer_get_allocated_size(address)));
-  }
+  static void OnFree(const volatile void*) {}
 };
 
 double ProcessorSeconds(pid_t process) {
@@ -109,8 +114,8 @@ namespace {
 // The process of one target.
 [[noreturn]] void RunTarget(const FuzzTarget& target, const FuzzSettings& settings,
                             WatchedRun::Progress& progress) {
-  InstallAllocationLimit();
   const std::vector<std::string> corpus = CorpusOf(target);
+  InstallAllocationLimit();
   size_t largest = 4096;
   for (const std::string& input : corpus) largest = std::max(largest, 2 * input.size());
   Mutator mutator(target.dictionary(), std::min(largest, kMaxInput),
@@ -153,6 +158,7 @@ std::string_view WatchedRun::last_input() const { return {progress_.input, progr
 std::string WatchedRun::Watch(double max_seconds) {
   uint64_t seen = 0;
   double since = 0;
+  std::chrono::milliseconds pause{1};
   while (true) {
     int status = 0;
     rusage usage{};
@@ -171,7 +177,8 @@ std::string WatchedRun::Watch(double max_seconds) {
       waitpid(process_, &status, 0);
       return fmt::format("more than {} s", max_seconds);
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::this_thread::sleep_for(pause);
+    pause = std::min(2 * pause, kLongestPause);
   }
 }
 
@@ -179,8 +186,9 @@ std::string WatchedRun::KeepInput(const FuzzTarget& target, uint64_t seed) const
   const std::string file = fmt::format("fuzz-{}-{}.input", target.name, seed);
   std::ofstream(file, std::ios::binary) << last_input();
   return fmt::format(
-      "{} ended with {} in execution {}; the input is in {}, repeat it with\n{} {} {}", target.name,
-      end(), executions() + 1, file, OwnPath(), target.name, file);
+      "{} ended with {} in execution {}; the input is in {}, repeat it with\n"
+      "ASAN_OPTIONS=malloc_context_size=20 {} {} {}",
+      target.name, end(), executions() + 1, file, OwnPath(), target.name, file);
 }
 
 }  // namespace hearth::test

@@ -34,10 +34,10 @@ void AddOptions(po::options_description* options) {
       "cpu: parameters to update")(
       "repetitions", po::value<int>()->default_value(HostAdamwBenchOptions{}.repetitions),
       "cpu, kernels, links: of which the median counts")(
-      "steps", po::value<int64_t>()->default_value(StepBenchOptions{}.steps),
-      "step: to measure, after two to warm up")(
-      "no-peer-access", po::bool_switch(),
-      "step: as on a box whose GPUs cannot reach each other's memory")(
+      "steps", po::value<int64_t>()->default_value(StepBenchOptions{}.steps), "step: to measure")(
+      "warmup", po::value<int64_t>()->default_value(StepBenchOptions{}.warmup_steps),
+      "step: steps before those")("no-peer-access", po::bool_switch(),
+                                  "step: as on a box whose GPUs cannot reach each other's memory")(
       ",n", po::value<int>()->default_value(0)->value_name("N"),
       "links: ranks to start; 0: one per GPU, 2 on the CPU");
 }
@@ -160,6 +160,14 @@ void PrintLink(const StepBenchLink& link) {
   row("link to the host", link.predicted.to_host, link.measured.to_host);
 }
 
+std::string DescribeValues(const KeyValues& values) {
+  std::string text;
+  for (const auto& [key, value] : values) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key.substr(key.rfind('.') + 1), value);
+  }
+  return text;
+}
+
 void PrintTable(const StepBenchResult& result) {
   const Plan& plan = result.plan;
   const auto row = PrintRow;
@@ -187,15 +195,40 @@ void PrintTable(const StepBenchResult& result) {
   PrintLink(result.link);
   for (const std::string& path : result.traces) row("timeline", path);
   row("ready after", FormatDuration(result.seconds_to_start));
+  if (!result.chosen.empty()) row("chosen", DescribeValues(result.chosen));
   row("step time",
       fmt::format("{:.2f} ms median of {}, {:.2f} to {:.2f}", result.median_seconds * 1e3,
                   result.step_seconds.size(), result.min_seconds * 1e3, result.max_seconds * 1e3));
   row("speed", fmt::format("{:.0f} tokens/s", result.tokens_per_second));
+  if (result.predicted) {
+    row("predicted",
+        fmt::format("{:.2f} ms, {:.0f} tokens/s on {}", result.predicted->seconds * 1e3,
+                    result.predicted->tokens_per_second, result.predicted->hardware));
+  }
   if (result.efficiency) {
     row("of the speed of light", fmt::format("{:.1f} %, MFU {:.1f} %", 100 * result.efficiency->sol,
                                              100 * result.efficiency->mfu));
   }
   row("loss of the last step", fmt::format("{:.4f}", result.loss));
+}
+
+nlohmann::ordered_json ToJson(const StepBenchMemory& memory) {
+  nlohmann::ordered_json json = {{"device_bytes_predicted", memory.device_predicted},
+                                 {"device_bytes_measured", memory.device_measured},
+                                 {"device_bytes_used", nullptr},
+                                 {"host_bytes_predicted", memory.host_predicted},
+                                 {"host_bytes_measured", memory.host_measured},
+                                 {"arena_bytes_predicted", memory.arenas.predicted_device_bytes},
+                                 {"arena_bytes_measured", memory.arenas.measured_device_bytes},
+                                 {"host_arena_bytes_predicted", memory.arenas.predicted_host_bytes},
+                                 {"host_arena_bytes_measured", memory.arenas.measured_host_bytes},
+                                 {"process_bytes_predicted", memory.process_predicted},
+                                 {"process_bytes_measured", nullptr},
+                                 {"gpu_budget_bytes", nullptr}};
+  if (memory.device_used) json["device_bytes_used"] = *memory.device_used;
+  if (memory.process_used) json["process_bytes_measured"] = *memory.process_used;
+  if (memory.device_budget) json["gpu_budget_bytes"] = *memory.device_budget;
+  return json;
 }
 
 void PrintJson(const StepBenchResult& result) {
@@ -231,22 +264,25 @@ void PrintJson(const StepBenchResult& result) {
                                  {"sol", nullptr},
                                  {"mfu", nullptr},
                                  {"loss", result.loss},
-                                 {"device_bytes_predicted", result.memory.device_predicted},
-                                 {"device_bytes_measured", result.memory.device_measured},
-                                 {"device_bytes_used", nullptr},
-                                 {"host_bytes_predicted", result.memory.host_predicted},
-                                 {"host_bytes_measured", result.memory.host_measured},
                                  {"to_device_bytes_predicted", result.link.predicted.to_device},
                                  {"to_device_bytes_measured", result.link.measured.to_device},
                                  {"to_host_bytes_predicted", result.link.predicted.to_host},
                                  {"to_host_bytes_measured", result.link.measured.to_host},
                                  {"traces", result.traces},
+                                 {"predicted_step_ms", nullptr},
+                                 {"predicted_on", nullptr},
+                                 {"chosen", nlohmann::ordered_json::object()},
                                  {"seconds_to_start", result.seconds_to_start}};
   if (result.efficiency) {
     json["sol"] = result.efficiency->sol;
     json["mfu"] = result.efficiency->mfu;
   }
-  if (result.memory.device_used) json["device_bytes_used"] = *result.memory.device_used;
+  if (result.predicted) {
+    json["predicted_step_ms"] = result.predicted->seconds * 1e3;
+    json["predicted_on"] = result.predicted->hardware;
+  }
+  for (const auto& [key, value] : result.chosen) json["chosen"][key] = value;
+  json.update(ToJson(result.memory));
   fmt::print("\n{}\n", json.dump());
 }
 
@@ -264,7 +300,7 @@ void RefuseOptions(const Invocation& invocation, std::initializer_list<const cha
 }
 
 int BenchCpu(const Invocation& invocation) {
-  RefuseOptions(invocation, {"steps", "no-peer-access"}, "step");
+  RefuseOptions(invocation, {"steps", "warmup", "no-peer-access"}, "step");
   RefuseOptions(invocation, {"-n"}, "links");
   if (!invocation.second.empty() || !invocation.overrides.empty()) {
     FailUsage("hearth bench cpu takes no run and none of its keys");
@@ -297,7 +333,7 @@ ResolvedConfig LoadRunWithoutData(const Invocation& invocation) {
 
 int BenchKernels(const Invocation& invocation) {
   RefuseOptions(invocation, {"threads", "elements"}, "cpu");
-  RefuseOptions(invocation, {"steps", "no-peer-access"}, "step");
+  RefuseOptions(invocation, {"steps", "warmup", "no-peer-access"}, "step");
   RefuseOptions(invocation, {"-n"}, "links");
   KernelsBenchOptions options;
   options.timer.repetitions = invocation.Get<int>("repetitions");
@@ -314,9 +350,11 @@ int BenchStep(const Invocation& invocation) {
   RefuseOptions(invocation, {"threads", "elements"}, "cpu");
   RefuseOptions(invocation, {"repetitions"}, "cpu, kernels or links");
   RefuseOptions(invocation, {"-n"}, "links");
-  const StepBenchOptions options{.steps = invocation.Get<int64_t>("steps")};
-  if (options.steps < 1 || options.steps > kMostSteps) {
-    FailUsage(fmt::format("--steps is a count of at most {}", kMostSteps));
+  const StepBenchOptions options{.steps = invocation.Get<int64_t>("steps"),
+                                 .warmup_steps = invocation.Get<int64_t>("warmup")};
+  for (int64_t count : {options.steps, options.warmup_steps}) {
+    if (count >= 1 && count <= kMostSteps) continue;
+    FailUsage(fmt::format("--steps is a count of at most {}, and so is --warmup", kMostSteps));
   }
   const ResolvedConfig resolved = LoadRunWithoutData(invocation);
   const bool no_peer_access = invocation.Get<bool>("no-peer-access");
@@ -333,7 +371,7 @@ int BenchStep(const Invocation& invocation) {
 
 int BenchLinks(const Invocation& invocation) {
   RefuseOptions(invocation, {"threads", "elements"}, "cpu");
-  RefuseOptions(invocation, {"steps", "no-peer-access"}, "step");
+  RefuseOptions(invocation, {"steps", "warmup", "no-peer-access"}, "step");
   if (!invocation.second.empty()) FailUsage("hearth bench links takes no run");
   LinksBenchCommand command{.ranks = invocation.Get<int>("-n"),
                             .repetitions = invocation.Get<int>("repetitions")};

@@ -4,8 +4,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "kernels/core/check.h"
+#include "kernels/core/parts.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/cuda_stream.h"
 #include "kernels/cuda/nvml.h"
@@ -17,6 +19,7 @@ namespace {
 constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kHugePageThreshold = int64_t{8} << 20;
 constexpr int kBusIdBytes = 64;
+constexpr unsigned kMostTouchingThreads = 16;
 
 int64_t MappedBytes(int64_t bytes) { return RoundUp(bytes == 0 ? 1 : bytes, kPageBytes); }
 
@@ -115,6 +118,10 @@ Buffer CudaDevice::Allocate(int64_t bytes, MemoryKind kind) {
     throw DeviceError(Format("out of memory: {} bytes were refused by the system", bytes));
   }
   if (MappedBytes(bytes) >= kHugePageThreshold) madvise(data, mapped, MADV_HUGEPAGE);
+  // The system makes each page at its first use; registering would use them one after the other.
+  const unsigned threads =
+      std::clamp(std::thread::hardware_concurrency(), 1u, kMostTouchingThreads);
+  ZeroBytes(data, static_cast<int64_t>(mapped), static_cast<int>(threads));
   const cudaError_t status =
       cudaHostRegister(data, mapped, cudaHostRegisterPortable | cudaHostRegisterMapped);
   if (status != cudaSuccess) {

@@ -11,6 +11,7 @@
 #include "kernels/api/workspace.h"
 #include "kernels/core/check.h"
 #include "runtime/bench/measuring_backend.h"
+#include "runtime/bench/repeated_weights.h"
 #include "runtime/telemetry/device_peaks.h"
 #include "runtime/train/device_support.h"
 
@@ -133,22 +134,6 @@ std::map<TaskClass, int64_t> CountTasks(const Schedule& schedule, const ModelSpe
   return counts;
 }
 
-// Weights drawn once and repeated: it is their size that matters, and that they are random.
-WeightReader RepeatedWeights(const ModelSpec& spec) {
-  std::mt19937_64 random(kSeed);
-  std::normal_distribution<float> normal;
-  std::vector<float> block(static_cast<size_t>(kRandomBlock));
-  for (float& value : block) value = normal(random);
-  return [&spec, block = std::move(block)](size_t index, int64_t begin, std::span<float> out) {
-    const Init& init = spec.parameters[index].init;
-    for (size_t i = 0; i < out.size(); ++i) {
-      const float drawn = block[(static_cast<size_t>(begin) + i) % block.size()];
-      out[i] = init.kind == Init::Kind::kNormal ? drawn * static_cast<float>(init.std)
-                                                : (init.kind == Init::Kind::kOnes ? 1.0f : 0.0f);
-    }
-  };
-}
-
 StepBatch RandomBatch(const Plan& plan, int64_t vocab_size) {
   std::mt19937_64 random(kSeed);
   const auto token = [&] {
@@ -185,7 +170,7 @@ MeasuredStep MeasureStep(const RunEnvironment& environment, const Plan& plan, co
                     {.host_threads = environment.host_threads});
   backend.profiler().set_host_memory(executor.memory().host.Bytes());
   CHECK(plan.deferred_share == 0, "a measured step carries updates");
-  FillMasterWeights(executor, RepeatedWeights(spec));
+  FillMasterWeights(executor, RepeatedWeights(spec, environment.host_threads));
   executor.Publish(0);
   MeasuredStep step{.tasks = CountTasks(executor.schedule(Phase::kTrain), spec)};
   executor.set_task_hook([&](const Task& task) {

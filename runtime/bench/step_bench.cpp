@@ -11,6 +11,7 @@
 
 #include "kernels/core/check.h"
 #include "kernels/core/error.h"
+#include "runtime/bench/repeated_weights.h"
 #include "runtime/data/hearth_writer.h"
 #include "runtime/train/step_trace.h"
 #include "runtime/train/trainer.h"
@@ -98,14 +99,24 @@ double Median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
+// A model's own weights are read.
+WeightReader BenchWeights(const ModelSetup& model, int threads) {
+  return model.pretrained ? WeightReader{} : RepeatedWeights(model.spec, threads);
+}
+
 StepBenchMemory MeasureMemory(Trainer& trainer, const Device& device) {
+  const TierLimit& limit = trainer.limits().device;
   const MemoryLayout& layout = trainer.executor().memory().layout;
   const CommunicatorMemory& communicator = trainer.plan().communicator;
   StepBenchMemory memory{
       .device_predicted = layout.slab_bytes + layout.arena_bytes + communicator.device_bytes,
       .device_measured = device.allocated_bytes(MemoryKind::kDevice),
       .host_predicted = layout.host_bytes + communicator.pinned_bytes,
-      .host_measured = device.allocated_bytes(MemoryKind::kPinnedHost)};
+      .host_measured = device.allocated_bytes(MemoryKind::kPinnedHost),
+      .arenas = UseOf(trainer.executor().memory()),
+      .process_predicted = layout.slab_bytes + layout.arena_bytes + limit.outside_bytes,
+      .process_used = MeasureProcess(device).device_bytes,
+      .device_budget = limit.budget_bytes};
   if (const auto health = device.Health()) memory.device_used = health->used_memory_bytes;
   return memory;
 }
@@ -181,11 +192,13 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
   Trainer trainer(
       shortened, environment,
       TrainingRehearsal{.data = RandomTokens(shortened, model.spec, TokenCount(plan, steps)),
-                        .on_step = [&](int64_t, double step_loss, const StepResult& step) {
-                          ends.push_back(Clock::now());
-                          loss = step_loss;
-                          link = step.link;
-                        }});
+                        .on_step =
+                            [&](int64_t, double step_loss, const StepResult& step) {
+                              ends.push_back(Clock::now());
+                              loss = step_loss;
+                              link = step.link;
+                            },
+                        .weights = BenchWeights(model, environment.host_threads)});
   const Clock::time_point first = Clock::now();
   trainer.Run();
   const Device& device = environment.backend.device();
@@ -204,6 +217,8 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
       .memory = MeasureMemory(trainer, device),
       .link = {.predicted = SumLinkBytes(trainer.executor().schedule(Phase::kTrain)),
                .measured = link},
+      .chosen = trainer.chosen(),
+      .predicted = trainer.predicted(),
       .loss = loss,
       .seconds_to_start = std::chrono::duration<double>(first - start).count()};
   CHECK(static_cast<int64_t>(ends.size()) == steps, "{} of {} steps have ended", ends.size(),

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "kernels/core/check.h"
+#include "kernels/core/parts.h"
 #include "runtime/layers/block.h"
 
 namespace hearth {
@@ -66,7 +67,7 @@ Executor::Executor(KernelBackend& backend, Communicator& communicator, const Pla
   // The copy of a save, which is last, is large and written before it is read.
   const MemoryLayout& layout = memory_.layout;
   const int64_t host_bytes = layout.save_copy_bytes > 0 ? layout.save_copy : layout.host_bytes;
-  std::memset(memory_.host.Bytes().data(), 0, static_cast<size_t>(host_bytes));
+  ZeroBytes(memory_.host.Bytes().data(), host_bytes, options_.host_threads);
   compute.Synchronize(options_.step_timeout);
   const std::vector<float> rope = RopeTable(spec_.config, plan_.sequence_len);
   transfer_.Upload(rope.data(), activations_.CosSin());

@@ -50,7 +50,7 @@ struct StepResult {
 };
 
 struct ExecutorOptions {
-  int host_threads = 1;  // of the host optimizer
+  int host_threads = 1;  // of the host optimizer, and of what fills host memory
   std::chrono::milliseconds step_timeout{std::chrono::hours(24)};
   bool times_tasks = false;  // steps may be timed
   // Of the ranks with this one's number in every box, box by box, where the plan has several;
@@ -72,6 +72,7 @@ class Executor {
   OptimizerStore& optimizer() { return optimizer_; }
   GradientStore& gradients() { return gradients_; }
   const HostTransfer& transfer() const { return transfer_; }
+  int host_threads() const { return options_.host_threads; }
   // What verified FP8 scales follow from, by layer and BlockScale: the largest magnitudes of the
   // last step that was not skipped, of all ranks. Empty without such a step and without such
   // scales. Blocks; between steps.

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 #include "kernels/core/check.h"
+#include "kernels/core/parts.h"
 #include "runtime/data/mapped_file.h"
 #include "runtime/model/hf_export.h"
 #include "runtime/model/initialization.h"
@@ -19,7 +19,9 @@ namespace hearth {
 namespace {
 
 // Elements of a parameter that are drawn, read or stored at a time.
-constexpr int64_t kPieceElements = int64_t{1} << 20;
+constexpr int64_t kPieceElements = int64_t{1} << 22;
+// Elements whose filling takes longer than the start of a thread.
+constexpr int64_t kWorthAThread = int64_t{1} << 16;
 
 TokenFormat ToTokenFormat(DataFormat format) {
   switch (format) {
@@ -108,18 +110,10 @@ TensorView StateView(Executor& executor, int unit, StateKind kind, int64_t begin
 // Threads share the elements: each value depends on its index alone. A large model has billions.
 void DrawWeights(const ParameterSpec& parameter, uint64_t seed, int threads, int64_t begin,
                  std::span<float> out) {
-  constexpr int64_t kWorthAThread = int64_t{1} << 14;
-  const auto count = static_cast<int64_t>(out.size());
-  const int64_t part = std::max(DivUp(count, std::max(threads, 1)), kWorthAThread);
-  std::vector<std::jthread> helpers;
-  for (int64_t first = part; first < count; first += part) {
-    helpers.emplace_back([&parameter, seed, begin, first,
-                          piece = out.subspan(static_cast<size_t>(first),
-                                              static_cast<size_t>(std::min(part, count - first)))] {
-      InitialValues(parameter, seed, begin + first, piece);
-    });
-  }
-  InitialValues(parameter, seed, begin, out.first(static_cast<size_t>(std::min(part, count))));
+  ForParts(std::ssize(out), threads, kWorthAThread, [&](int64_t first, int64_t last) {
+    InitialValues(parameter, seed, begin + first,
+                  out.subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)));
+  });
 }
 
 }  // namespace
@@ -182,8 +176,10 @@ void StoreState(Executor& executor, int unit, StateKind kind, int64_t begin,
     return;
   }
   std::vector<BFloat16> rounded(values.size());
-  std::transform(values.begin(), values.end(), rounded.begin(),
-                 [](float value) { return ToBFloat16(value); });
+  ForParts(count, executor.host_threads(), kWorthAThread, [&](int64_t first, int64_t last) {
+    std::transform(values.begin() + first, values.begin() + last, rounded.begin() + first,
+                   [](float value) { return ToBFloat16(value); });
+  });
   executor.transfer().Upload(rounded.data(), view);
 }
 

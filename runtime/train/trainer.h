@@ -38,6 +38,7 @@ struct TrainingRehearsal {
   std::shared_ptr<const TokenDataset> data;  // instead of the configuration's
   // Called when the devices have finished a step; the loss is the mean over its targets.
   std::function<void(int64_t step, double loss, const StepResult& result)> on_step;
+  WeightReader weights = {};  // to begin with; empty: the configuration's
 };
 
 // One run on one rank. Every rank makes the same calls.
@@ -52,6 +53,11 @@ class Trainer {
 
   Executor& executor() { return *executor_; }
   const Plan& plan() const { return plan_; }
+  // What `auto` came to mean, by key.
+  const KeyValues& chosen() const { return decided_.run.values; }
+  const MemoryLimits& limits() const { return limits_; }
+  // Rank 0's, where the hardware is known.
+  const std::optional<StepEstimate>& predicted() const { return predicted_; }
 
  private:
   // What the ranks tell each other before a step.

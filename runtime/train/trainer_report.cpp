@@ -101,9 +101,11 @@ WeightReader Trainer::WatchedWeights() const {
     return std::chrono::duration<double>(Clock::now() - time).count();
   };
   return [this, seconds_since, begins, all, start = Clock::now(), shown = Clock::now(),
-          read = InitialWeights(model_, static_cast<uint64_t>(resolved_.config.seed),
-                                environment_.host_threads)](size_t parameter, int64_t begin,
-                                                            std::span<float> out) mutable {
+          read = rehearsal_ && rehearsal_->weights
+                     ? rehearsal_->weights
+                     : InitialWeights(model_, static_cast<uint64_t>(resolved_.config.seed),
+                                      environment_.host_threads)](size_t parameter, int64_t begin,
+                                                                  std::span<float> out) mutable {
     environment_.heartbeat.Progress(0, RunPhase::kLoading);
     read(parameter, begin, out);
     if (!IsRoot() || !environment_.progress.enabled) return;

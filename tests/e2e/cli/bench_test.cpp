@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -73,6 +74,14 @@ void ExpectConsistentTimes(const nlohmann::json& json, double tokens) {
   EXPECT_FALSE(!(std::abs(json.at("tokens_per_second").get<double>() - speed) <= 1e-9 * speed));
 }
 
+void ExpectMemoryAsPlanned(const nlohmann::json& json) {
+  EXPECT_GT(json.at("device_bytes_predicted").get<int64_t>(), 0);
+  EXPECT_EQ(json.at("device_bytes_measured"), json.at("device_bytes_predicted"));
+  EXPECT_GT(json.at("arena_bytes_predicted").get<int64_t>(), 0);
+  EXPECT_EQ(json.at("arena_bytes_measured"), json.at("arena_bytes_predicted"));
+  EXPECT_EQ(json.at("host_arena_bytes_measured"), json.at("host_arena_bytes_predicted"));
+}
+
 // Data that is not there does not matter, and nothing is left anywhere.
 TEST(BenchTest, StepMakesWholeStepsAndKeepsNothing) {
   const Workplace workplace;
@@ -121,8 +130,10 @@ TEST(BenchTest, StepMakesWholeStepsAndKeepsNothing) {
   for (const auto& [key, value] : expected.items()) EXPECT_EQ(json.at(key), value) << key;
   EXPECT_EQ(json.at("device").get<std::string>().substr(0, 3), "CPU");
   ExpectConsistentTimes(json, 6 * 32);
-  EXPECT_GT(json.at("device_bytes_predicted").get<int64_t>(), 0);
-  EXPECT_EQ(json.at("device_bytes_measured"), json.at("device_bytes_predicted"));
+  EXPECT_GT(json.at("predicted_step_ms").get<double>(), 0);
+  EXPECT_EQ(json.at("chosen").at("memory.schedule"), "horizontal");
+  EXPECT_EQ(json.at("chosen").count("memory.recompute"), 0u) << "was given";
+  ExpectMemoryAsPlanned(json);
   // Nothing can be learnt: random tokens of 256 kinds, and weights that have hardly moved.
   const double loss = json.at("loss");
   EXPECT_FALSE(!(std::abs(loss - std::log(256.0)) <= 0.5)) << loss;
@@ -171,6 +182,29 @@ TEST(BenchTest, StepCountsTheLinkAndWritesTimelines) {
   }
 }
 
+// The rows of a table of predictions, kept for the next go; the times are not judged here.
+TEST(BenchTest, PredictionsAreListedBesideWhatIsMeasured) {
+  const Workplace workplace;
+  const auto make_table = [&](const std::string& more) {
+    const std::string command = fmt::format(
+        "cd {0} && timeout 100 tests/bench/predictions.sh {1} {2}/rows -m tiny -b '20MiB 400MiB' "
+        "-s 4 "
+        "-n 1 {3} -- --device cpu --sequence-len 32 >{2}/table 2>{2}/errors",
+        HEARTH_SOURCE_DIR, HEARTH_BINARY, workplace.folder().string(), more);
+    // Short steps are not predicted within any bound.
+    EXPECT_TRUE(WIFEXITED(std::system(command.c_str())));
+    return workplace.Read("table");
+  };
+  const std::string table = make_table("");
+  for (const char* row : {"| tiny | 20MiB | chosen | does not fit |", "| tiny | 400MiB | 1 |",
+                          "| tiny | 400MiB | 4, chosen |", "| tiny | 400MiB | 8 |"}) {
+    EXPECT_NE(table.find(row), std::string::npos) << row << " is missing in:\n" << table;
+  }
+  EXPECT_NE(table.find("\n3 rows measured: worst error "), std::string::npos) << table;
+  EXPECT_EQ(table.find("| no |"), std::string::npos) << "arenas as predicted:\n" << table;
+  EXPECT_EQ(make_table("-t 0"), table) << "what is there is not run again";
+}
+
 TEST(BenchTest, TheBenchRunsThatComeWithHearthAreComplete) {
   const Workplace workplace;
   int runs = 0;
@@ -215,6 +249,7 @@ TEST(BenchTest, RefusesWhatDoesNotBelongTogether) {
         {{"bench", "step"}, "RUN.yaml is missing; usage: hearth bench step"},
         {{"bench", "step", "absent.yaml"}, "absent.yaml"},
         {{"bench", "step", "run.yaml", "--steps", "0"}, "--steps is a count"},
+        {{"bench", "step", "run.yaml", "--warmup", "0"}, "--warmup"},
         {{"bench", "step", "run.yaml", "--elements", "2"},
          "--elements belongs to hearth bench cpu"},
         {{"bench", "step", "run.yaml", "--repetitions", "2"}, "--repetitions belongs to"},

@@ -162,7 +162,7 @@ std::vector<double> MeasuredSeconds(const ResolvedConfig& resolved,
   return seconds;
 }
 
-void Summarize(StepBenchResult& result) {
+void Summarize(const ModelConfig& model, StepBenchResult& result) {
   const auto [least, most] =
       std::minmax_element(result.step_seconds.begin(), result.step_seconds.end());
   result.min_seconds = *least;
@@ -171,6 +171,10 @@ void Summarize(StepBenchResult& result) {
   result.tokens_per_second =
       static_cast<double>(result.plan.global_batch_size * result.plan.sequence_len) /
       result.median_seconds;
+  if (const auto peaks = FindDevicePeaks(result.device)) {
+    result.efficiency = EfficiencyOf(model, result.plan.precision, result.plan.sequence_len, *peaks,
+                                     result.tokens_per_second / result.ranks);
+  }
 }
 
 }  // namespace
@@ -184,7 +188,6 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
   RequireTraceableSteps(resolved, options);
   const ResolvedConfig shortened = Shortened(resolved, steps);
   const ModelSetup model = SetUpModel(shortened, environment.installed_configs);
-  const int world = environment.bootstrap.world();
   const Plan plan = MakePlan(shortened, model.spec, environment.grid());
   std::vector<Clock::time_point> ends;
   double loss = 0;
@@ -205,7 +208,7 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
   const PrecisionSection& precision = shortened.config.precision;
   StepBenchResult result{
       .device = device.name(),
-      .ranks = world,
+      .ranks = environment.bootstrap.world(),
       .model = shortened.config.model.name_or_path,
       .parameters = model.spec.ParameterCount(),
       .plan = trainer.plan(),
@@ -230,11 +233,7 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
     result.traces.push_back(TracePath(shortened.config.output_dir, step, 0).string());
   }
   result.step_seconds = MeasuredSeconds(shortened, ends, options);
-  Summarize(result);
-  if (const auto peaks = FindDevicePeaks(result.device)) {
-    result.efficiency = EfficiencyOf(model.spec.config, plan.precision, plan.sequence_len, *peaks,
-                                     result.tokens_per_second / world);
-  }
+  Summarize(model.spec.config, result);
   return result;
 }
 

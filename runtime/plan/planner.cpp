@@ -17,6 +17,7 @@ namespace {
 
 // A step that is slower by less is as good: predictions are not that exact.
 constexpr double kWorthAChange = 0.005;
+constexpr double kRoughError = 0.12;  // of a look at a few layers alone
 constexpr size_t kNearestShown = 4;
 constexpr int64_t kLayersOfALargeModel = 8;
 
@@ -116,12 +117,18 @@ class Planner {
         continue;
       }
       fitting.push_back(candidate->setting);
-      candidate->seconds = clock_.StepSeconds(*PlanWith(candidate->setting));
+      candidate->seconds = SecondsOf(*PlanWith(candidate->setting));
       fastest_ = std::min(fastest_, candidate->seconds);
       fits_.push_back(std::move(*candidate));
     }
     std::optional<Candidate>& telling = fitting.empty() ? least : plainest;
     if (telling) refused_.push_back(std::move(*telling));
+  }
+
+  // Roughly for what is far behind.
+  double SecondsOf(const Plan& plan) const {
+    const double rough = clock_.RoughSeconds(plan);
+    return rough > fastest_ * (1 + kRoughError) ? rough : clock_.StepSeconds(plan);
   }
 
   size_t Moved(const Setting& setting) const {

@@ -1,5 +1,7 @@
 #include "runtime/plan/rough_clock.h"
 
+#include <array>
+
 #include "runtime/plan/simulation.h"
 
 namespace hearth {
@@ -7,12 +9,12 @@ namespace hearth {
 namespace {
 
 // Cut models have a beginning, an end and something between them.
-constexpr int64_t kFewLayers = 4;
-constexpr int64_t kMoreLayers = 6;
+constexpr std::array<int64_t, 2> kRoughLayers = {4, 6};
+constexpr std::array<int64_t, 2> kFineLayers = {24, 32};
 // As many groups of micro-batches, and one more.
 constexpr int64_t kFewGroups = 2;
-// Where all of them pass a layer together, as many stand for them.
-constexpr int64_t kMicroBatchesTogether = 8;
+constexpr int64_t kRoughlyTogether = 8;
+constexpr int64_t kFinelyTogether = 16;
 
 // Each micro-batch for `times` as many.
 double SimulatedSeconds(const Plan& plan, const ModelSpec& spec, const HardwareProfile& hardware,
@@ -34,26 +36,36 @@ double Line(double x0, double y0, double x1, double y1, double at) {
   return y1 + (at - x1) * (y1 - y0) / (x1 - x0);
 }
 
+// None where the model has no more layers.
+std::vector<ModelSpec> Cut(const ModelSpec& spec, const std::array<int64_t, 2>& numbers) {
+  if (spec.config.num_layers <= numbers.back()) return {};
+  std::vector<ModelSpec> cut;
+  for (int64_t layers : numbers) {
+    ModelConfig config = spec.config;
+    config.num_layers = layers;
+    cut.push_back(BuildModelSpec(config));
+  }
+  return cut;
+}
+
 }  // namespace
 
 RoughClock::RoughClock(const ModelSpec& spec, const HardwareProfile& hardware)
-    : spec_(spec), hardware_(hardware) {
-  if (spec.config.num_layers <= kMoreLayers) return;
-  for (int64_t layers : {kFewLayers, kMoreLayers}) {
-    ModelConfig config = spec.config;
-    config.num_layers = layers;
-    cut_.push_back(BuildModelSpec(config));
-  }
-}
+    : spec_(spec),
+      hardware_(hardware),
+      rough_{.cut = Cut(spec, kRoughLayers), .micro_batches_together = kRoughlyTogether},
+      fine_{.cut = Cut(spec, kFineLayers), .micro_batches_together = kFinelyTogether} {}
 
-double RoughClock::OfLayers(const Plan& plan, const ModelSpec& spec) const {
+double RoughClock::OfLayers(const Plan& plan, const ModelSpec& spec,
+                            int64_t micro_batches_together) const {
   Plan cut = plan;
   cut.recompute.resize(static_cast<size_t>(spec.config.num_layers), plan.recompute.front());
   const int64_t group = plan.micro_batches_per_group;
-  if (group >= plan.micro_batches && plan.micro_batches > kMicroBatchesTogether) {
-    cut.micro_batches = cut.micro_batches_per_group = kMicroBatchesTogether;
-    return SimulatedSeconds(cut, spec, hardware_,
-                            static_cast<double>(plan.micro_batches) / kMicroBatchesTogether);
+  if (group >= plan.micro_batches && plan.micro_batches > micro_batches_together) {
+    cut.micro_batches = cut.micro_batches_per_group = micro_batches_together;
+    return SimulatedSeconds(
+        cut, spec, hardware_,
+        static_cast<double>(plan.micro_batches) / static_cast<double>(micro_batches_together));
   }
   const int64_t few = kFewGroups * group, more = few + group;
   if (plan.micro_batches <= more) return SimulatedSeconds(cut, spec, hardware_);
@@ -64,11 +76,18 @@ double RoughClock::OfLayers(const Plan& plan, const ModelSpec& spec) const {
               SimulatedSeconds(cut, spec, hardware_), static_cast<double>(plan.micro_batches));
 }
 
-double RoughClock::StepSeconds(const Plan& plan) const {
-  if (cut_.empty()) return OfLayers(plan, spec_);
-  return Line(kFewLayers, OfLayers(plan, cut_[0]), kMoreLayers, OfLayers(plan, cut_[1]),
-              static_cast<double>(spec_.config.num_layers));
+double RoughClock::Seconds(const Plan& plan, const Size& size) const {
+  if (size.cut.empty()) return OfLayers(plan, spec_, size.micro_batches_together);
+  const auto layers = [](const ModelSpec& spec) {
+    return static_cast<double>(spec.config.num_layers);
+  };
+  return Line(layers(size.cut[0]), OfLayers(plan, size.cut[0], size.micro_batches_together),
+              layers(size.cut[1]), OfLayers(plan, size.cut[1], size.micro_batches_together),
+              layers(spec_));
 }
+
+double RoughClock::StepSeconds(const Plan& plan) const { return Seconds(plan, fine_); }
+double RoughClock::RoughSeconds(const Plan& plan) const { return Seconds(plan, rough_); }
 
 double RoughClock::ComputeSeconds(const Plan& plan) const {
   double once = HeadSeconds(plan, spec_, true, hardware_);

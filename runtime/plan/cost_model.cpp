@@ -159,6 +159,8 @@ class Pricer {
         return {.seconds = Copied(task.elements.count(), Master() + Storage())};
       case TaskKind::kQuantizeWeights:
         return {.seconds = Copied(task.elements.count(), 2 * Storage() + 1)};
+      case TaskKind::kFetchWeights:  // of which nothing crosses the link
+        return {.seconds = Copied(Unit(task).elements, 2 * (plan_.precision.fp8 ? 1 : Storage()))};
       case TaskKind::kTransposeWeights:
         return {.seconds = Copied(Unit(task).matmul_elements, 2)};
       case TaskKind::kExchangeShards:

@@ -13,6 +13,16 @@ int GradientPlaces::Slot(int unit) const {
   return Unit(unit).kind == UnitKind::kBlock ? UnitSlot(Unit(unit).layer) : kEdgeSlot;
 }
 
+bool GradientPlaces::StaysInSlot(int unit) const {
+  if (!OnHost(unit) || plan_.optimizer.update_on_host || HasShardSum(unit)) return false;
+  // Where some updates wait for the norm and others for the next step, the former would take the
+  // slots of the latter.
+  const bool in_turn =
+      plan_.early_updates || plan_.deferred_share == 0.0 || plan_.deferred_share == 1.0;
+  return in_turn && (unit == spec_.embedding_unit() ||
+                     (Unit(unit).kind == UnitKind::kBlock && Unit(unit).layer < kUnitSlots));
+}
+
 bool GradientPlaces::HasShardSum(int unit) const {
   return plan_.RanksFirst() || (InSlot(unit) && !OnHost(unit));
 }

@@ -22,6 +22,9 @@ class GradientPlaces {
   bool InSlot(int unit) const;
   int Slot(int unit) const;  // in [0, kGradientSlots)
   bool OnHost(int unit) const { return plan_.gradients.tier == Tier::kHost && InSlot(unit); }
+  // Of a unit that is OnHost: whether a training step leaves its final gradient in the slot, whose
+  // last user it is, for its update there. Else it goes to the host and comes back.
+  bool StaysInSlot(int unit) const;
   // Whether the sum over ranks has memory on the device beside the whole gradient: one per unit, or
   // one per slot where it goes on to the host.
   bool HasShardSum(int unit) const;

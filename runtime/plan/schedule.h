@@ -22,7 +22,7 @@ enum class TaskKind : uint8_t {
   kRecompute,         // one segment of a block again
   kBackward,          // a block, or the embedding
   kCollectAmax,       // the blocks' amaxes of a micro-batch
-  kFetchWeights,      // of a unit, from home to the slot it takes its turn in
+  kFetchWeights,      // of a unit, from home or its carried update to the slot it takes its turn in
   kReduceGradients,   // a unit's partial gradients to their shards
   kExchangeShards,    // a unit's reduced shards over the boxes
   kSquareSum,         // of a unit's reduced shard
@@ -69,7 +69,8 @@ enum class ResourceKind : uint8_t {
   kHostInput,        // a layer's input on the host
   kActivation,       // what a layer keeps of a micro-batch between forward and backward
   kWork,             // the area that layers take turns in, head buffers and workspace included
-  kWeights,          // of a unit, with their FP8 scales; at home where they take turns in slots
+  kWeights,          // of a unit, with their FP8 scales; at home on the device where in slots
+  kHomeWeights,      // of a unit that takes turns in slots: its copy in host memory
   kWeightSlot,       // by slot
   kTransposed,       // the second FP8 copy that blocks in slots take turns in
   kGradients,        // of a unit: where its sum is between its uses (GradientPlaces)

@@ -85,6 +85,13 @@ class ScheduleBuilder {
   // Brings a layer's weights into their slot, behind the last use of what is there, unless they are
   // there already. A layer that is none, or needs no slot, is passed over.
   void AddSlotWeights(int layer);
+  // Whether a rank's update makes, in staging, all that a slot takes of a block's weights; and
+  // whether it still is there from a carried one. They then need not come back from the host.
+  bool StagesSlots() const;
+  bool IsStaged(int unit) const;
+  void AddSlotWeightsFromStaging(int layer);
+  // Whether the unit's carried update is still to be added.
+  bool AwaitsUpdate(int unit) const;
   // For the backward: the second FP8 copy of what is in the slot.
   void AddSlotTransposed(int layer);
   // What a task touches that computes with a block's weights.
@@ -152,6 +159,7 @@ class ScheduleBuilder {
   int step_offset_ = 0;                              // of the tasks that are being added
   int carried_units_ = 0;                            // whose carried updates have been added
   std::array<int, kUnitSlots> slot_layers_{-1, -1};  // whose weights are in the slots
+  std::array<int, kStagingSlots> staged_{-1, -1};    // whose carried weights are in staging
   int transposed_layer_ = -1;
   std::pair<int, int> fetched_{-1, -1};  // unit and micro-batch of the last AddFetchGradients
   int state_piece_ = 0;                  // whose turn it is

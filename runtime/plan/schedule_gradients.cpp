@@ -121,6 +121,7 @@ void ScheduleBuilder::AddStoreGradients(int unit, int mb) {
   if (!gradient_places_.OnHost(unit)) return;
   const bool last = mb + 1 == MicroBatches();
   if (!last && !RankThenMicro() && (mb + 1) % plan_.micro_batches_per_group != 0) return;
+  if (last && schedule_.phase == Phase::kTrain && gradient_places_.StaysInSlot(unit)) return;
   const bool gathered = last && plan_.zero_stage == 0;
   const bool summed = !gathered && (last || RankThenMicro());
   Task task = MoveGradients(
@@ -132,7 +133,9 @@ void ScheduleBuilder::AddStoreGradients(int unit, int mb) {
 
 void ScheduleBuilder::AddEarlyUpdate(int unit) {
   const bool trains = schedule_.phase == Phase::kTrain;
-  if (!trains || !plan_.early_updates || plan_.IsDeferred(unit)) return;
+  if (!trains || !plan_.early_updates) return;
+  // The others have had that time, and their slots are about to be taken.
+  if (plan_.IsDeferred(unit)) return AddEarlyUpdates(0);
   final_.push_back(unit);
   // What still has to be reduced, or moved, is given the time of the next unit's backward.
   const bool travels = plan_.world > 1 || RankThenMicro() || gradient_places_.OnHost(unit);

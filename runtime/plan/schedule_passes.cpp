@@ -39,12 +39,14 @@ std::vector<MicroBatchGroup> ScheduleBuilder::Groups() const {
 void ScheduleBuilder::AddForward(const MicroBatchGroup& group) {
   const bool first = group.begin == 0;
   if (first) AddCarriedUpdatesFor(spec_.embedding_unit());
-  AddSlotWeights(0);
+  if (!AwaitsUpdate(spec_.block_unit(0))) AddSlotWeights(0);
   for (int mb = group.begin; mb < group.end; ++mb) AddEmbeddingForward(mb);
   for (int layer = 0; layer < Layers(); ++layer) {
     if (first) AddCarriedUpdatesFor(spec_.block_unit(layer));
     AddSlotWeights(layer);
-    AddSlotWeights(layer + 1);
+    if (layer + 1 < Layers() && !AwaitsUpdate(spec_.block_unit(layer + 1))) {
+      AddSlotWeights(layer + 1);
+    }
     for (int mb = group.begin; mb < group.end; ++mb) AddBlockForward(layer, mb);
   }
   if (first) AddCarriedUpdatesFor(spec_.head_unit());

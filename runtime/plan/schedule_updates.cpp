@@ -57,7 +57,7 @@ void ScheduleBuilder::AddCarriedUpdate(int unit) {
 // So that the gather of a unit runs under the forward of the one before; and what is then fetched
 // from home has to be there by that time.
 int ScheduleBuilder::UpdatesAhead() const {
-  if (plan_.weights.in_slots()) return 2;
+  if (plan_.weights.in_slots() && !StagesSlots()) return 2;
   return plan_.SharesUpdates() ? 1 : 0;
 }
 
@@ -77,6 +77,7 @@ void ScheduleBuilder::AddEarlyUpdates(size_t but) {
 
 void ScheduleBuilder::AddGatheredUpdate(int unit) {
   const int slot = StagingSlot(unit);
+  staged_[static_cast<size_t>(slot)] = step_offset_ != 0 ? unit : -1;
   const bool gradient_on_host = gradient_places_.OnHost(unit);
   if (plan_.optimizer.update_on_host) {
     std::vector<Access> accesses = {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)};
@@ -91,7 +92,7 @@ void ScheduleBuilder::AddGatheredUpdate(int unit) {
     AddSharedWeights(unit);
     return;
   }
-  if (gradient_on_host) {
+  if (gradient_on_host && !gradient_places_.StaysInSlot(unit)) {
     Add(MoveGradients(TaskKind::kFetchGradients, unit, Updated(unit),
                       {Read(kGradients, unit), WholeGradient(unit, true)}));
   }
@@ -150,7 +151,7 @@ Task ScheduleBuilder::MoveState(TaskKind kind, int unit, const ElementRange& pie
 
 void ScheduleBuilder::AddHostUpdate(TaskKind kind, int unit, std::vector<Access> accesses) {
   const bool at_home = UpdatesWeightsAtHome(plan_, Unit(unit));
-  if (at_home) accesses.push_back(Write(kWeights, unit));
+  if (at_home) accesses.insert(accesses.end(), {Write(kWeights, unit), Write(kHomeWeights, unit)});
   Add({.kind = kind,
        .stream = StreamId::kHostOptimizer,
        .unit = unit,
@@ -212,7 +213,7 @@ void ScheduleBuilder::AddStoreWeights(int unit) {
   if (plan_.weights.tier == Tier::kDevice || UpdatesWeightsAtHome(plan_, Unit(unit))) return;
   const int slot = StagingSlot(unit);
   Add(Move(TaskKind::kStoreWeights, StreamId::kToHost, unit, WeightBytes(unit, Updated(unit)),
-           {Read(kStaging, slot), Read(kNewWeights, slot), Write(kWeights, unit)}));
+           {Read(kStaging, slot), Read(kNewWeights, slot), Write(kHomeWeights, unit)}));
 }
 
 void ScheduleBuilder::AddTransposedWeights(int unit) {

@@ -14,6 +14,7 @@ void ScheduleBuilder::AddSlotWeights(int layer) {
   int& present = slot_layers_[static_cast<size_t>(slot)];
   if (!InSlot(unit) || present == layer) return;
   present = layer;
+  if (IsStaged(unit)) return AddSlotWeightsFromStaging(layer);
   const bool from_host = plan_.weights.tier == Tier::kHost;
   // What ranks wait for each other with is kept in one order, that of its use.
   const bool beside_transfers = from_host && !plan_.SharesUpdates();
@@ -24,7 +25,7 @@ void ScheduleBuilder::AddSlotWeights(int layer) {
        .slot = slot,
        .source = plan_.weights.tier,
        .bytes = from_host ? WeightBytes(unit, Updated(unit)) : 0,
-       .accesses = {Read(kWeights, unit), Write(kWeightSlot, slot)}});
+       .accesses = {Read(kWeights, unit), Read(kHomeWeights, unit), Write(kWeightSlot, slot)}});
   if (!plan_.SharesUpdates()) return;
   Add({.kind = TaskKind::kGatherWeights,
        .stream = StreamId::kComm,
@@ -33,6 +34,31 @@ void ScheduleBuilder::AddSlotWeights(int layer) {
        .slot = slot,
        .bytes = WeightBytes(unit, {0, Unit(unit).elements}),
        .accesses = {Write(kWeightSlot, slot)}});
+}
+
+bool ScheduleBuilder::StagesSlots() const {
+  return !plan_.SharesUpdates() && plan_.weights.tier == Tier::kHost &&
+         StagesWeights(plan_, Unit(spec_.block_unit(0)));
+}
+
+bool ScheduleBuilder::IsStaged(int unit) const {
+  return StagesSlots() && staged_.at(static_cast<size_t>(StagingSlot(unit))) == unit;
+}
+
+void ScheduleBuilder::AddSlotWeightsFromStaging(int layer) {
+  const int unit = spec_.block_unit(layer), slot = UnitSlot(layer), staging = StagingSlot(unit);
+  Task task{.kind = TaskKind::kFetchWeights,
+            .unit = unit,
+            .elements = Updated(unit),
+            .slot = slot,
+            .accesses = {Read(kWeights, unit), Read(kStaging, staging), Write(kWeightSlot, slot)}};
+  // In a step to which nothing was carried it takes them from home, where nothing writes then.
+  if (Quantized(unit)) task.accesses.push_back(Read(kNewWeights, staging));
+  Add(std::move(task));
+}
+
+bool ScheduleBuilder::AwaitsUpdate(int unit) const {
+  return schedule_.phase == Phase::kTrain && unit >= carried_units_ && plan_.IsDeferred(unit);
 }
 
 void ScheduleBuilder::AddSlotTransposed(int layer) {

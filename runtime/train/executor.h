@@ -252,6 +252,8 @@ class Executor {
   void CastMasterOnHost(const Task& task);
   void FetchWeights(const Task& task, Stream& stream);
   void StoreWeights(const Task& task, Stream& stream);
+  // From staging to the slot.
+  void TakeStagedWeights(const Task& task, Stream& stream);
   // Outside a schedule.
   void LoadWeights(int unit, Stream& stream);
   void ReduceAmax(const Task& task, Stream& stream);

@@ -151,7 +151,10 @@ void Executor::CastMasterOnHost(const Task& task) {
 }
 
 void Executor::MoveWeights(const Task& task, Stream& stream) {
-  if (task.kind == TaskKind::kFetchWeights) return FetchWeights(task, stream);
+  if (task.kind == TaskKind::kFetchWeights) {
+    const bool is_staged = task.source != plan_.weights.tier && pending_;
+    return is_staged ? TakeStagedWeights(task, stream) : FetchWeights(task, stream);
+  }
   if (task.kind == TaskKind::kStoreWeights) return StoreWeights(task, stream);
   WeightsToDevice(task, stream);
 }
@@ -257,6 +260,22 @@ void Executor::FetchWeights(const Task& task, Stream& stream) {
   }
   if (dense.count() == 0) return;
   Copy(stream, {.source = parameters_.HomeDense(task.unit),
+                .destination = parameters_.Dense(task.unit, dense)});
+}
+
+void Executor::TakeStagedWeights(const Task& task, Stream& stream) {
+  const Lease home = parameters_.ReadHome(task.unit, weights_version_);  // is made of the same
+  const Lease slot = parameters_.FillSlot(task.unit, weights_version_);
+  const int staging = StagingSlot(task.unit);
+  const ElementRange fp8 = parameters_.Fp8Part(task.unit, task.elements);
+  const ElementRange dense = parameters_.DensePart(task.unit, task.elements);
+  if (fp8.count() > 0) {
+    Copy(stream, {.source = optimizer_.StagedFp8(task.unit, staging),
+                  .destination = parameters_.Fp8Values(task.unit, fp8)});
+  }
+  if (dense.count() == 0) return;
+  Copy(stream, {.source = optimizer_.StagedWeights(task.unit, staging)
+                              .Rows(dense.begin - task.elements.begin, dense.count()),
                 .destination = parameters_.Dense(task.unit, dense)});
 }
 

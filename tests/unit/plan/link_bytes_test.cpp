@@ -70,7 +70,8 @@ struct Row {
 };
 
 // Table: A out and A in; the state once in and once out, or gradients out and weights in; the FP8
-// weights of blocks home once, and for forward and backward, once in a step or in a micro-batch.
+// weights of blocks home once, and for forward and backward, once in a step or in a micro-batch,
+// but for the first forward: an update on the device leaves them there.
 TEST(LinkBytes, AStepIsWithinThreePercentOfTheTable) {
   const auto parameters = static_cast<double>(SevenBillion().ParameterCount());
   EXPECT_NEAR(parameters / kGiga, 7.6156, 0.0001);
@@ -89,7 +90,7 @@ TEST(LinkBytes, AStepIsWithinThreePercentOfTheTable) {
       SCOPED_TRACE(row.memory + (vertical ? " vertical" : " horizontal"));
       const Schedule step =
           StepOf(fmt::format("schedule: {}, {}", vertical ? "vertical" : "horizontal", row.memory));
-      const double weights = row.streams_weights ? blocks * (vertical ? 3 : 9) : 0;
+      const double weights = row.streams_weights ? blocks * (vertical ? 2 : 8) : 0;
       // Less than that by the last layer's inputs and weights that are still there at the turn;
       // more by the new weights on their way home.
       ExpectWithin(0.03, static_cast<double>(SumLinkBytes(step).sum()),
@@ -98,11 +99,11 @@ TEST(LinkBytes, AStepIsWithinThreePercentOfTheTable) {
   }
 }
 
-// The figure the design gives for the vertical order.
-TEST(LinkBytes, AVerticalStepOfSevenBillionParametersTakes167Gigabytes) {
+// The figure the design gives for the vertical order, less the weights of a forward.
+TEST(LinkBytes, AVerticalStepOfSevenBillionParametersTakes161Gigabytes) {
   const Schedule step =
       StepOf("offload: {residual: host, optimizer: host, weights: host}, optimizer_device: gpu");
-  ExpectWithin(0.03, static_cast<double>(SumLinkBytes(step).sum()), 167 * kGiga);
+  ExpectWithin(0.03, static_cast<double>(SumLinkBytes(step).sum()), (167 - 6.5) * kGiga);
 }
 
 // On an RTX 4090 the step takes hardly longer with block inputs on the host, whatever else crosses

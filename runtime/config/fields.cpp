@@ -12,6 +12,7 @@ constexpr IntegerRange kCount{.min = 1, .max = kMaxConfigInteger};
 constexpr IntegerRange kCountOrZero{.min = 0, .max = kMaxConfigInteger};
 constexpr IntegerRange kSequences{.min = 1, .max = int64_t{1} << 24};
 constexpr IntegerRange kTokens{.min = 1, .max = int64_t{1} << 24};
+constexpr IntegerRange kLayers{.min = 0, .max = int64_t{1} << 20};
 constexpr IntegerRange kChunks{.min = 1, .max = int64_t{1} << 20};
 constexpr NumberRange kSeconds{.min = 0, .max = 86400, .open_min = true};
 constexpr NumberRange kShare{.min = 0, .max = 1};
@@ -225,6 +226,13 @@ void AddMemory(std::vector<Field>& table) {
            AutoOr(IntegerCodec(kSequences)), "micro-batches that pass a layer together");
   rows.Add("optimizer_device", &MemorySection::optimizer_device, EnumCodec<OptimizerDevice>{},
            "where the update is computed; cpu: beside the state in host memory");
+  rows.Add("resident_layers", &MemorySection::resident_layers, AutoOr(IntegerCodec(kLayers)),
+           "blocks whose optimizer state stays on the device where the others' is offloaded; auto: "
+           "as many as the budget leaves room for");
+  rows.Add("host_updated_layers", &MemorySection::host_updated_layers,
+           AutoOr(IntegerCodec(kLayers)),
+           "optimizer_device gpu: blocks that the host updates meanwhile, of those whose state is "
+           "offloaded");
   rows.Add("lm_head_chunks", &MemorySection::lm_head_chunks, AutoOr(IntegerCodec(kChunks)),
            "pieces in which logits are computed, each of whole slabs");
   rows.Add("head_slab_tokens", &MemorySection::head_slab_tokens, IntegerCodec(kTokens),

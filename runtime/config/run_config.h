@@ -171,7 +171,9 @@ struct MemorySection {
   ScheduleKind schedule = ScheduleKind::kAuto;
   std::optional<int64_t> micro_batches_per_group;  // nullopt: auto
   OptimizerDevice optimizer_device = OptimizerDevice::kAuto;
-  std::optional<int64_t> lm_head_chunks;  // nullopt: auto
+  std::optional<int64_t> resident_layers;      // nullopt: auto
+  std::optional<int64_t> host_updated_layers;  // nullopt: auto
+  std::optional<int64_t> lm_head_chunks;       // nullopt: auto
   int64_t head_slab_tokens = 4096;
   std::optional<int64_t> attention_chunks;  // nullopt: auto
   std::optional<std::string> ssd_path;

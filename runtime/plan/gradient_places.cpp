@@ -14,7 +14,7 @@ int GradientPlaces::Slot(int unit) const {
 }
 
 bool GradientPlaces::StaysInSlot(int unit) const {
-  if (!OnHost(unit) || plan_.optimizer.update_on_host || HasShardSum(unit)) return false;
+  if (!OnHost(unit) || plan_.PlacementOf(unit).update_on_host || HasShardSum(unit)) return false;
   // Where some updates wait for the norm and others for the next step, the former would take the
   // slots of the latter.
   const bool in_turn =

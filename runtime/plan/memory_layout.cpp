@@ -90,6 +90,11 @@ class LayoutBuilder {
   int64_t StorageBytes() const { return SizeOf(plan_.precision.storage); }
   int64_t GradientBytes() const { return SizeOf(plan_.precision.gradient); }
 
+  int Units() const { return static_cast<int>(spec_.units.size()); }
+  ElementRange Updated(int unit) const {
+    return plan_.Updated(spec_.units[static_cast<size_t>(unit)], rank_);
+  }
+
   void AddUnits() {
     for (size_t u = 0; u < spec_.units.size(); ++u) {
       const UnitSpec& unit = spec_.units[u];
@@ -166,34 +171,35 @@ class LayoutBuilder {
       Region& region = tier == Tier::kDevice ? arena_ : host_;
       return region.Add("optimizer state", elements * SizeOf(dtype), kPageBytes);
     };
-    for (const UnitSpec& unit : spec_.units) {
-      const int64_t elements = plan_.Updated(unit, rank_).count();
+    for (int u = 0; u < Units(); ++u) {
+      const OptimizerPlacement& place = plan_.PlacementOf(u);
+      const int64_t elements = Updated(u).count();
       const int64_t moments = plan_.inference ? 0 : elements;
-      layout_.states.push_back(
-          {.master = add(plan_.optimizer.master, plan_.state_types.master, elements),
-           .m = add(plan_.optimizer.m, plan_.state_types.m, moments),
-           .v = add(plan_.optimizer.v, plan_.state_types.v, moments)});
+      layout_.states.push_back({.master = add(place.master, plan_.state_types.master, elements),
+                                .m = add(place.m, plan_.state_types.m, moments),
+                                .v = add(place.v, plan_.state_types.v, moments)});
     }
   }
 
   void AddStaging() {
     int64_t largest = 0, largest_gradient = 0, largest_staged = 0, largest_fp8 = 0;
-    for (size_t u = 0; u < spec_.units.size(); ++u) {
-      const UnitSpec& unit = spec_.units[u];
-      const ElementRange own = plan_.Updated(unit, rank_);
-      largest = std::max(largest, own.count());
+    for (int u = 0; u < Units(); ++u) {
+      const UnitSpec& unit = spec_.units[static_cast<size_t>(u)];
+      const ElementRange own = Updated(u);
+      const bool on_host = plan_.PlacementOf(u).update_on_host;
+      if (on_host) largest = std::max(largest, own.count());
       // What is on the host already is read where it is.
-      if (!gradient_places_.OnHost(static_cast<int>(u))) {
+      if (on_host && !gradient_places_.OnHost(u)) {
         largest_gradient = std::max(largest_gradient, own.count());
       }
-      if (StagesWeights(plan_, unit)) largest_staged = std::max(largest_staged, own.count());
+      if (StagesWeights(plan_, spec_, u)) largest_staged = std::max(largest_staged, own.count());
       if (!plan_.WeightsInSlot(unit) || plan_.weights.tier != Tier::kHost) continue;
       largest_fp8 = std::max(largest_fp8, std::min(own.end, Fp8Elements(plan_, unit)) - own.begin);
     }
     for (StagingLayout& slot : layout_.staging) {
       slot.weights = arena_.Add("staging", largest_staged * StorageBytes());
       slot.fp8 = arena_.Add("staging", largest_fp8);
-      if (!plan_.optimizer.update_on_host) continue;
+      if (!plan_.UpdatesOnHost()) continue;
       slot.host_gradients = host_.Add("staging", largest_gradient * GradientBytes());
       slot.host_weights = host_.Add("staging", largest * StorageBytes());
       slot.host_amax = host_.Add("staging", kParameterRoleCount * int64_t{4});
@@ -201,9 +207,9 @@ class LayoutBuilder {
   }
 
   void AddStateSlots() {
-    if (!FetchesState(plan_)) return;
     int64_t largest = 0;
-    for (int unit = 0; unit < static_cast<int>(spec_.units.size()); ++unit) {
+    for (int unit = 0; unit < Units(); ++unit) {
+      if (!FetchesState(plan_, unit)) continue;
       for (const ElementRange& piece : StatePieces(plan_, spec_, unit, rank_)) {
         largest = std::max(largest, piece.count());
       }
@@ -404,8 +410,8 @@ int64_t DenseElements(const Plan& plan, const UnitSpec& unit) {
   return unit.elements - Fp8Elements(plan, unit);
 }
 
-bool FetchesState(const Plan& plan) {
-  const OptimizerPlacement& place = plan.optimizer;
+bool FetchesState(const Plan& plan, int unit) {
+  const OptimizerPlacement& place = plan.PlacementOf(unit);
   return !place.update_on_host &&
          (place.master == Tier::kHost || place.m == Tier::kHost || place.v == Tier::kHost);
 }
@@ -415,7 +421,7 @@ std::vector<ElementRange> StatePieces(const Plan& plan, const ModelSpec& spec, i
     return plan.Updated(spec.units[static_cast<size_t>(of)], at).count() / kParameterAlignment;
   };
   int64_t pieces = 1;
-  if (FetchesState(plan)) {
+  if (FetchesState(plan, unit)) {
     int64_t largest = 0, largest_of_block = 1;
     for (int at = 0; at < plan.world; ++at) {
       largest = std::max(largest, blocks(unit, at));
@@ -434,15 +440,17 @@ std::vector<ElementRange> StatePieces(const Plan& plan, const ModelSpec& spec, i
   return ranges;
 }
 
-bool UpdatesWeightsAtHome(const Plan& plan, const UnitSpec& unit) {
-  return plan.WeightsInSlot(unit) && plan.weights.tier == Tier::kHost &&
-         plan.optimizer.update_on_host && Fp8Elements(plan, unit) == 0;
+bool UpdatesWeightsAtHome(const Plan& plan, const ModelSpec& spec, int unit) {
+  const UnitSpec& sizes = spec.units[static_cast<size_t>(unit)];
+  return plan.WeightsInSlot(sizes) && plan.weights.tier == Tier::kHost &&
+         plan.PlacementOf(unit).update_on_host && Fp8Elements(plan, sizes) == 0;
 }
 
-bool StagesWeights(const Plan& plan, const UnitSpec& unit) {
-  if (Fp8Elements(plan, unit) > 0) return true;
-  return plan.WeightsInSlot(unit) && plan.weights.tier == Tier::kHost &&
-         !UpdatesWeightsAtHome(plan, unit);
+bool StagesWeights(const Plan& plan, const ModelSpec& spec, int unit) {
+  const UnitSpec& sizes = spec.units[static_cast<size_t>(unit)];
+  if (Fp8Elements(plan, sizes) > 0) return true;
+  return plan.WeightsInSlot(sizes) && plan.weights.tier == Tier::kHost &&
+         !UpdatesWeightsAtHome(plan, spec, unit);
 }
 
 bool HasTiedFp8Head(const Plan& plan, const ModelSpec& spec) {

@@ -168,15 +168,15 @@ struct MemoryLayout {
 int64_t Fp8Elements(const Plan& plan, const UnitSpec& unit);
 // The others, in the storage type.
 int64_t DenseElements(const Plan& plan, const UnitSpec& unit);
-// Whether state comes to the device for an update.
-bool FetchesState(const Plan& plan);
+// Whether a unit's state comes to the device for its update.
+bool FetchesState(const Plan& plan, int unit);
 // What a rank updates of a unit, in the pieces its state comes in; one where it does not. As many
 // on every rank, some of them empty where a rank has little.
 std::vector<ElementRange> StatePieces(const Plan& plan, const ModelSpec& spec, int unit, int rank);
 // Whether an update leaves the unit's new weights in staging: to be quantised, or for the host.
-bool StagesWeights(const Plan& plan, const UnitSpec& unit);
+bool StagesWeights(const Plan& plan, const ModelSpec& spec, int unit);
 // Whether the host optimizer writes them where they stay: no kernel has to see them.
-bool UpdatesWeightsAtHome(const Plan& plan, const UnitSpec& unit);
+bool UpdatesWeightsAtHome(const Plan& plan, const ModelSpec& spec, int unit);
 // The matrices of a unit that may be FP8.
 int CountFp8(const ModelSpec& spec, int unit);
 // Whether the embedding's table has FP8 copies for the head besides.

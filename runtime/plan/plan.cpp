@@ -100,6 +100,46 @@ void PlanMemory(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& pla
   plan.optimizer.update_on_host = all_on_host && memory.optimizer_device != OptimizerDevice::kGpu;
 }
 
+// Of `of` things so many, evenly, the first one among them.
+bool IsOneOf(int64_t count, int64_t of, int64_t index) { return index * count % of < count; }
+
+void PlanPlacements(const ResolvedConfig& resolved, const ModelSpec& spec, Plan& plan) {
+  const int64_t resident = resolved.config.memory.resident_layers.value_or(0);
+  const int64_t hosted = resolved.config.memory.host_updated_layers.value_or(0);
+  const OptimizerPlacement& usual = plan.optimizer;
+  const int on_host =
+      (usual.master == Tier::kHost) + (usual.m == Tier::kHost) + (usual.v == Tier::kHost);
+  if (resident > 0 && on_host == 0) {
+    resolved.Fail(
+        "memory.resident_layers",
+        "all optimizer state is on the device; write auto, or offload: {optimizer: host}");
+  }
+  if (hosted > 0 && (on_host < 3 || usual.update_on_host)) {
+    resolved.Fail("memory.host_updated_layers",
+                  usual.update_on_host
+                      ? "the host updates all of them; write auto, or optimizer_device: gpu"
+                      : "the host updates state in its memory; write auto, or offload: {optimizer: "
+                        "host}");
+  }
+  const int64_t layers = spec.config.num_layers;
+  if (resident + hosted > layers) {
+    resolved.Fail(hosted > 0 ? "memory.host_updated_layers" : "memory.resident_layers",
+                  fmt::format("{} blocks stay on the device and {} are updated by the host, of {}; "
+                              "write fewer",
+                              resident, hosted, layers));
+  }
+  int64_t offloaded = 0;
+  for (int layer = 0; layer < static_cast<int>(layers); ++layer) {
+    const int unit = spec.block_unit(layer);
+    if (IsOneOf(resident, layers, layer)) {
+      plan.optimizer_of[unit] = {};
+    } else if (IsOneOf(hosted, layers - resident, offloaded++)) {
+      plan.optimizer_of[unit] = usual;
+      plan.optimizer_of[unit].update_on_host = true;
+    }
+  }
+}
+
 // Whether what takes most time in a block runs again in the backward of every layer.
 bool RecomputesBlocks(const Plan& plan) {
   return std::all_of(plan.recompute.begin(), plan.recompute.end(), [](const RecomputeSet& set) {
@@ -200,6 +240,23 @@ void CheckFp8Sizes(const ResolvedConfig& resolved, const ModelConfig& config) {
   }
 }
 
+// The blocks whose state is not where the others' is, or that are updated elsewhere.
+std::string PlacementsYaml(const Plan& plan, const ModelSpec& spec) {
+  std::vector<int> resident, hosted;
+  for (const auto& [unit, place] : plan.optimizer_of) {
+    const int layer = spec.units[static_cast<size_t>(unit)].layer;
+    (place.update_on_host ? hosted : resident).push_back(layer);
+  }
+  std::string text;
+  if (!resident.empty()) {
+    text += fmt::format("  blocks_on_device: [{}]\n", fmt::join(resident, ", "));
+  }
+  if (!hosted.empty()) {
+    text += fmt::format("  blocks_updated_by_host: [{}]\n", fmt::join(hosted, ", "));
+  }
+  return text;
+}
+
 // What crosses the link between host and device, by kind of task.
 std::string LinkYaml(const Plan& plan, const ModelSpec& spec) {
   const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
@@ -236,6 +293,17 @@ ElementRange Plan::Updated(const UnitSpec& unit, int rank) const {
   return zero_stage == 0 ? ElementRange{0, unit.elements} : Shard(unit, rank);
 }
 
+const OptimizerPlacement& Plan::PlacementOf(int unit) const {
+  const auto found = optimizer_of.find(unit);
+  return found == optimizer_of.end() ? optimizer : found->second;
+}
+
+bool Plan::UpdatesOnHost() const {
+  return optimizer.update_on_host ||
+         std::any_of(optimizer_of.begin(), optimizer_of.end(),
+                     [](const auto& each) { return each.second.update_on_host; });
+}
+
 int64_t Plan::GroupsOfMicroBatches() const { return DivUp(micro_batches, micro_batches_per_group); }
 
 bool Plan::IsDeferred(int unit) const {
@@ -269,6 +337,7 @@ Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, const RankG
   plan.max_grad_norm = config.training.max_grad_norm;
   PlanBatch(resolved, plan);
   PlanMemory(resolved, spec, plan);
+  PlanPlacements(resolved, spec, plan);
   PlanSchedule(resolved, spec, plan);
   PlanGradients(resolved, spec, plan);
   PlanWeights(config, plan);
@@ -317,6 +386,7 @@ std::string PlanYaml(const Plan& plan, const ModelSpec& spec) {
   text += fmt::format("  v: {{type: {}, tier: {}}}\n", Name(plan.state_types.v),
                       Name(plan.optimizer.v));
   line("  update", plan.optimizer.update_on_host ? "host" : "device");
+  text += PlacementsYaml(plan, spec);
   line("  deferred_share", plan.deferred_share);
   line("  under_backward", plan.early_updates);
   std::vector<std::string_view> again;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,9 @@ struct Plan {
   int64_t micro_batches_per_group = 1;
   Tier residual = Tier::kDevice;  // where the inputs of blocks wait for the backward
   OptimizerPlacement optimizer;
+  // Of the units for which it is another one: with all on the device beside others' on the host, or
+  // updated on the host beside others that the device updates.
+  std::map<int, OptimizerPlacement> optimizer_of;
   Residence weights;  // of the blocks, in the form they are computed with; the others' are whole
   Residence gradients;
   float z_loss = 0.0f;
@@ -111,6 +115,9 @@ struct Plan {
   std::string exchange;    // in words, how the ranks exchange; "" where nobody has said
   int ranks_per_host = 1;  // that share its shared memory
 
+  const OptimizerPlacement& PlacementOf(int unit) const;
+  // Whether the host updates any unit.
+  bool UpdatesOnHost() const;
   // Whether each micro-batch is added over the ranks before micro-batches are.
   bool RanksFirst() const { return numeric.reduction_order == ReductionOrder::kRankThenMicro; }
   // Of a step; a unit's gradient is computed group by group.

@@ -113,6 +113,7 @@ std::vector<std::string> PlannedKeys() {
   for (const Lever& lever : FixedLevers({})) {
     keys.insert(keys.end(), lever.paths.begin(), lever.paths.end());
   }
+  keys.insert(keys.end(), {kResidentLayers, kHostUpdatedLayers});
   return keys;
 }
 

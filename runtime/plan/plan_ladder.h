@@ -32,7 +32,11 @@ struct Lever {
 std::vector<Lever> PlanLadder(const ResolvedConfig& resolved, const ModelSpec& spec,
                               const RankGrid& grid, const HardwareProfile& hardware);
 
-// The keys of all levers.
+// What the planner decides behind the levers, for the plan that they lead to.
+inline constexpr const char* kResidentLayers = "memory.resident_layers";
+inline constexpr const char* kHostUpdatedLayers = "memory.host_updated_layers";
+
+// The keys of all levers, and these two.
 std::vector<std::string> PlannedKeys();
 
 // Whether a step with `value` takes at least as long as one with `than`, all else being equal: what

@@ -19,6 +19,8 @@ namespace {
 constexpr double kWorthAChange = 0.005;
 constexpr double kRoughError = 0.12;  // of a look at a few layers alone
 constexpr size_t kNearestShown = 4;
+// Of the blocks that the device does not keep, beyond which the host is the slower one.
+constexpr int64_t kMostEighths = 5;
 constexpr int64_t kLayersOfALargeModel = 8;
 
 // The index of each lever's value.
@@ -255,6 +257,7 @@ class Planner {
       for (const auto& [path, value] : run.values) run.resolved.SetPlanned(path, value);
     }
     run.plan = MakePlan(run.resolved, request_.spec, request_.grid);
+    if (run.fits) PlaceStates(run);
     run.seconds = chosen != nullptr ? chosen->seconds : 0;
     for (const Lever& lever : ladder_) run.options *= std::ssize(lever.values);
     for (const std::vector<Candidate>* list : {&fits_, &refused_}) {
@@ -269,6 +272,69 @@ class Planner {
       }
     }
     return run;
+  }
+
+  // Which costs nothing that is priced: what the device has room for stays there. And who updates
+  // was left open: of what the device would update, the host takes over what makes the step
+  // shortest.
+  void PlaceStates(ChosenPlan& run) {
+    const RunConfig& given = request_.resolved.config;
+    if (given.memory.plan.mode == PlanMode::kManual) return;
+    const auto is_on_host = [&] {
+      const OptimizerPlacement& place = run.plan.optimizer;
+      return place.master == Tier::kHost && place.m == Tier::kHost && place.v == Tier::kHost;
+    };
+    if (!is_on_host()) return;
+    const int64_t layers = request_.spec.config.num_layers;
+    if (IsAuto(given, kResidentLayers) && request_.limits.device.ArenaBytes()) {
+      Decide(run, kResidentLayers, MostResident(run.resolved, layers));
+    }
+    if (!IsAuto(given, kHostUpdatedLayers) || !IsAuto(given, "memory.optimizer_device") ||
+        run.plan.optimizer.update_on_host) {
+      return;
+    }
+    const int64_t offloaded = layers - run.resolved.config.memory.resident_layers.value_or(0);
+    int64_t best = 0;
+    double least = std::numeric_limits<double>::infinity();
+    for (int64_t eighth = 0; eighth <= kMostEighths; ++eighth) {
+      const int64_t count = offloaded * eighth / 8;
+      const std::optional<Plan> plan = PlanBeside(run.resolved, kHostUpdatedLayers, count);
+      if (!plan) continue;
+      const double seconds = EstimateStep(*plan, request_.spec, request_.hardware).seconds;
+      if (!(seconds < least * (1 - kWorthAChange))) continue;
+      least = seconds;
+      best = count;
+    }
+    if (best > 0) Decide(run, kHostUpdatedLayers, best);
+  }
+
+  void Decide(ChosenPlan& run, const char* key, int64_t count) {
+    run.resolved.SetPlanned(key, std::to_string(count));
+    run.values.emplace_back(key, std::to_string(count));
+    run.usual.emplace_back(key, "0");
+    run.plan = MakePlan(run.resolved, request_.spec, request_.grid);
+  }
+
+  // The plan with that many; nullopt where it does not fit, or is none.
+  std::optional<Plan> PlanBeside(const ResolvedConfig& resolved, const char* key, int64_t count) {
+    ResolvedConfig changed = resolved;
+    changed.SetPlanned(key, std::to_string(count));
+    try {
+      Plan plan = MakePlan(changed, request_.spec, request_.grid);
+      if (Fits(NeedOf(plan, request_.spec), request_.limits)) return plan;
+    } catch (const ConfigError&) {
+      // More blocks than there are.
+    }
+    return std::nullopt;
+  }
+
+  int64_t MostResident(const ResolvedConfig& resolved, int64_t layers) {
+    int64_t fits = 0, does_not = layers + 1;
+    while (does_not - fits > 1) {
+      const int64_t count = (fits + does_not) / 2;
+      (PlanBeside(resolved, kResidentLayers, count) ? fits : does_not) = count;
+    }
+    return fits;
   }
 
   const PlanRequest& request_;

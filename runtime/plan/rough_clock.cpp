@@ -60,6 +60,10 @@ double RoughClock::OfLayers(const Plan& plan, const ModelSpec& spec,
                             int64_t micro_batches_together) const {
   Plan cut = plan;
   cut.recompute.resize(static_cast<size_t>(spec.config.num_layers), plan.recompute.front());
+  // Which are spread evenly.
+  std::erase_if(cut.optimizer_of, [&](const auto& each) {
+    return each.first > spec.block_unit(static_cast<int>(spec.config.num_layers) - 1);
+  });
   const int64_t group = plan.micro_batches_per_group;
   if (group >= plan.micro_batches && plan.micro_batches > micro_batches_together) {
     cut.micro_batches = cut.micro_batches_per_group = micro_batches_together;

@@ -14,6 +14,7 @@ Schedule ScheduleBuilder::Build() {
       AddForwardBackward();
       AddGatherGradients(0);
       AddEarlyUpdates(0);
+      AddAwaitedHostUpdate();
       AddClip();
       for (int unit = 0; unit < Units() && !plan_.early_updates; ++unit) {
         if (!plan_.IsDeferred(unit)) AddUpdate(unit);

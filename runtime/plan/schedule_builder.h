@@ -5,6 +5,7 @@
 
 #include <array>
 #include <deque>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -87,7 +88,7 @@ class ScheduleBuilder {
   void AddSlotWeights(int layer);
   // Whether a rank's update makes, in staging, all that a slot takes of a block's weights; and
   // whether it still is there from a carried one. They then need not come back from the host.
-  bool StagesSlots() const;
+  bool StagesSlot(int unit) const;
   bool IsStaged(int unit) const;
   void AddSlotWeightsFromStaging(int layer);
   // Whether the unit's carried update is still to be added.
@@ -136,8 +137,14 @@ class ScheduleBuilder {
   void AddDeviceUpdate(TaskKind kind, int unit, const std::vector<Access>& reads);
   Task MoveState(TaskKind kind, int unit, const ElementRange& piece, int slot,
                  std::vector<Access> accesses) const;
-  // On the host optimizer's thread, with the way of its weights to the device.
-  void AddHostUpdate(TaskKind kind, int unit, std::vector<Access> accesses);
+  // On the host optimizer's thread, and what makes working weights of its result. Compute would
+  // wait for that: of an early update it comes when the next unit's backward has run.
+  void AddHostUpdate(int unit);
+  void AddOnHost(TaskKind kind, int unit, std::vector<Access> accesses);
+  void AddHostResult(int unit);
+  void AddAwaitedHostUpdate();
+  // Staging is about to hold the unit's weights.
+  void MarkStaged(int unit);
   void AddPublish(int unit);
   void AddWeightsToDevice(int unit);
   void AddStoreWeights(int unit);
@@ -164,6 +171,7 @@ class ScheduleBuilder {
   std::pair<int, int> fetched_{-1, -1};  // unit and micro-batch of the last AddFetchGradients
   int state_piece_ = 0;                  // whose turn it is
   std::deque<int> final_;                // units whose updates are to run under the backward
+  std::optional<int> host_updated_;      // unit whose result is still to come from the host
   std::deque<int> reduced_;              // units whose gradients are to be gathered
   std::array<bool, kStreamCount> started_{};
   TaskOrder::Clock last_ = TaskOrder::Nothing();

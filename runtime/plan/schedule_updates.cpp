@@ -57,7 +57,10 @@ void ScheduleBuilder::AddCarriedUpdate(int unit) {
 // So that the gather of a unit runs under the forward of the one before; and what is then fetched
 // from home has to be there by that time.
 int ScheduleBuilder::UpdatesAhead() const {
-  if (plan_.weights.in_slots() && !StagesSlots()) return 2;
+  for (int layer = 0; layer < Layers(); ++layer) {
+    const int unit = spec_.block_unit(layer);
+    if (InSlot(unit) && !StagesSlot(unit)) return 2;
+  }
   return plan_.SharesUpdates() ? 1 : 0;
 }
 
@@ -72,26 +75,32 @@ void ScheduleBuilder::AddCarriedUpdatesFor(int unit) {
 }
 
 void ScheduleBuilder::AddEarlyUpdates(size_t but) {
-  for (; final_.size() > but; final_.pop_front()) AddUpdate(final_.front());
+  for (; final_.size() > but; final_.pop_front()) {
+    const int unit = final_.front();
+    if (!plan_.PlacementOf(unit).update_on_host) {
+      AddUpdate(unit);
+      continue;
+    }
+    AddAwaitedHostUpdate();
+    AddHostUpdate(unit);
+    host_updated_ = unit;
+  }
+}
+
+void ScheduleBuilder::AddAwaitedHostUpdate() {
+  if (!host_updated_) return;
+  const int unit = *host_updated_;
+  host_updated_.reset();
+  AddHostResult(unit);
+  AddTransposedWeights(unit);
 }
 
 void ScheduleBuilder::AddGatheredUpdate(int unit) {
-  const int slot = StagingSlot(unit);
-  staged_[static_cast<size_t>(slot)] = step_offset_ != 0 ? unit : -1;
-  const bool gradient_on_host = gradient_places_.OnHost(unit);
-  if (plan_.optimizer.update_on_host) {
-    std::vector<Access> accesses = {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)};
-    if (gradient_on_host) {
-      accesses.push_back(Read(kGradients, unit));
-    } else {
-      Add(Move(TaskKind::kGradientsToHost, StreamId::kToHost, unit,
-               Updated(unit).count() * SizeOf(plan_.precision.gradient),
-               {Read(kGradients, unit), Write(kHostStaging, slot)}));
-    }
-    AddHostUpdate(TaskKind::kUpdate, unit, std::move(accesses));
-    AddSharedWeights(unit);
-    return;
+  if (plan_.PlacementOf(unit).update_on_host) {
+    AddHostUpdate(unit);
+    return AddHostResult(unit);
   }
+  const bool gradient_on_host = gradient_places_.OnHost(unit);
   if (gradient_on_host && !gradient_places_.StaysInSlot(unit)) {
     Add(MoveGradients(TaskKind::kFetchGradients, unit, Updated(unit),
                       {Read(kGradients, unit), WholeGradient(unit, true)}));
@@ -103,7 +112,9 @@ void ScheduleBuilder::AddGatheredUpdate(int unit) {
 
 void ScheduleBuilder::AddDeviceUpdate(TaskKind kind, int unit, const std::vector<Access>& reads) {
   const bool update = kind == TaskKind::kUpdate;
-  const bool fetches = FetchesState(plan_) && (update || plan_.optimizer.master == Tier::kHost);
+  const bool fetches =
+      FetchesState(plan_, unit) && (update || plan_.PlacementOf(unit).master == Tier::kHost);
+  MarkStaged(unit);
   std::deque<Task> stores;
   int index = unit;  // of the piece's state
   for (const ElementRange& piece : StatePieces(plan_, spec_, unit, rank_)) {
@@ -136,7 +147,7 @@ void ScheduleBuilder::AddDeviceUpdate(TaskKind kind, int unit, const std::vector
 
 Task ScheduleBuilder::MoveState(TaskKind kind, int unit, const ElementRange& piece, int slot,
                                 std::vector<Access> accesses) const {
-  const OptimizerPlacement& place = plan_.optimizer;
+  const OptimizerPlacement& place = plan_.PlacementOf(unit);
   const StateTypes& types = plan_.state_types;
   const int64_t per_element = (place.master == Tier::kHost ? SizeOf(types.master) : 0) +
                               (place.m == Tier::kHost ? SizeOf(types.m) : 0) +
@@ -149,16 +160,39 @@ Task ScheduleBuilder::MoveState(TaskKind kind, int unit, const ElementRange& pie
   return task;
 }
 
-void ScheduleBuilder::AddHostUpdate(TaskKind kind, int unit, std::vector<Access> accesses) {
-  const bool at_home = UpdatesWeightsAtHome(plan_, Unit(unit));
-  if (at_home) accesses.insert(accesses.end(), {Write(kWeights, unit), Write(kHomeWeights, unit)});
+void ScheduleBuilder::MarkStaged(int unit) {
+  staged_[static_cast<size_t>(StagingSlot(unit))] = step_offset_ != 0 ? unit : -1;
+}
+
+void ScheduleBuilder::AddHostUpdate(int unit) {
+  const int slot = StagingSlot(unit);
+  std::vector<Access> accesses = {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)};
+  if (gradient_places_.OnHost(unit)) {
+    accesses.push_back(Read(kGradients, unit));
+  } else {
+    Add(Move(TaskKind::kGradientsToHost, StreamId::kToHost, unit,
+             Updated(unit).count() * SizeOf(plan_.precision.gradient),
+             {Read(kGradients, unit), Write(kHostStaging, slot)}));
+  }
+  AddOnHost(TaskKind::kUpdate, unit, std::move(accesses));
+}
+
+void ScheduleBuilder::AddOnHost(TaskKind kind, int unit, std::vector<Access> accesses) {
+  if (UpdatesWeightsAtHome(plan_, spec_, unit)) {
+    accesses.insert(accesses.end(), {Write(kWeights, unit), Write(kHomeWeights, unit)});
+  }
   Add({.kind = kind,
        .stream = StreamId::kHostOptimizer,
        .unit = unit,
        .elements = Updated(unit),
        .slot = StagingSlot(unit),
        .accesses = std::move(accesses)});
-  if (!at_home) AddWeightsToDevice(unit);
+}
+
+void ScheduleBuilder::AddHostResult(int unit) {
+  MarkStaged(unit);
+  if (!UpdatesWeightsAtHome(plan_, spec_, unit)) AddWeightsToDevice(unit);
+  AddSharedWeights(unit);
 }
 
 void ScheduleBuilder::AddWeightsToDevice(int unit) {
@@ -170,10 +204,10 @@ void ScheduleBuilder::AddWeightsToDevice(int unit) {
 }
 
 void ScheduleBuilder::AddPublish(int unit) {
-  if (plan_.optimizer.update_on_host) {
-    AddHostUpdate(TaskKind::kCastMaster, unit,
-                  {Read(kState, unit), Write(kHostStaging, StagingSlot(unit))});
-    AddSharedWeights(unit);
+  if (plan_.PlacementOf(unit).update_on_host) {
+    AddOnHost(TaskKind::kCastMaster, unit,
+              {Read(kState, unit), Write(kHostStaging, StagingSlot(unit))});
+    AddHostResult(unit);
   } else {
     AddDeviceUpdate(TaskKind::kCastMaster, unit, {});
   }
@@ -210,7 +244,7 @@ void ScheduleBuilder::AddSharedWeights(int unit) {
 }
 
 void ScheduleBuilder::AddStoreWeights(int unit) {
-  if (plan_.weights.tier == Tier::kDevice || UpdatesWeightsAtHome(plan_, Unit(unit))) return;
+  if (plan_.weights.tier == Tier::kDevice || UpdatesWeightsAtHome(plan_, spec_, unit)) return;
   const int slot = StagingSlot(unit);
   Add(Move(TaskKind::kStoreWeights, StreamId::kToHost, unit, WeightBytes(unit, Updated(unit)),
            {Read(kStaging, slot), Read(kNewWeights, slot), Write(kHomeWeights, unit)}));

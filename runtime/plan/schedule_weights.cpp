@@ -36,13 +36,13 @@ void ScheduleBuilder::AddSlotWeights(int layer) {
        .accesses = {Write(kWeightSlot, slot)}});
 }
 
-bool ScheduleBuilder::StagesSlots() const {
+bool ScheduleBuilder::StagesSlot(int unit) const {
   return !plan_.SharesUpdates() && plan_.weights.tier == Tier::kHost &&
-         StagesWeights(plan_, Unit(spec_.block_unit(0)));
+         StagesWeights(plan_, spec_, unit);
 }
 
 bool ScheduleBuilder::IsStaged(int unit) const {
-  return StagesSlots() && staged_.at(static_cast<size_t>(StagingSlot(unit))) == unit;
+  return StagesSlot(unit) && staged_.at(static_cast<size_t>(StagingSlot(unit))) == unit;
 }
 
 void ScheduleBuilder::AddSlotWeightsFromStaging(int layer) {

@@ -319,8 +319,8 @@ std::string_view Name(StateKind kind) {
   return kNames[static_cast<size_t>(kind)];
 }
 
-Tier OptimizerStore::HomeTier(StateKind kind) const {
-  const OptimizerPlacement& place = memory_.plan.optimizer;
+Tier OptimizerStore::HomeTier(int unit, StateKind kind) const {
+  const OptimizerPlacement& place = memory_.plan.PlacementOf(unit);
   return kind == StateKind::kMaster ? place.master : kind == StateKind::kM ? place.m : place.v;
 }
 
@@ -338,7 +338,7 @@ TensorView OptimizerStore::Home(int unit, StateKind kind) const {
   const int64_t offset = kind == StateKind::kMaster ? layout.master
                          : kind == StateKind::kM    ? layout.m
                                                     : layout.v;
-  return memory_.Of(HomeTier(kind)).View(offset, Type(kind), UpdatedShape(unit));
+  return memory_.Of(HomeTier(unit, kind)).View(offset, Type(kind), UpdatedShape(unit));
 }
 
 TensorView OptimizerStore::Home(int unit, StateKind kind, const ElementRange& range) const {
@@ -348,7 +348,7 @@ TensorView OptimizerStore::Home(int unit, StateKind kind, const ElementRange& ra
 
 TensorView OptimizerStore::OnDevice(int unit, StateKind kind, const ElementRange& range,
                                     int slot) const {
-  if (HomeTier(kind) == Tier::kDevice) return Home(unit, kind, range);
+  if (HomeTier(unit, kind) == Tier::kDevice) return Home(unit, kind, range);
   return memory_.arena.View(memory_.layout.state_slots[slot].state[static_cast<int>(kind)],
                             Type(kind), {range.count()});
 }
@@ -370,7 +370,7 @@ TensorView OptimizerStore::HostGradients(int unit, int slot) const {
 }
 
 TensorView OptimizerStore::HostWeights(int unit, int slot) const {
-  const bool at_home = UpdatesWeightsAtHome(memory_.plan, UnitOf(memory_, unit));
+  const bool at_home = UpdatesWeightsAtHome(memory_.plan, memory_.spec, unit);
   const int64_t offset =
       at_home ? LayoutOf(memory_, unit).home_dense : memory_.layout.staging[slot].host_weights;
   return memory_.host.View(offset, memory_.plan.precision.storage, UpdatedShape(unit));

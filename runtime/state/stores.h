@@ -188,7 +188,7 @@ class OptimizerStore {
  public:
   explicit OptimizerStore(const RankMemory& memory) : memory_(memory) {}
 
-  Tier HomeTier(StateKind kind) const;
+  Tier HomeTier(int unit, StateKind kind) const;
   DType Type(StateKind kind) const;
   // [elements this rank updates], at home.
   TensorView Home(int unit, StateKind kind) const;

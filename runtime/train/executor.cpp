@@ -71,7 +71,7 @@ Executor::Executor(KernelBackend& backend, Communicator& communicator, const Pla
   compute.Synchronize(options_.step_timeout);
   const std::vector<float> rope = RopeTable(spec_.config, plan_.sequence_len);
   transfer_.Upload(rope.data(), activations_.CosSin());
-  if (plan_.optimizer.update_on_host) {
+  if (plan_.UpdatesOnHost()) {
     host_optimizer_ = std::make_unique<HostOptimizer>(options_.host_threads, options_.step_timeout);
   }
 }
@@ -269,8 +269,7 @@ void Executor::EnqueueOnHostOptimizer(const Schedule& schedule, const Task& task
     const auto stream = static_cast<size_t>(schedule.tasks[other].stream);
     waits.push_back({to_host_optimizer_[stream].get(), task_values_[other]});
   }
-  const UnitSpec& unit = spec_.units[static_cast<size_t>(task.unit)];
-  if (UpdatesWeightsAtHome(plan_, unit) && !IsIdle(task)) {
+  if (UpdatesWeightsAtHome(plan_, spec_, task.unit) && !IsIdle(task)) {
     const Lease home = parameters_.Write(task.unit, StepOf(task));
   }
   const uint32_t done = ++stream_values_[static_cast<size_t>(StreamId::kHostOptimizer)];

@@ -60,7 +60,7 @@ void Executor::Clip(Stream& stream) {
 
 void Executor::MoveState(const Task& task, Stream& stream) {
   for (StateKind kind : {StateKind::kMaster, StateKind::kM, StateKind::kV}) {
-    if (optimizer_.HomeTier(kind) != Tier::kHost || task.elements.count() == 0) continue;
+    if (optimizer_.HomeTier(task.unit, kind) != Tier::kHost || task.elements.count() == 0) continue;
     const TensorView home = optimizer_.Home(task.unit, kind, task.elements);
     const TensorView staged = optimizer_.OnDevice(task.unit, kind, task.elements, task.slot);
     const bool fetch = task.kind == TaskKind::kFetchState;
@@ -71,7 +71,7 @@ void Executor::MoveState(const Task& task, Stream& stream) {
 TensorView Executor::NewWeights(const Task& task) const {
   const int64_t begin = task.elements.begin - parameters_.Updated(task.unit).begin;
   const auto part = [&](const TensorView& all) { return all.Rows(begin, task.elements.count()); };
-  if (StagesWeights(plan_, spec_.units[static_cast<size_t>(task.unit)])) {
+  if (StagesWeights(plan_, spec_, task.unit)) {
     return part(optimizer_.StagedWeights(task.unit, StagingSlot(task.unit)));
   }
   return parameters_.InSlot(task.unit) ? part(parameters_.HomeDense(task.unit))

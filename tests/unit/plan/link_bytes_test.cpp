@@ -27,18 +27,25 @@ const ModelSpec& SevenBillion() {
 }
 
 // With blocks recomputed, in four micro-batches.
-Plan PlanOfSevenBillion(const std::string& memory) {
+Plan PlanOfSevenBillion(const std::string& memory, int max_grad_norm = 1) {
   const std::string text = fmt::format(
       "model: {{name_or_path: qwen2.5-7b.yaml}}\n"
       "data: {{datasets: [{{path: a.hearth}}], sequence_len: 1024}}\n"
-      "training: {{global_batch_size: 64, micro_batch_size: 16}}\n"
+      "training: {{global_batch_size: 64, micro_batch_size: 16, max_grad_norm: {}}}\n"
       "memory: {{recompute: [block], {}}}\n",
-      memory);
+      max_grad_norm, memory);
   return MakePlan(ParseConfig({.text = text, .file_name = "run.yaml"}), SevenBillion(), 1);
 }
 
 Schedule StepOf(const std::string& memory) {
   return BuildSchedule(Phase::kTrain, PlanOfSevenBillion(memory), SevenBillion(), 0);
+}
+
+double SecondsOn4090(const Plan& plan) {
+  std::ifstream file(kConfigs + "/hardware/rtx-4090.yaml", std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  return EstimateStep(plan, SevenBillion(), ParseHardware(text.str(), "rtx-4090.yaml")).seconds;
 }
 
 void ExpectWithin(double share, double value, double expected) {
@@ -110,12 +117,8 @@ TEST(LinkBytes, AVerticalStepOfSevenBillionParametersTakes161Gigabytes) {
 // the link: nothing has to wait behind them. What is left is that the updates' bytes fill the link
 // in the forward of a small first group.
 TEST(LinkBytes, TheCopiesOfBlockInputsAreHidden) {
-  std::ifstream file(kConfigs + "/hardware/rtx-4090.yaml", std::ios::binary);
-  std::stringstream text;
-  text << file.rdbuf();
-  const HardwareProfile hardware = ParseHardware(text.str(), "rtx-4090.yaml");
-  const auto seconds = [&](const std::string& memory) {
-    return EstimateStep(PlanOfSevenBillion(memory), SevenBillion(), hardware).seconds;
+  const auto seconds = [](const std::string& memory) {
+    return SecondsOn4090(PlanOfSevenBillion(memory));
   };
   for (const char* groups : {"1", "2", "4"}) {
     for (const char* state : {"", ", optimizer: host}, optimizer_device: cpu",
@@ -129,6 +132,21 @@ TEST(LinkBytes, TheCopiesOfBlockInputsAreHidden) {
       const double with = seconds(memory("host")), without = seconds(memory("none"));
       EXPECT_FALSE(!(with <= 1.015 * without)) << with << " s, without " << without << " s";
     }
+  }
+}
+
+// Nothing clips: updates run under the backward, and compute waits neither for state on its way nor
+// for the host's thread, beyond 5 % of the step.
+TEST(LinkBytes, UpdatesUnderTheBackwardAreHidden) {
+  const std::string common = "schedule: vertical, offload: {residual: host";
+  const double on_device = SecondsOn4090(PlanOfSevenBillion(common + "}", 0));
+  for (const char* optimizer : {"cpu", "gpu"}) {
+    SCOPED_TRACE(optimizer);
+    const Plan plan = PlanOfSevenBillion(
+        fmt::format("{}, optimizer: host}}, optimizer_device: {}", common, optimizer), 0);
+    ASSERT_TRUE(plan.early_updates);
+    const double seconds = SecondsOn4090(plan);
+    EXPECT_FALSE(!(seconds <= 1.05 * on_device)) << seconds << " s, else " << on_device << " s";
   }
 }
 

@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 
-#include "runtime/telemetry/json_lines_log.h"
+#include "kernels/core/error.h"
 
 namespace hearth {
 
@@ -29,31 +28,32 @@ void MetricLog::Read() {
     *this = MetricLog(path_, metric_);
     file_ = status.st_ino;
   }
-  if (status.st_size == offset_) return;
-  std::ifstream in(path_, std::ios::binary);
-  in.seekg(offset_);
-  for (std::string line; std::getline(in, line) && !in.eof();) {
-    offset_ += std::ssize(line) + 1;
-    TakeLine(line);
+  try {
+    ReadPieces(path_, offset_, [&](std::string_view piece) { Take(piece); });
+  } catch (const IoError&) {
+    // The next call tries again.
   }
 }
 
-void MetricLog::TakeLine(const std::string& line) {
-  const std::optional<StepRecord> record = ParseJsonLine(line);
-  if (!record) return;
-  last_step_ = std::max(last_step_, record->step);
+void MetricLog::Take(std::string_view piece) {
+  offset_ += std::ssize(piece);
+  lines_.Take(piece, [&](std::string_view, const StepRecord& record) { TakeRecord(record); });
+}
+
+void MetricLog::TakeRecord(const StepRecord& record) {
+  last_step_ = std::max(last_step_, record.step);
   const auto is_broken = [&](const char* name) {
-    const std::optional<double> value = record->Number(name);
+    const std::optional<double> value = record.Number(name);
     return value && !std::isfinite(*value);
   };
-  if (record->Number("train/loss")) {
+  if (record.Number("train/loss")) {
     is_broken_ = is_broken("train/loss") || is_broken("train/grad_norm");
   }
-  const std::optional<double> value = record->Number(metric_);
+  const std::optional<double> value = record.Number(metric_);
   if (!value) return;
   // A run that was restarted from an earlier step writes the later ones again.
-  while (!curve_.empty() && curve_.back().step >= record->step) curve_.pop_back();
-  curve_.push_back({.step = record->step, .value = *value});
+  while (!curve_.empty() && curve_.back().step >= record.step) curve_.pop_back();
+  curve_.push_back({.step = record.step, .value = *value});
 }
 
 }  // namespace hearth

@@ -7,7 +7,10 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "runtime/telemetry/json_lines_log.h"
 
 namespace hearth {
 
@@ -34,6 +37,8 @@ class MetricLog {
   // Takes in the whole lines that have come since the last call. A file that was replaced, as on
   // resume, is read anew; one that is not there has no lines.
   void Read();
+  // Takes in the bytes that follow those of earlier calls; Read does so with the file's.
+  void Take(std::string_view piece);
 
   const MetricCurve& curve() const { return curve_; }
   int64_t last_step() const { return last_step_; }  // 0 before the first
@@ -41,12 +46,13 @@ class MetricLog {
   bool is_broken() const { return is_broken_; }
 
  private:
-  void TakeLine(const std::string& line);
+  void TakeRecord(const StepRecord& record);
 
   std::filesystem::path path_;
   std::string metric_;
   ino_t file_ = 0;      // which file was read
-  int64_t offset_ = 0;  // behind the last whole line
+  int64_t offset_ = 0;  // behind what was read
+  RecordLines lines_;
   MetricCurve curve_;
   int64_t last_step_ = 0;
   bool is_broken_ = false;

@@ -62,14 +62,37 @@ void ReplaceFile(const std::filesystem::path& file, const std::string& text) {
   }
 }
 
-void WriteOutcome(const std::filesystem::path& run_folder, const RunOutcome& outcome) {
+std::string OutcomeText(const RunOutcome& outcome) {
   StepRecord record{.step = outcome.step, .values = {}};
   record.Set("state", std::string(Name(outcome.state)));
   record.Set("exit_code", int64_t{outcome.exit_code});
   record.Set("message", outcome.message);
   record.Set("metric", outcome.metric);
   if (outcome.value) record.Set("value", *outcome.value);
-  ReplaceFile(run_folder / kOutcomeFile, ToJson(record) + "\n");
+  return ToJson(record) + "\n";
+}
+
+RunOutcome ParseOutcome(std::string_view text, const std::string& file) {
+  const std::optional<StepRecord> record = ParseJsonLine(text.substr(0, text.find('\n')));
+  for (const auto& [state, name] : kNames) {
+    if (!record || Text(*record, "state") != name) continue;
+    const double exit_code = record->Number("exit_code").value_or(0);
+    if (!(std::abs(exit_code) <= kMaxExitCode)) break;
+    return {.state = state,
+            .step = record->step,
+            .exit_code = static_cast<int>(exit_code),
+            .message = Text(*record, "message"),
+            .metric = Text(*record, "metric"),
+            .value = record->Number("value")};
+  }
+  throw IoError(
+      fmt::format("{}: error: this does not say how the run ended; remove the file, and the run is "
+                  "gone on with",
+                  file));
+}
+
+void WriteOutcome(const std::filesystem::path& run_folder, const RunOutcome& outcome) {
+  ReplaceFile(run_folder / kOutcomeFile, OutcomeText(outcome));
 }
 
 std::optional<RunOutcome> ReadOutcome(const std::filesystem::path& run_folder) {
@@ -78,22 +101,7 @@ std::optional<RunOutcome> ReadOutcome(const std::filesystem::path& run_folder) {
   if (!in) return std::nullopt;
   std::string line;
   std::getline(in, line);
-  const std::optional<StepRecord> record = ParseJsonLine(line);
-  for (const auto& [state, name] : kNames) {
-    if (!record || Text(*record, "state") != name) continue;
-    const double exit_code = record->Number("exit_code").value_or(0);
-    if (!(std::abs(exit_code) <= kMaxExitCode)) break;
-    return RunOutcome{.state = state,
-                      .step = record->step,
-                      .exit_code = static_cast<int>(exit_code),
-                      .message = Text(*record, "message"),
-                      .metric = Text(*record, "metric"),
-                      .value = record->Number("value")};
-  }
-  throw IoError(
-      fmt::format("{}: error: this does not say how the run ended; remove the file, and the run is "
-                  "gone on with",
-                  file.string()));
+  return ParseOutcome(line, file.string());
 }
 
 }  // namespace hearth

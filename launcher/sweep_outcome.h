@@ -27,6 +27,10 @@ struct RunOutcome {
 // Writes a whole file in one step: at any time there is the old one or the new one. IoError.
 void ReplaceFile(const std::filesystem::path& file, const std::string& text);
 
+// One line, and the other way: IoError about `file` for a text that is not what was written.
+std::string OutcomeText(const RunOutcome& outcome);
+RunOutcome ParseOutcome(std::string_view text, const std::string& file);
+
 void WriteOutcome(const std::filesystem::path& run_folder, const RunOutcome& outcome);
 
 // nullopt where the run has not ended. IoError for a file that is not what was written.

@@ -146,8 +146,7 @@ ResolvedConfig KeepChoices(const ResolvedConfig& given, const Checkpoint& checkp
   const CheckpointInfo& info = checkpoint.manifest().info;
   const auto text = [](int64_t value) { return std::to_string(value); };
   const auto by_default = [&](std::string_view path) {
-    const auto origin = given.origins.find(path);
-    return origin != given.origins.end() && origin->second.kind == OriginKind::kDefault;
+    return given.origins.at(path).kind == OriginKind::kDefault;
   };
   const std::optional<int64_t>& micro_batch = config.training.micro_batch_size;
   Keep(resolved, "training.micro_batch_size", !micro_batch,

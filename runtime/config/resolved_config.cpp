@@ -110,7 +110,7 @@ void ReadFile(const ConfigSource& source, ResolvedConfig& resolved) {
   FileReader(document, resolved).ReadSection(root, "");
   for (const Field& field : FieldTable()) {
     if (field.example.empty()) continue;
-    const bool is_given = resolved.origins.find(field.path)->second.kind != OriginKind::kDefault;
+    const bool is_given = resolved.origins.at(field.path).kind != OriginKind::kDefault;
     const bool is_typed =
         std::any_of(source.overrides.begin(), source.overrides.end(),
                     [&](const Override& each) { return each.path == field.path; });
@@ -136,11 +136,11 @@ void ApplyOverride(const Override& override, ResolvedConfig& resolved) {
   origin = {.kind = OriginKind::kCommandLine, .text = std::string(kCommandLine)};
 }
 
-ResolvedConfig StartConfig(const std::string& file_name) {
-  ResolvedConfig resolved;
-  resolved.file_name = file_name;
-  for (const Field& field : FieldTable()) resolved.origins[field.path] = LeafOrigin{};
-  return resolved;
+LeafOrigins::Entries DefaultOrigins() {
+  LeafOrigins::Entries entries;
+  for (const Field& field : FieldTable()) entries.emplace_back(field.path, LeafOrigin{});
+  std::ranges::sort(entries, {}, &LeafOrigins::Entries::value_type::first);
+  return entries;
 }
 
 LeafOrigin OriginFromComment(const std::string& text) {
@@ -152,11 +152,23 @@ LeafOrigin OriginFromComment(const std::string& text) {
 
 }  // namespace
 
+LeafOrigins::LeafOrigins() {
+  static const Entries defaults = DefaultOrigins();
+  entries_ = defaults;
+}
+
+size_t LeafOrigins::IndexOf(std::string_view path) const {
+  const auto found =
+      std::ranges::lower_bound(entries_, path, {}, &LeafOrigins::Entries::value_type::first);
+  CHECK(found != entries_.end() && found->first == path, "no origin of {}", path);
+  return static_cast<size_t>(found - entries_.begin());
+}
+
 std::string ResolvedConfig::ToYaml() const {
   std::string text(kHeader);
   for (const ResolvedLine& line : MakeLines(config)) {
     text += line.text;
-    if (!line.path.empty()) text += fmt::format("  # {}", origins.find(line.path)->second.text);
+    if (!line.path.empty()) text += fmt::format("  # {}", origins.at(line.path).text);
     text += '\n';
   }
   return text;
@@ -179,9 +191,7 @@ void ResolvedConfig::SetPlanned(std::string_view path, std::string_view value) {
 }
 
 std::string ResolvedConfig::Place(std::string_view path) const {
-  const auto found = origins.find(path);
-  CHECK(found != origins.end(), "no origin of {}", path);
-  const LeafOrigin& origin = found->second;
+  const LeafOrigin& origin = origins.at(path);
   if (origin.kind == OriginKind::kDefault) return file_name;
   if (origin.line == 0) return origin.text;
   return fmt::format("{}:{}:{}", file_name, origin.line, origin.column);
@@ -192,7 +202,7 @@ void ResolvedConfig::Fail(std::string_view path, std::string_view message) const
 }
 
 ResolvedConfig ParseConfig(const ConfigSource& source) {
-  ResolvedConfig resolved = StartConfig(source.file_name);
+  ResolvedConfig resolved{.config = {}, .file_name = source.file_name, .origins = {}};
   ReadFile(source, resolved);
   for (const Override& override : source.overrides) ApplyOverride(override, resolved);
   CheckBuilt(resolved, source.features);

@@ -2,9 +2,9 @@
 // resolved.yaml.
 #pragma once
 
-#include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "runtime/config/built_values.h"
@@ -26,11 +26,31 @@ struct LeafOrigin {
   bool operator==(const LeafOrigin&) const = default;
 };
 
-// A valid configuration with the origin of each leaf, keyed by its dotted path.
+// The origin of every leaf of the field table, by its dotted path. Throws CheckError for a path
+// that is no leaf's.
+class LeafOrigins {
+ public:
+  // Rising by path; the paths are the field table's.
+  using Entries = std::vector<std::pair<std::string_view, LeafOrigin>>;
+
+  LeafOrigins();  // all are defaults
+
+  LeafOrigin& operator[](std::string_view path) { return entries_[IndexOf(path)].second; }
+  const LeafOrigin& at(std::string_view path) const { return entries_[IndexOf(path)].second; }
+  Entries::const_iterator begin() const { return entries_.begin(); }
+  Entries::const_iterator end() const { return entries_.end(); }
+
+ private:
+  size_t IndexOf(std::string_view path) const;
+
+  Entries entries_;
+};
+
+// A valid configuration with the origin of each leaf.
 struct ResolvedConfig {
   RunConfig config;
   std::string file_name;  // as given, for messages
-  std::map<std::string, LeafOrigin, std::less<>> origins;
+  LeafOrigins origins;
 
   // The text of resolved.yaml: every key, nested, one a line, its origin as a comment.
   // ParseConfig reads it back to the same configuration, ParseResolved also to the same origins.

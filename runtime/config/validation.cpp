@@ -22,9 +22,7 @@ struct Alternatives {
 };
 
 const LeafOrigin& OriginOf(const ResolvedConfig& resolved, std::string_view path) {
-  const auto found = resolved.origins.find(path);
-  CHECK(found != resolved.origins.end(), "no origin of {}", path);
-  return found->second;
+  return resolved.origins.at(path);
 }
 
 OriginKind KindOf(const ResolvedConfig& resolved, std::string_view path) {
@@ -70,12 +68,11 @@ void SettleAlternatives(ResolvedConfig& resolved, const Alternatives& choice) {
     if (!given.empty() && path == given[0]) continue;
     if (FindField(path)->print(resolved.config) == "null") continue;
     SetText(resolved, path, "null");
-    resolved.origins.find(path)->second =
-        given.empty() ? LeafOrigin{} : OriginOf(resolved, given[0]);
+    resolved.origins[path] = given.empty() ? LeafOrigin{} : OriginOf(resolved, given[0]);
   }
   if (given.empty()) {
     SetText(resolved, choice.fallback, FindField(choice.fallback)->print(RunConfig{}));
-    resolved.origins.find(choice.fallback)->second = LeafOrigin{};
+    resolved.origins[choice.fallback] = LeafOrigin{};
   }
 }
 
@@ -95,7 +92,7 @@ void SettleOffload(ResolvedConfig& resolved) {
                                       target, origin.text));
     }
     SetText(resolved, path, target);
-    resolved.origins.find(path)->second = origin;
+    resolved.origins[path] = origin;
   }
   resolved.config.memory.offload.optimizer.reset();
 }
@@ -106,7 +103,7 @@ void SettleDependent(ResolvedConfig& resolved) {
   if (config.precision.compute_dtype == ComputeDtype::kFp32 &&
       config.precision.grad_dtype != FloatDtype::kFp32) {
     const LeafOrigin& compute = OriginOf(resolved, "precision.compute_dtype");
-    LeafOrigin& grad = resolved.origins.find("precision.grad_dtype")->second;
+    LeafOrigin& grad = resolved.origins["precision.grad_dtype"];
     if (grad.kind != OriginKind::kDefault && grad.kind >= compute.kind) {
       resolved.Fail("precision.grad_dtype",
                     "gradients are always fp32 under compute_dtype fp32; write fp32 or remove it");
@@ -116,7 +113,7 @@ void SettleDependent(ResolvedConfig& resolved) {
   }
   if (config.precision.fp8_lm_head && config.precision.compute_dtype != ComputeDtype::kFp8) {
     const LeafOrigin& compute = OriginOf(resolved, "precision.compute_dtype");
-    LeafOrigin& head = resolved.origins.find("precision.fp8_lm_head")->second;
+    LeafOrigin& head = resolved.origins["precision.fp8_lm_head"];
     if (head.kind >= compute.kind) {
       resolved.Fail("precision.fp8_lm_head",
                     fmt::format("the head is in FP8 only where compute_dtype is fp8, not {}; write "
@@ -129,7 +126,7 @@ void SettleDependent(ResolvedConfig& resolved) {
   LrSchedulerSection& schedule = config.lr_scheduler;
   if (schedule.lr_scheduler_type != LrSchedulerType::kWsd && schedule.decay_steps) {
     const LeafOrigin& type = OriginOf(resolved, "lr_scheduler.lr_scheduler_type");
-    LeafOrigin& decay = resolved.origins.find("lr_scheduler.decay_steps")->second;
+    LeafOrigin& decay = resolved.origins["lr_scheduler.decay_steps"];
     if (decay.kind >= type.kind) {
       resolved.Fail("lr_scheduler.decay_steps",
                     fmt::format("only lr_scheduler_type wsd has decay_steps, not {}; remove it or "

@@ -6,6 +6,7 @@
 #include <yaml-cpp/mark.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <optional>
 #include <sstream>
 #include <unordered_set>
@@ -58,6 +59,11 @@ void CheckBytes(const YamlDocument& document, std::string_view text) {
   }
   YamlMark mark{.line = 1, .column = 1};
   for (size_t at = 0; at < text.size();) {
+    if (text[at] >= ' ' && text[at] <= '~') {  // which most are
+      ++mark.column;
+      ++at;
+      continue;
+    }
     const size_t length = CharacterLength(text.substr(at));
     if (length == 0) document.Fail(mark, "this is not UTF-8; save the file as UTF-8");
     if (IsForbiddenControl(text, at)) {
@@ -164,7 +170,7 @@ class TreeBuilder : public YAML::EventHandler {
     YamlNode node;
     std::optional<std::string> key;  // read, its value not yet
     YamlMark key_mark;
-    std::unordered_set<std::string> keys;
+    std::unordered_set<std::string> keys;  // of a large map
   };
 
   static size_t Offset(const YAML::Mark& mark) { return static_cast<size_t>(mark.pos); }
@@ -253,13 +259,26 @@ class TreeBuilder : public YAML::EventHandler {
     }
   }
 
+  // Whether the map has the key. A set of them pays beyond some entries.
+  static bool IsTaken(Frame& map, const std::string& key) {
+    constexpr size_t kLarge = 32;
+    const std::vector<YamlEntry>& entries = map.node.entries;
+    if (entries.size() < kLarge) {
+      return std::ranges::any_of(entries, [&](const YamlEntry& each) { return each.key == key; });
+    }
+    if (map.keys.empty()) {
+      for (const YamlEntry& each : entries) map.keys.insert(each.key);
+    }
+    return !map.keys.insert(key).second;
+  }
+
   void AddKey(YamlNode node) {
     if (!node.IsScalar()) document_.Fail(node.mark, "a key is missing here; write one before ':'");
     if (node.text == "<<") {
       document_.Fail(node.mark, "the merge key '<<' is not allowed; write the keys out");
     }
     Frame& top = stack_.back();
-    if (!top.keys.insert(node.text).second) {
+    if (IsTaken(top, node.text)) {
       const YamlEntry* first = nullptr;
       for (const YamlEntry& entry : top.node.entries) {
         if (entry.key == node.text) first = &entry;

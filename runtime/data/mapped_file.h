@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace hearth {
 
@@ -15,6 +16,10 @@ class MappedFile {
   // bytes. The file must not shrink while it is mapped: shards are immutable and replaced by
   // rename.
   explicit MappedFile(const std::string& path);
+  // Bytes that are in memory already, read as if they were the content of a file of that path. They
+  // are borrowed.
+  MappedFile(std::string path, std::span<const std::byte> bytes)
+      : path_(std::move(path)), bytes_(bytes), is_mapped_(false) {}
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -29,6 +34,7 @@ class MappedFile {
  private:
   std::string path_;
   std::span<const std::byte> bytes_;
+  bool is_mapped_ = true;
 };
 
 }  // namespace hearth

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
 #include "kernels/core/check.h"
 #include "kernels/core/error.h"
@@ -26,43 +27,67 @@ int64_t BeginOf(const std::vector<int64_t>& ends, int64_t part) {
   return part == 0 ? 0 : ends[static_cast<size_t>(part - 1)];
 }
 
+void CheckOptions(const TokenDatasetOptions& options) {
+  if (options.sequence_len < 1 || options.sequence_len > int64_t{1} << 30) {
+    throw ConfigError(fmt::format("sequence_len {} is not in 1 .. 2^30", options.sequence_len));
+  }
+}
+
+void CheckWeight(const std::string& name, double weight, const TokenDatasetOptions& options) {
+  if (options.ordering == SampleOrdering::kSequential && !(weight == 1.0)) {
+    throw ConfigError(
+        fmt::format("{}: error: evaluation takes each sample once, a weight ({}) has no meaning; "
+                    "leave it out",
+                    name, weight));
+  }
+}
+
+std::vector<DatasetFiles> OpenDatasets(const std::vector<DatasetSpec>& specs,
+                                       const TokenDatasetOptions& options) {
+  CheckOptions(options);
+  std::vector<DatasetFiles> datasets;
+  for (const DatasetSpec& spec : specs) {
+    CheckWeight(spec.path_glob, spec.weight, options);
+    DatasetFiles& dataset = datasets.emplace_back(DatasetFiles{spec.path_glob, spec.weight, {}});
+    for (const std::string& path : ExpandTokenFiles(spec.path_glob, spec.format)) {
+      dataset.files.push_back(TokenFile::Open(path, spec.format, options.vocab_limit));
+    }
+  }
+  return datasets;
+}
+
 }  // namespace
 
-TokenDataset::Dataset TokenDataset::OpenDataset(const DatasetSpec& spec) const {
+TokenDataset::Dataset TokenDataset::CountSamples(DatasetFiles files) const {
   Dataset dataset;
   int64_t end = 0;
-  for (const std::string& path : ExpandTokenFiles(spec.path_glob, spec.format)) {
-    dataset.files.push_back(TokenFile::Open(path, spec.format, options_.vocab_limit));
-    end += SamplesOf(dataset.files.back()->token_count(), options_.sequence_len);
+  for (std::unique_ptr<TokenFile>& file : files.files) {
+    end += SamplesOf(file->token_count(), options_.sequence_len);
+    dataset.files.push_back(std::move(file));
     dataset.sample_ends.push_back(end);
   }
   if (end == 0) {
     throw ConfigError(fmt::format(
         "{}: error: no file has the {} tokens of one sample; use a shorter sequence_len or more "
         "data",
-        spec.path_glob, options_.sequence_len + 1));
+        files.name, options_.sequence_len + 1));
   }
   return dataset;
 }
 
 TokenDataset::TokenDataset(const std::vector<DatasetSpec>& specs,
                            const TokenDatasetOptions& options)
-    : options_(options) {
-  if (options_.sequence_len < 1 || options_.sequence_len > int64_t{1} << 30) {
-    throw ConfigError(fmt::format("sequence_len {} is not in 1 .. 2^30", options_.sequence_len));
-  }
-  if (specs.empty()) throw ConfigError("there is no dataset");
+    : TokenDataset(Opened{OpenDatasets(specs, options), options}) {}
+
+TokenDataset::TokenDataset(Opened opened) : options_(opened.options) {
+  CheckOptions(options_);
+  if (opened.datasets.empty()) throw ConfigError("there is no dataset");
   std::vector<DatasetSize> sizes;
-  for (const DatasetSpec& spec : specs) {
-    const bool sequential = options_.ordering == SampleOrdering::kSequential;
-    if (sequential && !(spec.weight == 1.0)) {
-      throw ConfigError(
-          fmt::format("{}: error: evaluation takes each sample once, a weight ({}) has no meaning; "
-                      "leave it out",
-                      spec.path_glob, spec.weight));
-    }
-    datasets_.push_back(OpenDataset(spec));
-    sizes.push_back({.samples = datasets_.back().sample_ends.back(), .weight = spec.weight});
+  for (DatasetFiles& files : opened.datasets) {
+    const double weight = files.weight;
+    CheckWeight(files.name, weight, options_);
+    datasets_.push_back(CountSamples(std::move(files)));
+    sizes.push_back({.samples = datasets_.back().sample_ends.back(), .weight = weight});
     const int64_t before = dataset_ends_.empty() ? 0 : dataset_ends_.back();
     dataset_ends_.push_back(before + sizes.back().samples);
   }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/data/sample_order.h"
@@ -17,6 +18,13 @@ struct DatasetSpec {
   std::string path_glob;
   TokenFormat format = TokenFormat::kAuto;
   double weight = 1.0;
+};
+
+// The files of a dataset, open.
+struct DatasetFiles {
+  std::string name;  // for messages
+  double weight = 1.0;
+  std::vector<std::unique_ptr<TokenFile>> files;
 };
 
 enum class SampleOrdering {
@@ -56,6 +64,11 @@ class TokenDataset {
   // Opens every file. Throws ConfigError (no match, no samples, a bad weight, wrong vocabulary) or
   // IoError (a damaged file).
   TokenDataset(const std::vector<DatasetSpec>& specs, const TokenDatasetOptions& options);
+  // The same of files that are open already.
+  static TokenDataset OfFiles(std::vector<DatasetFiles> datasets,
+                              const TokenDatasetOptions& options) {
+    return TokenDataset(Opened{std::move(datasets), options});
+  }
 
   const TokenDatasetOptions& options() const { return options_; }
   int64_t sequence_len() const { return options_.sequence_len; }
@@ -85,7 +98,13 @@ class TokenDataset {
     std::vector<int64_t> sample_ends;  // [files] prefix sums
   };
 
-  Dataset OpenDataset(const DatasetSpec& spec) const;
+  struct Opened {
+    std::vector<DatasetFiles> datasets;
+    const TokenDatasetOptions& options;
+  };
+
+  explicit TokenDataset(Opened opened);
+  Dataset CountSamples(DatasetFiles files) const;
 
   TokenDatasetOptions options_;
   std::vector<Dataset> datasets_;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -22,11 +21,6 @@ constexpr size_t kMostSeries = 400;
 constexpr size_t kMostEvents = 200;
 constexpr size_t kMostTextValues = 64;  // names of text values whose changes are watched
 
-bool Exists(const std::filesystem::path& path) {
-  std::error_code error;
-  return std::filesystem::exists(path, error);
-}
-
 // What was met in log.jsonl besides numbers.
 class LogReader {
  public:
@@ -34,26 +28,23 @@ class LogReader {
 
   void Read() {
     const std::filesystem::path file = run_->folder / "log.jsonl";
-    if (!Exists(file)) {
+    if (!options_.files.Exists(file)) {
       run_->remarks.push_back(
           "log.jsonl is missing: no curves (the run has not logged yet, or logging.report_to has "
           "no "
           "jsonl)");
       return;
     }
-    std::ifstream in(file, std::ios::binary);
-    bool is_torn = false;
-    for (std::string line; std::getline(in, line);) {
-      is_torn = in.eof();
-      if (!is_torn) TakeLine(line);
-    }
-    if (in.bad() || !in.eof()) throw IoError(fmt::format("{}: cannot be read", file.string()));
-    if (is_torn) {
+    RecordLines lines;
+    options_.files.ReadPieces(file, [&](std::string_view piece) {
+      lines.Take(piece, [&](std::string_view, const StepRecord& record) { TakeRecord(record); });
+    });
+    if (lines.is_torn()) {
       run_->remarks.push_back(
           "log.jsonl ends within a line, which is left out (it is being written, or its writer was "
           "killed)");
     }
-    Remark(unreadable_, "lines of log.jsonl are no records and were left out");
+    Remark(lines.other_lines(), "lines of log.jsonl are no records and were left out");
     Remark(std::ssize(names_left_out_), "further metrics of log.jsonl are not shown");
     for (const auto& [name, series] : run_->series) out_of_order_ += series.out_of_order();
     Remark(out_of_order_, "values of log.jsonl go back in steps and were left out");
@@ -65,18 +56,13 @@ class LogReader {
     if (count > 0) run_->remarks.push_back(fmt::format("{} {}", count, what));
   }
 
-  void TakeLine(const std::string& line) {
-    const std::optional<StepRecord> record = ParseJsonLine(line);
-    if (!record) {
-      ++unreadable_;
-      return;
-    }
-    run_->last_step = std::max(run_->last_step, record->step);
-    for (const auto& [name, value] : record->values) {
+  void TakeRecord(const StepRecord& record) {
+    run_->last_step = std::max(run_->last_step, record.step);
+    for (const auto& [name, value] : record.values) {
       if (const auto* text = std::get_if<std::string>(&value)) {
-        TakeText(record->step, name, *text);
-      } else if (const std::optional<double> number = record->Number(name)) {
-        TakeNumber(record->step, name, *number);
+        TakeText(record.step, name, *text);
+      } else if (const std::optional<double> number = record.Number(name)) {
+        TakeNumber(record.step, name, *number);
       }
     }
   }
@@ -113,15 +99,15 @@ class LogReader {
   const ReadOptions& options_;
   std::map<std::string, std::string> texts_;
   std::map<std::string, std::string> names_left_out_;
-  int64_t unreadable_ = 0;
   int64_t out_of_order_ = 0;
   int64_t events_left_out_ = 0;
 };
 
 // A sweep's run is started on a run.yaml that has every key; the origins in its comments are the
 // true ones.
-void TakeTrueOrigins(const std::filesystem::path& folder, std::vector<ConfigLeaf>* leaves) {
-  const std::optional<std::string> text = ReadTail(folder / "run.yaml", kMostFileBytes);
+void TakeTrueOrigins(const ReportFiles& files, const std::filesystem::path& folder,
+                     std::vector<ConfigLeaf>* leaves) {
+  const std::optional<std::string> text = files.ReadTail(folder / "run.yaml", kMostFileBytes);
   if (!text) return;
   std::map<std::string, ConfigLeaf> first;
   for (ConfigLeaf& leaf : ReadResolvedText(*text).leaves) first[leaf.path] = leaf;
@@ -133,10 +119,10 @@ void TakeTrueOrigins(const std::filesystem::path& folder, std::vector<ConfigLeaf
   }
 }
 
-void ReadConfiguration(RunData* run) {
-  std::optional<std::string> text = ReadTail(run->folder / "resolved.yaml", kMostFileBytes);
+void ReadConfiguration(const ReportFiles& files, RunData* run) {
+  std::optional<std::string> text = files.ReadTail(run->folder / "resolved.yaml", kMostFileBytes);
   if (!text) {
-    text = ReadTail(run->folder / "run.yaml", kMostFileBytes);
+    text = files.ReadTail(run->folder / "run.yaml", kMostFileBytes);
     run->remarks.push_back(text ? "resolved.yaml is missing: the configuration is that of run.yaml"
                                 : "resolved.yaml is missing: the configuration is not known");
   }
@@ -145,7 +131,7 @@ void ReadConfiguration(RunData* run) {
   ResolvedText resolved = ReadResolvedText(*text);
   run->machine = resolved.machine;
   run->config = std::move(resolved.leaves);
-  TakeTrueOrigins(run->folder, &run->config);
+  TakeTrueOrigins(files, run->folder, &run->config);
   const std::string& name = run->ConfigValue("run_name");
   if (!name.empty() && name != "null") run->name = name;
   run->label = run->name;
@@ -156,8 +142,8 @@ std::optional<int64_t> PositiveInteger(const std::string& text) {
   return value && *value > 0 ? value : std::nullopt;
 }
 
-void ReadPlanFile(RunData* run) {
-  const std::optional<std::string> text = ReadTail(run->folder / "plan.yaml", kMostFileBytes);
+void ReadPlanFile(const ReportFiles& files, RunData* run) {
+  const std::optional<std::string> text = files.ReadTail(run->folder / "plan.yaml", kMostFileBytes);
   if (!text) {
     run->remarks.push_back("plan.yaml is missing: no prediction of memory");
     return;
@@ -203,8 +189,8 @@ void AddProblems(RunData* run) {
   }
 }
 
-void AddStarts(RunData* run) {
-  for (const LogStart& start : ReadLogStarts(run->folder)) {
+void AddStarts(const ReportFiles& files, RunData* run) {
+  for (const LogStart& start : ReadLogStarts(files, run->folder)) {
     const std::string when = FormatUtc(start.wall_time_s);
     if (start.first_step) {
       run->events.push_back(
@@ -215,15 +201,15 @@ void AddStarts(RunData* run) {
   }
 }
 
-void AddSaved(RunData* run) {
-  const std::vector<int64_t> steps = SavedSteps(run->folder);
+void AddSaved(const ReportFiles& files, RunData* run) {
+  const std::vector<int64_t> steps = SavedSteps(files, run->folder);
   if (steps.empty()) return;
   run->events.push_back({.step = std::nullopt,
                          .text = fmt::format("checkpoints kept: step {}", fmt::join(steps, ", "))});
 }
 
-void AddSaid(RunData* run) {
-  for (std::string& words : ReadSaidWords(run->folder)) {
+void AddSaid(const ReportFiles& files, RunData* run) {
+  for (std::string& words : ReadSaidWords(files, run->folder)) {
     const bool is_progress = words.starts_with("going on from");
     run->events.push_back(
         {.step = std::nullopt, .text = std::move(words), .is_problem = !is_progress});
@@ -251,7 +237,8 @@ void FindState(RunData* run, const ReadOptions& options) {
     run->state = RunState::kRunning;
     return;
   }
-  const std::optional<std::string> outcome = ReadTail(run->folder / "outcome.json", kMostFileBytes);
+  const std::optional<std::string> outcome =
+      options.files.ReadTail(run->folder / "outcome.json", kMostFileBytes);
   const std::optional<StepRecord> record =
       outcome ? ParseJsonLine(outcome->substr(0, outcome->find('\n'))) : std::nullopt;
   if (record) {
@@ -272,8 +259,8 @@ void FindState(RunData* run, const ReadOptions& options) {
     if (run->state != RunState::kEmpty) return;
   }
   if (outcome) run->remarks.push_back("outcome.json does not say how the run ended");
-  const bool is_complete =
-      (run->total_steps && run->last_step >= *run->total_steps) || Exists(run->folder / "hf");
+  const bool is_complete = (run->total_steps && run->last_step >= *run->total_steps) ||
+                           options.files.Exists(run->folder / "hf");
   if (run->series.empty()) {
     run->state = RunState::kEmpty;
   } else if (IsBroken(*run)) {
@@ -326,35 +313,36 @@ const std::string& RunData::ConfigValue(std::string_view path) const {
   return found == config.end() ? unknown : found->value;
 }
 
-bool IsRunFolder(const std::filesystem::path& folder) {
+bool IsRunFolder(const std::filesystem::path& folder, const ReportFiles& files) {
   for (const char* name : {"resolved.yaml", "log.jsonl", "run.yaml", "plan.yaml"}) {
-    if (Exists(folder / name)) return true;
+    if (files.Exists(folder / name)) return true;
   }
   return false;
 }
 
 RunData ReadRun(const std::filesystem::path& folder, const ReadOptions& options) {
-  if (!IsRunFolder(folder)) {
+  const ReportFiles& files = options.files;
+  if (!IsRunFolder(folder, files)) {
     throw ConfigError(fmt::format(
         "{}: error: {}; give the folder of a run (its output_dir, runs/<name> by default) or of a "
         "sweep",
         folder.string(),
-        Exists(folder) ? "neither log.jsonl nor resolved.yaml is in it"
-                       : "there is no such folder"));
+        files.Exists(folder) ? "neither log.jsonl nor resolved.yaml is in it"
+                             : "there is no such folder"));
   }
   const std::filesystem::path plain = folder.lexically_normal();
   RunData run{.folder = folder,
               .name = (plain.has_filename() ? plain : plain.parent_path()).filename().string()};
-  ReadConfiguration(&run);
-  ReadPlanFile(&run);
+  ReadConfiguration(files, &run);
+  ReadPlanFile(files, &run);
   if (options.with_log) LogReader(&run, options).Read();
   FindTotalSteps(&run);
   FindState(&run, options);
-  AddStarts(&run);
+  AddStarts(files, &run);
   AddProblems(&run);
   AddMessage(&run);
-  AddSaved(&run);
-  AddSaid(&run);
+  AddSaved(files, &run);
+  AddSaid(files, &run);
   std::stable_sort(run.events.begin(), run.events.end(), IsEarlier);
   return run;
 }

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <set>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -24,15 +23,12 @@ bool IsRunId(const std::string& name) {
   return name.size() == 16 && name.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
-std::vector<std::filesystem::path> RunFolders(const std::filesystem::path& folder) {
+std::vector<std::filesystem::path> RunFolders(const ReportFiles& files,
+                                              const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> folders;
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error)) {
-    const std::filesystem::path path = entry->path();
-    if (IsRunId(path.filename().string()) && IsRunFolder(path)) folders.push_back(path);
+  for (const std::string& name : files.NamesIn(folder, "")) {
+    if (IsRunId(name) && IsRunFolder(folder / name, files)) folders.push_back(folder / name);
   }
-  std::sort(folders.begin(), folders.end());
   return folders;
 }
 
@@ -48,8 +44,10 @@ std::optional<double> Finite(const std::optional<double>& value) {
   return value && std::isfinite(*value) ? value : std::nullopt;
 }
 
-std::optional<StepRecord> ReadOutcomeRecord(const std::filesystem::path& run_folder) {
-  const std::optional<std::string> text = ReadTail(run_folder / "outcome.json", kMostFileBytes);
+std::optional<StepRecord> ReadOutcomeRecord(const ReportFiles& files,
+                                            const std::filesystem::path& run_folder) {
+  const std::optional<std::string> text =
+      files.ReadTail(run_folder / "outcome.json", kMostFileBytes);
   return text ? ParseJsonLine(text->substr(0, text->find('\n'))) : std::nullopt;
 }
 
@@ -62,8 +60,9 @@ struct Candidate {
   int64_t step = 0;
 };
 
-void ReadSweepFile(const std::string& given, SweepData* sweep) {
-  const std::optional<std::string> copy = ReadTail(sweep->folder / "sweep.yaml", kMostFileBytes);
+void ReadSweepFile(const ReportFiles& files, const std::string& given, SweepData* sweep) {
+  const std::optional<std::string> copy =
+      files.ReadTail(sweep->folder / "sweep.yaml", kMostFileBytes);
   if (!copy && given.empty()) {
     sweep->remarks.push_back(
         "sweep.yaml is missing: lower values of the metric are taken for better");
@@ -80,10 +79,11 @@ void ReadSweepFile(const std::string& given, SweepData* sweep) {
 }
 
 // Runs that have ended and are not in the results: an edited sweep has them no longer.
-std::vector<std::filesystem::path> LeaveOutRemoved(std::vector<std::filesystem::path> folders,
+std::vector<std::filesystem::path> LeaveOutRemoved(const ReportFiles& files,
+                                                   std::vector<std::filesystem::path> folders,
                                                    SweepData* sweep) {
   const std::optional<std::string> results =
-      ReadTail(sweep->folder / "results.jsonl", kMostFileBytes);
+      files.ReadTail(sweep->folder / "results.jsonl", kMostFileBytes);
   if (!results) return folders;
   std::set<std::string> listed;
   for (size_t at = 0; at < results->size();) {
@@ -94,9 +94,7 @@ std::vector<std::filesystem::path> LeaveOutRemoved(std::vector<std::filesystem::
     at = end + 1;
   }
   const auto removed = [&](const std::filesystem::path& folder) {
-    std::error_code error;
-    return listed.count(folder.filename().string()) == 0 &&
-           std::filesystem::exists(folder / "outcome.json", error);
+    return listed.count(folder.filename().string()) == 0 && files.Exists(folder / "outcome.json");
   };
   const int64_t count = std::count_if(folders.begin(), folders.end(), removed);
   // All of them: the results are those of a sweep that has just begun again.
@@ -109,7 +107,7 @@ std::vector<std::filesystem::path> LeaveOutRemoved(std::vector<std::filesystem::
 
 Candidate LookAt(const std::filesystem::path& folder, const SweepData& sweep,
                  const ReadOptions& options) {
-  Candidate candidate{.folder = folder, .outcome = ReadOutcomeRecord(folder)};
+  Candidate candidate{.folder = folder, .outcome = ReadOutcomeRecord(options.files, folder)};
   if (candidate.outcome && TextOf(*candidate.outcome, "metric") == sweep.metric) {
     candidate.value = Finite(candidate.outcome->Number("value"));
     candidate.step = candidate.outcome->step;
@@ -143,7 +141,7 @@ void LabelByValues(SweepData* sweep) {
 }  // namespace
 
 bool IsSweepFolder(const std::filesystem::path& folder) {
-  return !IsRunFolder(folder) && !RunFolders(folder).empty();
+  return !IsRunFolder(folder) && !RunFolders(DiskFiles(), folder).empty();
 }
 
 SweepData ReadSweep(const std::filesystem::path& folder, const std::string& sweep_text,
@@ -151,9 +149,10 @@ SweepData ReadSweep(const std::filesystem::path& folder, const std::string& swee
   const std::filesystem::path plain = folder.lexically_normal();
   SweepData sweep{.folder = folder,
                   .name = (plain.has_filename() ? plain : plain.parent_path()).filename().string()};
-  ReadSweepFile(sweep_text, &sweep);
+  ReadSweepFile(options.files, sweep_text, &sweep);
   std::vector<Candidate> candidates;
-  for (const std::filesystem::path& run : LeaveOutRemoved(RunFolders(folder), &sweep)) {
+  for (const std::filesystem::path& run :
+       LeaveOutRemoved(options.files, RunFolders(options.files, folder), &sweep)) {
     candidates.push_back(LookAt(run, sweep, options));
   }
   if (candidates.empty()) {

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/report/series.h"
@@ -73,14 +75,35 @@ struct RunData {
 // Whether somebody writes into the folder now.
 using InUse = bool (*)(const std::filesystem::path& folder);
 
+// The files that a report is made of, by path; a test may have them elsewhere than on a disk.
+class ReportFiles {
+ public:
+  virtual ~ReportFiles() = default;
+  virtual bool Exists(const std::filesystem::path& path) const = 0;
+  // A regular file, at most `most_bytes` of its beginning or its end; nullopt where there is none.
+  virtual std::optional<std::string> ReadHead(const std::filesystem::path& file,
+                                              int64_t most_bytes) const = 0;
+  virtual std::optional<std::string> ReadTail(const std::filesystem::path& file,
+                                              int64_t most_bytes) const = 0;
+  // The whole file piece by piece, nothing where there is none. IoError when reading fails.
+  virtual void ReadPieces(const std::filesystem::path& file,
+                          const std::function<void(std::string_view)>& use) const = 0;
+  // Names in a folder that begin so, sorted.
+  virtual std::vector<std::string> NamesIn(const std::filesystem::path& folder,
+                                           std::string_view prefix) const = 0;
+};
+
+const ReportFiles& DiskFiles();
+
 struct ReadOptions {
   InUse in_use = nullptr;  // null: nobody does
   int64_t most_buckets = 800;
   bool with_log = true;
+  const ReportFiles& files = DiskFiles();
 };
 
 // Whether a folder looks like a run's, or like a sweep's.
-bool IsRunFolder(const std::filesystem::path& folder);
+bool IsRunFolder(const std::filesystem::path& folder, const ReportFiles& files = DiskFiles());
 bool IsSweepFolder(const std::filesystem::path& folder);
 
 // Files that are missing, torn or damaged become remarks. ConfigError where the folder is no run's;

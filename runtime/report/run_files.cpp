@@ -3,19 +3,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
 #include "kernels/core/error.h"
 #include "runtime/config/yaml_document.h"
+#include "runtime/telemetry/json_lines_log.h"
 
 namespace hearth {
 
@@ -148,29 +149,68 @@ std::optional<LogStart> ReadStart(std::string_view file) {
   return start;
 }
 
-// Names in a folder that begin so, sorted.
-std::vector<std::string> NamesIn(const std::filesystem::path& folder, std::string_view prefix) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error)) {
-    std::string name = entry->path().filename().string();
-    if (name.starts_with(prefix)) names.push_back(std::move(name));
+class FilesOnDisk : public ReportFiles {
+ public:
+  bool Exists(const std::filesystem::path& path) const override {
+    std::error_code error;
+    return std::filesystem::exists(path, error);
   }
-  std::sort(names.begin(), names.end());
-  return names;
-}
+
+  std::optional<std::string> ReadHead(const std::filesystem::path& file,
+                                      int64_t most_bytes) const override {
+    return Read(file, 0, most_bytes);
+  }
+
+  std::optional<std::string> ReadTail(const std::filesystem::path& file,
+                                      int64_t most_bytes) const override {
+    std::error_code error;
+    const auto size = static_cast<int64_t>(std::filesystem::file_size(file, error));
+    if (error) return std::nullopt;
+    return Read(file, std::max<int64_t>(0, size - most_bytes), most_bytes);
+  }
+
+  void ReadPieces(const std::filesystem::path& file,
+                  const std::function<void(std::string_view)>& use) const override {
+    hearth::ReadPieces(file, 0, use);
+  }
+
+  std::vector<std::string> NamesIn(const std::filesystem::path& folder,
+                                   std::string_view prefix) const override {
+    std::vector<std::string> names;
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+         entry.increment(error)) {
+      std::string name = entry->path().filename().string();
+      if (name.starts_with(prefix)) names.push_back(std::move(name));
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+ private:
+  static std::optional<std::string> Read(const std::filesystem::path& file, int64_t offset,
+                                         int64_t most_bytes) {
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(file, error)) return std::nullopt;
+    std::ifstream in(file, std::ios::binary);
+    if (!in) return std::nullopt;
+    in.seekg(offset);
+    std::string text;
+    std::array<char, 1 << 13> block;
+    while (std::ssize(text) < most_bytes &&
+           (in.read(block.data(), block.size()), in.gcount() > 0)) {
+      text.append(block.data(), static_cast<size_t>(in.gcount()));
+    }
+    if (std::ssize(text) > most_bytes) text.resize(static_cast<size_t>(most_bytes));
+    return text;
+  }
+};
 
 }  // namespace
 
-std::optional<std::string> ReadTail(const std::filesystem::path& file, int64_t most_bytes) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(file, error)) return std::nullopt;
-  std::ifstream in(file, std::ios::binary);
-  if (!in) return std::nullopt;
-  in.seekg(0, std::ios::end);
-  in.seekg(std::max<int64_t>(0, static_cast<int64_t>(in.tellg()) - most_bytes));
-  return std::string(std::istreambuf_iterator<char>(in), {});
+const ReportFiles& DiskFiles() {
+  static const FilesOnDisk disk;
+  return disk;
 }
 
 ResolvedText ReadResolvedText(const std::string& text) {
@@ -231,15 +271,15 @@ PlanText ReadPlanText(const std::string& text) {
   return plan;
 }
 
-std::vector<LogStart> ReadLogStarts(const std::filesystem::path& run_folder) {
-  constexpr std::streamsize kFirstRecords = 512;  // bytes
+std::vector<LogStart> ReadLogStarts(const ReportFiles& files,
+                                    const std::filesystem::path& run_folder) {
+  constexpr int64_t kFirstRecords = 512;  // bytes
   std::vector<LogStart> starts;
-  for (const std::string& name : NamesIn(run_folder / "tb", "events.out.tfevents.")) {
-    std::ifstream in(run_folder / "tb" / name, std::ios::binary);
-    std::string head(static_cast<size_t>(kFirstRecords), '\0');
-    in.read(head.data(), kFirstRecords);
-    head.resize(static_cast<size_t>(in.gcount()));
-    if (const auto start = ReadStart(head)) starts.push_back(*start);
+  const std::filesystem::path folder = run_folder / "tb";
+  for (const std::string& name : files.NamesIn(folder, "events.out.tfevents.")) {
+    const std::optional<std::string> head = files.ReadHead(folder / name, kFirstRecords);
+    if (!head) continue;
+    if (const auto start = ReadStart(*head)) starts.push_back(*start);
   }
   return starts;
 }
@@ -255,10 +295,10 @@ std::string FormatUtc(double wall_time_s) {
                      clock.hours().count(), clock.minutes().count(), clock.seconds().count());
 }
 
-std::vector<int64_t> SavedSteps(const std::filesystem::path& run_folder) {
+std::vector<int64_t> SavedSteps(const ReportFiles& files, const std::filesystem::path& run_folder) {
   constexpr std::string_view kPrefix = "checkpoint-";
   std::vector<int64_t> steps;
-  for (const std::string& name : NamesIn(run_folder, kPrefix)) {
+  for (const std::string& name : files.NamesIn(run_folder, kPrefix)) {
     int64_t step = 0;
     const char* end = name.data() + name.size();
     const auto [rest, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
@@ -268,11 +308,12 @@ std::vector<int64_t> SavedSteps(const std::filesystem::path& run_folder) {
   return steps;
 }
 
-std::vector<std::string> ReadSaidWords(const std::filesystem::path& run_folder) {
+std::vector<std::string> ReadSaidWords(const ReportFiles& files,
+                                       const std::filesystem::path& run_folder) {
   constexpr int64_t kMostBytes = 1 << 20;
   constexpr size_t kMostLines = 40;
   std::vector<std::string> said;
-  if (const auto messages = ReadTail(run_folder / "messages.txt", kMostBytes)) {
+  if (const auto messages = files.ReadTail(run_folder / "messages.txt", kMostBytes)) {
     for (const std::string_view line : Lines(*messages)) {
       // "2026-03-01T12:00:05Z words"
       constexpr size_t kTime = 20;
@@ -283,7 +324,7 @@ std::vector<std::string> ReadSaidWords(const std::filesystem::path& run_folder) 
     if (said.size() > kMostLines) said.erase(said.begin(), said.end() - kMostLines);
     return said;
   }
-  const std::optional<std::string> output = ReadTail(run_folder / "output.txt", kMostBytes);
+  const std::optional<std::string> output = files.ReadTail(run_folder / "output.txt", kMostBytes);
   if (!output) return said;
   for (const std::string_view line : Lines(*output)) {
     constexpr std::string_view kName = "hearth: ";

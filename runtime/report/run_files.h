@@ -12,9 +12,6 @@
 
 namespace hearth {
 
-// The whole file, at most `most_bytes` of its end; nullopt where there is none.
-std::optional<std::string> ReadTail(const std::filesystem::path& file, int64_t most_bytes);
-
 struct ResolvedText {
   std::string machine;
   std::vector<ConfigLeaf> leaves;
@@ -38,16 +35,18 @@ struct LogStart {
 };
 
 // From the first records of the event files in tb/, in the order of time.
-std::vector<LogStart> ReadLogStarts(const std::filesystem::path& run_folder);
+std::vector<LogStart> ReadLogStarts(const ReportFiles& files,
+                                    const std::filesystem::path& run_folder);
 
 // "2026-03-01 12:00:05 UTC"
 std::string FormatUtc(double wall_time_s);
 
 // Steps of the checkpoints in the folder, rising.
-std::vector<int64_t> SavedSteps(const std::filesystem::path& run_folder);
+std::vector<int64_t> SavedSteps(const ReportFiles& files, const std::filesystem::path& run_folder);
 
 // What a run warned of or said about starting again: of messages.txt with its times, or what a
 // sweep kept in output.txt. At most the last 40.
-std::vector<std::string> ReadSaidWords(const std::filesystem::path& run_folder);
+std::vector<std::string> ReadSaidWords(const ReportFiles& files,
+                                       const std::filesystem::path& run_folder);
 
 }  // namespace hearth

@@ -6,7 +6,6 @@
 #include <limits>
 #include <utility>
 
-#include "runtime/model/json_reader.h"
 #include "runtime/text/byte_alphabet.h"
 #include "runtime/text/tokenizer_parts.h"
 #include "runtime/text/utf8.h"
@@ -208,7 +207,10 @@ void AddToMatchers(const std::vector<AddedToken>& tokens, BpePipeline* pipeline,
 }  // namespace
 
 std::unique_ptr<TokenizerTables> ReadTokenizerFile(std::string_view json, const std::string& file) {
-  const JsonDocument document = JsonDocument::Parse(json, file, kLimits);
+  return ReadTokenizerFile(JsonDocument::Parse(json, file, kLimits));
+}
+
+std::unique_ptr<TokenizerTables> ReadTokenizerFile(const JsonDocument& document) {
   const JsonNode root = document.root();
   root.RequireObject();
   RequireKeys(root, {"version", "truncation", "padding", "added_tokens", "normalizer",

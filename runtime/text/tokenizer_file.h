@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/model/json_reader.h"
 #include "runtime/text/tokenizer_tables.h"
 
 namespace hearth {
@@ -16,5 +17,6 @@ inline constexpr int64_t kMaxTokenizerFileBytes = int64_t{256} << 20;
 // post-processor that puts fixed tokens around. What the library would ignore or lose silently is
 // refused too.
 std::unique_ptr<TokenizerTables> ReadTokenizerFile(std::string_view json, const std::string& file);
+std::unique_ptr<TokenizerTables> ReadTokenizerFile(const JsonDocument& document);
 
 }  // namespace hearth

@@ -48,6 +48,8 @@ class Campaign {
   Campaign& operator=(const Campaign&) = delete;
 
   bool Run() {
+    if (!find_leaks_) fmt::print("leaks cannot be looked for on this machine\n");
+    std::fflush(stdout);
     std::vector<pid_t> processes;
     for (uint64_t i = 0; i < options_.processes; ++i) {
       const pid_t process = fork();
@@ -95,6 +97,7 @@ class Campaign {
       const WatchedRun run(target,
                            {.executions = std::min(kPiece, options_.executions - round * kPiece),
                             .seed = seed,
+                            .find_leaks = find_leaks_,
                             .deadline = Deadline()});
       sum.executions += run.executions();
       sum.microseconds += static_cast<uint64_t>(1e6 * run.processor_seconds());
@@ -150,6 +153,7 @@ class Campaign {
 
   const CampaignOptions& options_;
   const Clock::time_point start_ = Clock::now();
+  const bool find_leaks_ = CanFindLeaks();
   bool all_ended_well_ = true;
   Shared& shared_;
 };

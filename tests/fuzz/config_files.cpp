@@ -26,6 +26,24 @@ void RequireSameReadBack(const ResolvedConfig& resolved, const BuildFeatures& fe
   });
 }
 
+// What every run.yaml has.
+constexpr char kLeast[] = "model: {name_or_path: m.yaml}\ndata: {datasets: [{path: a}]}\n";
+
+// Each section of a run.yaml alone.
+std::vector<std::string> Sections(const std::string& yaml) {
+  std::vector<std::string> sections;
+  for (size_t at = 0; at < yaml.size();) {
+    size_t end = yaml.find('\n', at);
+    while (end != std::string::npos && end + 1 < yaml.size() && yaml[end + 1] == ' ') {
+      end = yaml.find('\n', end + 1);
+    }
+    end = end == std::string::npos ? yaml.size() : end + 1;
+    sections.push_back(yaml.substr(at, end - at));
+    at = end;
+  }
+  return sections;
+}
+
 std::vector<std::string> Lines(std::string_view text) {
   std::vector<std::string> lines;
   for (size_t at = 0; at < text.size();) {
@@ -46,12 +64,17 @@ int FuzzRunYaml(const uint8_t* data, size_t size) {
                                                  .file_name = "run.yaml",
                                                  .overrides = {},
                                                  .features = features});
-    if (size % 4 < 2) RequireSameReadBack(resolved, features);  // which takes as long
+    // Takes several times as long.
+    if (IsInShare(AsText(data, size), 8)) RequireSameReadBack(resolved, features);
   });
 }
 
 std::vector<std::string> RunYamlSeeds() {
-  std::vector<std::string> seeds = SourceFiles("configs/runs");
+  std::vector<std::string> seeds = YamlSourceFiles("configs/runs");
+  for (const std::string& section : Sections(seeds.at(0))) {
+    const bool is_required = section.starts_with("model:") || section.starts_with("data:");
+    seeds.push_back(is_required ? section : kLeast + section);
+  }
   seeds.push_back(
       "model: {name_or_path: m.yaml}\ndata: {datasets: [{path: 'a*', format: llmc, weight: "
       "0.5}]}\n");
@@ -76,12 +99,10 @@ std::vector<std::string> RunYamlWords() {
 int FuzzOverrides(const uint8_t* data, size_t size) {
   return RunReader([&] {
     const SplitArguments split = SplitOverrides(Lines(AsText(data, size)));
-    const ResolvedConfig resolved =
-        ParseConfig({.text = "model: {name_or_path: m.yaml}\ndata: {datasets: [{path: a}]}\n",
-                     .file_name = "run.yaml",
-                     .overrides = split.overrides,
-                     .features = {}});
-    if (size % 32 == 0) RequireSameReadBack(resolved, {});  // which takes most of the time
+    const ResolvedConfig resolved = ParseConfig(
+        {.text = kLeast, .file_name = "run.yaml", .overrides = split.overrides, .features = {}});
+    // Takes ten times as long.
+    if (IsInShare(AsText(data, size), 64)) RequireSameReadBack(resolved, {});
   });
 }
 
@@ -106,7 +127,7 @@ std::vector<std::string> OverridesWords() {
 }
 
 int FuzzSweepYaml(const uint8_t* data, size_t size) {
-  static const std::string base = "model: {name_or_path: m.yaml}\ndata: {datasets: [{path: a}]}\n";
+  static const std::string base = kLeast;
   return RunReader([&] {
     SweepConfig sweep = ParseSweep(AsText(data, size), "sweep.yaml");
     Require(!sweep.output_dir.empty() && !sweep.base.empty(), "a sweep without base or output");
@@ -121,14 +142,14 @@ int FuzzSweepYaml(const uint8_t* data, size_t size) {
     sweep.run_cap = std::min(sweep.run_cap.value_or(kMaxRuns), kMaxRuns);
     for (const SweepRun& run : ExpandSweep(sweep, base, {}).runs) {
       Require(run.values.size() == sweep.Keys().size(), "a run without all values");
-      RequireSameReadBack(run.resolved, {});
-      if (size % 4 != 0) break;  // the first alone
+      // Takes ten times as long.
+      if (IsInShare(AsText(data, size), 16)) RequireSameReadBack(run.resolved, {});
     }
   });
 }
 
 std::vector<std::string> SweepYamlSeeds() {
-  std::vector<std::string> seeds = SourceFiles("configs/sweeps");
+  std::vector<std::string> seeds = YamlSourceFiles("configs/sweeps");
   seeds.push_back(R"(base: configs/runs/quickstart.yaml
 output_dir: runs/x
 method: grid
@@ -207,7 +228,7 @@ int FuzzHardware(const uint8_t* data, size_t size) {
   });
 }
 
-std::vector<std::string> HardwareSeeds() { return SourceFiles("configs/hardware"); }
+std::vector<std::string> HardwareSeeds() { return YamlSourceFiles("configs/hardware"); }
 
 std::vector<std::string> HardwareWords() {
   std::vector<std::string> words = StructureWords();

@@ -44,6 +44,31 @@ std::string FileText(const std::filesystem::path& file) {
   return out.str();
 }
 
+std::vector<std::string> Texts(std::string_view folder, std::string_view extension) {
+  std::vector<std::filesystem::path> files;
+  const std::filesystem::path path = std::filesystem::path(HEARTH_SOURCE_DIR) / folder;
+  if (!std::filesystem::is_directory(path)) return {};
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    const bool is_wanted = extension.empty() || entry.path().extension() == extension;
+    if (entry.is_regular_file() && is_wanted) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  std::vector<std::string> texts;
+  for (const auto& file : files) texts.push_back(FileText(file));
+  return texts;
+}
+
+std::string WithoutComments(const std::string& yaml) {
+  std::istringstream lines(yaml);
+  std::string text;
+  for (std::string line; std::getline(lines, line);) {
+    line.resize(std::min(line.find('#'), line.size()));
+    line.resize(line.find_last_not_of(' ') + 1);
+    if (!line.empty()) text += line + "\n";
+  }
+  return text;
+}
+
 std::filesystem::path FoldersPlace() {
   return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : std::filesystem::temp_directory_path();
 }
@@ -64,9 +89,10 @@ void FailFuzz(const std::string& what) {
   std::abort();
 }
 
-int RunReader(const std::function<void()>& reader) {
+bool IsRefused(const std::function<void()>& reader) {
   try {
     reader();
+    return false;
   } catch (const ConfigError& error) {
     CheckRefusal(error.what());
   } catch (const IoError& error) {
@@ -74,7 +100,7 @@ int RunReader(const std::function<void()>& reader) {
   } catch (const std::exception& error) {
     FailFuzz(fmt::format("an exception that no reader may throw: {}", error.what()));
   }
-  return 0;
+  return true;
 }
 
 void RunAccepted(std::string_view what, const std::function<void()>& action) {
@@ -93,7 +119,8 @@ MemoryFile::MemoryFile() : descriptor_(memfd_create("input", MFD_CLOEXEC)) {
 MemoryFile::~MemoryFile() { close(descriptor_); }
 
 void MemoryFile::Write(std::string_view bytes) {
-  if (ftruncate(descriptor_, 0) != 0 || lseek(descriptor_, 0, SEEK_SET) != 0) {
+  const auto size = static_cast<off_t>(bytes.size());
+  if (ftruncate(descriptor_, size) != 0 || lseek(descriptor_, 0, SEEK_SET) != 0) {
     throw std::runtime_error("an input cannot be replaced");
   }
   WriteAll(descriptor_, bytes);
@@ -130,16 +157,13 @@ std::string SourceFile(std::string_view path) {
   return FileText(std::filesystem::path(HEARTH_SOURCE_DIR) / path);
 }
 
-std::vector<std::string> SourceFiles(std::string_view folder) {
-  std::vector<std::filesystem::path> files;
-  const std::filesystem::path path = std::filesystem::path(HEARTH_SOURCE_DIR) / folder;
-  if (!std::filesystem::is_directory(path)) return {};
-  for (const auto& entry : std::filesystem::directory_iterator(path)) {
-    if (entry.is_regular_file()) files.push_back(entry.path());
-  }
-  std::sort(files.begin(), files.end());
-  std::vector<std::string> texts;
-  for (const auto& file : files) texts.push_back(FileText(file));
+std::vector<std::string> SourceFiles(std::string_view folder) { return Texts(folder, ""); }
+
+std::vector<std::string> YamlSourceFiles(std::string_view folder) {
+  std::vector<std::string> texts = Texts(folder, ".yaml");
+  const std::string first = texts.at(0);
+  for (std::string& text : texts) text = WithoutComments(text);
+  texts.push_back(first);
   return texts;
 }
 

@@ -40,9 +40,24 @@ inline void Require(bool condition, std::string_view what) {
   if (!condition) FailFuzz(std::string(what));
 }
 
-// Runs the reader. A refusal is ConfigError (BudgetError too) or IoError with a message of one line
-// without control characters; any other exception ends the process.
-int RunReader(const std::function<void()>& reader);
+// Runs the reader and returns whether it refused: with ConfigError (BudgetError too) or IoError and
+// a message of one line without control characters; any other exception ends the process.
+bool IsRefused(const std::function<void()>& reader);
+
+// The same for a target's end: returns 0.
+inline int RunReader(const std::function<void()>& reader) {
+  IsRefused(reader);
+  return 0;
+}
+
+// Whether an input is one of those, one in `one_in`, on which something is done that takes long.
+inline bool IsInShare(std::string_view input, size_t one_in) {
+  return std::hash<std::string_view>()(input) % one_in == 0;
+}
+
+// Files take most of the time: where a format can be read from memory most inputs are, and what is
+// refused there is not written to a file.
+inline bool IsReadFromDisk(std::string_view input) { return IsInShare(input, 8); }
 
 // Runs what must succeed because the reader accepted the input.
 void RunAccepted(std::string_view what, const std::function<void()>& action);
@@ -88,6 +103,10 @@ std::string SourceFile(std::string_view path);
 
 // All files of a folder of the source tree, by name.
 std::vector<std::string> SourceFiles(std::string_view folder);
+
+// The YAML files of a folder of the source tree, by name: without their comments, which are most of
+// some, and the first as it is.
+std::vector<std::string> YamlSourceFiles(std::string_view folder);
 
 // The bytes of a value as files hold them.
 template <typename T>

@@ -1,5 +1,6 @@
 // Files of lines: the log that a run goes on with, what a sweep reads of its runs, JSON lines to
 // prepare, and hostfiles.
+#include <initializer_list>
 #include <limits>
 
 #include "launcher/hostfile.h"
@@ -21,6 +22,17 @@ std::vector<StepRecord> Records(const std::string& log) {
   return records;
 }
 
+// Those of a log that comes in these pieces.
+std::vector<StepRecord> RecordsOf(std::initializer_list<std::string_view> pieces) {
+  std::vector<StepRecord> records;
+  RecordLines lines;
+  for (const std::string_view piece : pieces) {
+    lines.Take(piece,
+               [&](std::string_view, const StepRecord& record) { records.push_back(record); });
+  }
+  return records;
+}
+
 // Those up to the step, as lines.
 std::vector<std::string> Texts(const std::vector<StepRecord>& records, int64_t last_step) {
   std::vector<std::string> texts;
@@ -30,29 +42,42 @@ std::vector<std::string> Texts(const std::vector<StepRecord>& records, int64_t l
   return texts;
 }
 
+constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
+
+void RequireSame(const std::vector<StepRecord>& a, const std::vector<StepRecord>& b,
+                 std::string_view otherwise) {
+  Require(Texts(a, kAll) == Texts(b, kAll), otherwise);
+}
+
+void CutBackOnDisk(std::string_view text) {
+  static const FuzzFolder folder;
+  const std::string log = folder.Path("log.jsonl");
+  folder.Write("log.jsonl", text);
+  const std::vector<StepRecord> all = Records(log);
+  RequireSame(all, RecordsOf({text}), "a log is read otherwise from its file");
+  CutBackTo(log, kCutStep);
+  Require(Texts(Records(log), kAll) == Texts(all, kCutStep),
+          "cutting back loses records or keeps later ones");
+  const std::string cut = folder.Read("log.jsonl");
+  CutBackTo(log, kCutStep);
+  Require(folder.Read("log.jsonl") == cut, "cutting back twice changes the log");
+}
+
 }  // namespace
 
 int FuzzLog(const uint8_t* data, size_t size) {
-  static const FuzzFolder folder;
-  constexpr int64_t kAll = std::numeric_limits<int64_t>::max();
   return RunReader([&] {
-    const std::string log = folder.Path("log.jsonl");
-    folder.Write("log.jsonl", AsText(data, size));
-    const std::vector<StepRecord> all = Records(log);
-    CutBackTo(log, kCutStep);
-    Require(Texts(Records(log), kAll) == Texts(all, kCutStep),
-            "cutting back loses records or keeps later ones");
+    const std::string_view text = AsText(data, size);
+    if (IsReadFromDisk(text)) return CutBackOnDisk(text);
+    const std::vector<StepRecord> all = RecordsOf({text});
     // Each takes as long as all of the above.
-    if (size % 4 == 0) {
-      const std::string cut = folder.Read("log.jsonl");
-      CutBackTo(log, kCutStep);
-      Require(folder.Read("log.jsonl") == cut, "cutting back twice changes the log");
-    } else if (size % 4 == 1) {
+    if (size % 2 == 0) {
+      RequireSame(RecordsOf({text.substr(0, size / 2), text.substr(size / 2)}), all,
+                  "a log that comes in two pieces is read otherwise");
+    } else {
       std::string again;
       for (const std::string& record : Texts(all, kAll)) again += record + "\n";
-      folder.Write("log.jsonl", again);
-      Require(Texts(Records(log), kAll) == Texts(all, kAll),
-              "a record changes when it is read back");
+      RequireSame(RecordsOf({again}), all, "a record changes when it is read back");
     }
   });
 }
@@ -76,21 +101,25 @@ std::vector<std::string> LogWords() {
 
 // The log comes in two parts, as a sweep meets it.
 int FuzzMetricLog(const uint8_t* data, size_t size) {
-  static const FuzzFolder folder;
   return RunReader([&] {
     const std::string_view text = AsText(data, size);
-    folder.Write("log.jsonl", text);
-    MetricLog whole(folder.Path("log.jsonl"), "train/loss");
-    whole.Read();
+    MetricLog whole("log.jsonl", "train/loss");
+    whole.Take(text);
     for (size_t i = 1; i < whole.curve().size(); ++i) {
       Require(whole.curve()[i - 1].step < whole.curve()[i].step, "steps that do not rise");
     }
-    if (size % 4 != 0) return;
+    if (!IsInShare(text, 4)) return;
+    static const FuzzFolder folder;
     MetricLog growing(folder.Path("log.jsonl"), "train/loss");
-    folder.Write("log.jsonl", text.substr(0, size / 2));
-    growing.Read();
-    folder.Write("log.jsonl", text);
-    growing.Read();
+    if (IsReadFromDisk(text)) {
+      folder.Write("log.jsonl", text.substr(0, size / 2));
+      growing.Read();
+      folder.Write("log.jsonl", text);
+      growing.Read();
+    } else {
+      growing.Take(text.substr(0, size / 2));
+      growing.Take(text.substr(size / 2));
+    }
     Require(growing.curve().size() == whole.curve().size() &&
                 growing.last_step() == whole.last_step() &&
                 growing.is_broken() == whole.is_broken(),
@@ -98,19 +127,33 @@ int FuzzMetricLog(const uint8_t* data, size_t size) {
   });
 }
 
+namespace {
+
+void RequireSameOutcome(const RunOutcome& a, const RunOutcome& b) {
+  Require(a.state == b.state && a.step == b.step && a.exit_code == b.exit_code &&
+              a.message == b.message && a.metric == b.metric && a.value == b.value,
+          "an outcome changes when it is read back");
+}
+
+}  // namespace
+
 int FuzzSweepOutcome(const uint8_t* data, size_t size) {
-  static const FuzzFolder folder, again;
   return RunReader([&] {
-    folder.Write("outcome.json", AsText(data, size));
+    const std::string_view text = AsText(data, size);
+    if (!IsReadFromDisk(text)) {
+      const RunOutcome outcome = ParseOutcome(text, "outcome.json");
+      RunAccepted("the same outcome written again is refused", [&] {
+        RequireSameOutcome(ParseOutcome(OutcomeText(outcome), "again"), outcome);
+      });
+      return;
+    }
+    static const FuzzFolder folder, again;
+    folder.Write("outcome.json", text);
     const auto outcome = ReadOutcome(folder.Path(""));
     Require(outcome.has_value(), "an outcome that is there and not found");
     RunAccepted("the same outcome written again is refused", [&] {
       WriteOutcome(again.Path(""), *outcome);
-      const auto same = ReadOutcome(again.Path(""));
-      Require(same && same->state == outcome->state && same->step == outcome->step &&
-                  same->exit_code == outcome->exit_code && same->message == outcome->message &&
-                  same->metric == outcome->metric,
-              "an outcome changes when it is read back");
+      RequireSameOutcome(ReadOutcome(again.Path("")).value(), *outcome);
     });
   });
 }

@@ -28,7 +28,7 @@ int FuzzHfConfig(const uint8_t* data, size_t size) {
 
 std::vector<std::string> HfConfigSeeds() {
   std::vector<std::string> seeds;
-  for (const std::string& shape : SourceFiles("configs/models")) {
+  for (const std::string& shape : YamlSourceFiles("configs/models")) {
     seeds.push_back(
         HfConfigText(ParseShape(YamlDocument::Parse(shape, "shape.yaml")), WeightDType::kBF16));
   }
@@ -60,7 +60,7 @@ int FuzzShape(const uint8_t* data, size_t size) {
   });
 }
 
-std::vector<std::string> ShapeSeeds() { return SourceFiles("configs/models"); }
+std::vector<std::string> ShapeSeeds() { return YamlSourceFiles("configs/models"); }
 
 std::vector<std::string> ShapeWords() {
   std::vector<std::string> words = StructureWords();

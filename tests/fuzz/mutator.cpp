@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cmath>
 #include <cstring>
 #include <iterator>
 
@@ -56,7 +57,7 @@ constexpr std::array<const char*, 22> kNumbers = {"0",
 
 // An input of so many bytes costs twice what an empty one does.
 constexpr uint64_t kBytesOfNoInput = 64;
-constexpr uint64_t kChances = uint64_t{1} << 32;
+constexpr double kChances = 0x1p50;
 
 }  // namespace
 
@@ -72,7 +73,8 @@ const std::string& Mutator::Choose(const std::vector<std::string>& corpus) {
   if (chances_.empty()) {
     uint64_t sum = 0;
     for (const std::string& input : corpus) {
-      chances_.push_back(sum += kChances / (kBytesOfNoInput + input.size()));
+      const auto cost = static_cast<double>(kBytesOfNoInput + input.size());
+      chances_.push_back(sum += static_cast<uint64_t>(kChances / (cost * std::sqrt(cost))));
     }
   }
   const auto chosen =

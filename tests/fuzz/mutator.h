@@ -15,8 +15,8 @@ class Mutator {
       : dictionary_(std::move(dictionary)), max_bytes_(max_bytes), random_(seed) {}
 
   // One of the inputs, changed one to five times; `corpus` is not empty and the same in every call.
-  // How often each is taken falls with its size, so that each has about the same time: a change of
-  // a small one meets more of what matters.
+  // A small one is taken far more often: it is read sooner, and a change of it meets more of what
+  // matters.
   std::string Next(const std::vector<std::string>& corpus);
 
  private:

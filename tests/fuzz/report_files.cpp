@@ -25,7 +25,6 @@ constexpr std::array<const char*, 7> kFiles = {"0123456789abcdef/log.jsonl",
                                                "0123456789abcdef/tb/events.out.tfevents.1.host",
                                                "sweep.yaml",
                                                "results.jsonl"};
-constexpr size_t kRunFiles = 5;
 
 std::string_view TakeFile(std::string_view* rest) {
   const size_t end = std::min(rest->find(kSeparator), rest->size());
@@ -34,30 +33,73 @@ std::string_view TakeFile(std::string_view* rest) {
   return file;
 }
 
-class ReportFolder {
+using Contents = std::array<std::string_view, kFiles.size()>;
+
+Contents Split(std::string_view input) {
+  Contents contents;
+  for (std::string_view& content : contents) content = TakeFile(&input);
+  return contents;
+}
+
+class FolderOnDisk {
  public:
-  ReportFolder() {
+  explicit FolderOnDisk() {
     std::filesystem::create_directories(folder_.Path(kRun) + "/tb");
     std::filesystem::create_directories(folder_.Path(kRun) + "/checkpoint-3");
     for (const char* file : kFiles) folder_.Write(file, "");
   }
 
-  void Write(std::string_view input, bool with_sweep) {
+  void Write(const Contents& contents) {
     for (size_t i = 0; i < kFiles.size(); ++i) {
-      const std::string_view content = TakeFile(&input);
-      const bool is_used = with_sweep || i < kRunFiles;
-      if (!is_used || written_[i] == content) continue;  // writing takes most of the time
-      written_[i] = content;
-      folder_.Write(kFiles[i], content);
+      if (written_[i] == contents[i]) continue;
+      written_[i] = contents[i];
+      folder_.Write(kFiles[i], contents[i]);
     }
   }
 
-  std::string run() const { return folder_.Path(kRun); }
-  std::string sweep() const { return folder_.Path(""); }
+  std::filesystem::path sweep() const { return folder_.Path(""); }
 
  private:
   FuzzFolder folder_;
   std::array<std::string, kFiles.size()> written_;
+};
+
+// The same folder in memory.
+class FolderInMemory : public ReportFiles {
+ public:
+  explicit FolderInMemory(const Contents& contents) : contents_(contents) {}
+
+  bool Exists(const std::filesystem::path& path) const override { return Find(path) != nullptr; }
+  std::optional<std::string> ReadHead(const std::filesystem::path& file,
+                                      int64_t most_bytes) const override {
+    const std::string_view* content = Find(file);
+    if (content == nullptr) return std::nullopt;
+    return std::string(content->substr(0, static_cast<size_t>(most_bytes)));
+  }
+  std::optional<std::string> ReadTail(const std::filesystem::path& file,
+                                      int64_t most_bytes) const override {
+    return ReadHead(file, most_bytes);  // there is no more
+  }
+  void ReadPieces(const std::filesystem::path& file,
+                  const std::function<void(std::string_view)>& use) const override {
+    if (const std::string_view* content = Find(file)) use(*content);
+  }
+  std::vector<std::string> NamesIn(const std::filesystem::path& folder,
+                                   std::string_view prefix) const override {
+    if (folder.empty()) return {kRun, "results.jsonl", "sweep.yaml"};
+    if (prefix.starts_with("checkpoint")) return {"checkpoint-3"};
+    return {"events.out.tfevents.1.host"};
+  }
+
+ private:
+  const std::string_view* Find(const std::filesystem::path& path) const {
+    for (size_t i = 0; i < kFiles.size(); ++i) {
+      if (path.native() == kFiles[i]) return &contents_[i];
+    }
+    return nullptr;
+  }
+
+  const Contents& contents_;
 };
 
 void CheckRun(const RunData& run) {
@@ -70,6 +112,18 @@ void CheckRun(const RunData& run) {
           "events that go back in steps");
   for (const PlannedPool& pool : run.pools) Require(pool.bytes >= 0, "a negative pool");
   Require(!StateText(run.state).empty(), "a state without a name");
+}
+
+void CheckSweep(const SweepData& sweep) {
+  Require(sweep.runs.size() == 1, "a sweep that loses its run");
+  CheckRun(sweep.runs[0].run);
+}
+
+void RequireSame(const RunData& a, const RunData& b) {
+  Require(a.state == b.state && a.last_step == b.last_step && a.message == b.message &&
+              a.label == b.label && a.series.size() == b.series.size() &&
+              a.events.size() == b.events.size() && a.remarks == b.remarks,
+          "a run on a disk has another report");
 }
 
 std::string Seed(const std::vector<std::string>& files) {
@@ -100,16 +154,21 @@ std::string Events(double wall_time_s, char step) {
 
 // Nothing that a file says may keep a report from being made.
 int FuzzReport(const uint8_t* data, size_t size) {
-  static ReportFolder folder;
-  const bool with_sweep = size % 4 == 0;
-  folder.Write(AsText(data, size), with_sweep);
+  const std::string_view input = AsText(data, size);
+  const Contents contents = Split(input);
+  const FolderInMemory memory(contents);
   RunAccepted("the run has no report", [&] {
-    CheckRun(ReadRun(folder.run(), {.most_buckets = 8}));
-    if (!with_sweep) return;
-    const SweepData sweep =
-        ReadSweep(folder.sweep(), "", {.most_buckets = 8}, static_cast<int64_t>(size / 4 % 2));
-    Require(sweep.runs.size() == 1, "a sweep that loses its run");
-    CheckRun(sweep.runs[0].run);
+    const RunData run = ReadRun(kRun, {.most_buckets = 8, .files = memory});
+    CheckRun(run);
+    if (IsReadFromDisk(input)) {
+      static FolderOnDisk disk;
+      disk.Write(contents);
+      RequireSame(ReadRun(disk.sweep() / kRun, {.most_buckets = 8}), run);
+      CheckSweep(ReadSweep(disk.sweep(), "", {.most_buckets = 8}, 1));
+    } else if (IsInShare(input, 3)) {
+      CheckSweep(
+          ReadSweep("", "", {.most_buckets = 8, .files = memory}, static_cast<int64_t>(size % 2)));
+    }
   });
   return 0;
 }

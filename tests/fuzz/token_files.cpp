@@ -17,9 +17,8 @@ namespace {
 
 constexpr int64_t kSequenceLength = 5;
 
-void ReadSamples(const std::string& path, TokenFormat format, const TokenFile& file) {
-  const TokenDataset dataset({{.path_glob = path, .format = format}},
-                             {.sequence_len = kSequenceLength});
+void ReadSamples(const TokenDataset& dataset) {
+  const TokenFile& file = *dataset.Files()[0];
   const int64_t samples = dataset.samples_per_epoch();
   Require(samples == (file.token_count() - 1) / kSequenceLength, "another number of samples");
   std::vector<int32_t> rows[3];
@@ -39,8 +38,8 @@ void ReadSamples(const std::string& path, TokenFormat format, const TokenFile& f
   }
 }
 
-void ReadWhole(const std::string& path, TokenFormat format) {
-  const auto file = TokenFile::Open(path, format);
+void ReadWhole(const TokenFile& opened) {
+  const TokenFile* file = &opened;
   const int64_t count = file->token_count();
   std::vector<uint8_t> mask(static_cast<size_t>(std::min<int64_t>(count, 100)));
   file->ReadLossMask(count - static_cast<int64_t>(mask.size()), mask);
@@ -58,16 +57,42 @@ void ReadWhole(const std::string& path, TokenFormat format) {
     Require(token >= 0 && (file->vocab_size() == 0 || token < file->vocab_size()),
             "a token outside the vocabulary");
   }
-  ReadSamples(path, format, *file);
 }
 
-int FuzzFormat(std::string_view bytes, TokenFormat format) {
-  static MemoryFile file;
-  file.Write(bytes);
-  return RunReader([&] {
-    DetectTokenFormat(MappedFile(file.path()));
-    ReadWhole(file.path(), format);
-  });
+// Everything that can be read of an open file.
+void ReadAll(std::unique_ptr<TokenFile> file) {
+  ReadWhole(*file);
+  std::vector<DatasetFiles> datasets(1);
+  datasets[0].name = file->path();
+  datasets[0].files.push_back(std::move(file));
+  ReadSamples(TokenDataset::OfFiles(std::move(datasets), {.sequence_len = kSequenceLength}));
+}
+
+// As a run opens it.
+void ReadFromDisk(const std::string& path, TokenFormat format) {
+  ReadWhole(*TokenFile::Open(path, format));
+  ReadSamples(
+      TokenDataset({{.path_glob = path, .format = format}}, {.sequence_len = kSequenceLength}));
+}
+
+// Reading beyond the end is seen here, and mostly not behind a mapping.
+std::shared_ptr<const MappedFile> InMemory(std::string path, std::string_view bytes) {
+  return std::make_shared<const MappedFile>(std::move(path), std::as_bytes(std::span(bytes)));
+}
+
+using Parser = TokenLayout (*)(std::shared_ptr<const MappedFile> file);
+
+int FuzzFormat(std::string_view bytes, TokenFormat format, Parser parse) {
+  if (IsReadFromDisk(bytes)) {
+    static MemoryFile file;
+    file.Write(bytes);
+    return RunReader([&] {
+      DetectTokenFormat(MappedFile(file.path()));
+      ReadFromDisk(file.path(), format);
+    });
+  }
+  return RunReader(
+      [&] { ReadAll(std::make_unique<TokenFile>(parse(InMemory("tokens", bytes)), 0)); });
 }
 
 // The file with the hashes that its content should have, where it has places for them: without, a
@@ -113,8 +138,11 @@ std::string Int32Header(const std::vector<int32_t>& fields) {
 
 int FuzzHearth(const uint8_t* data, size_t size) {
   // As it is, a changed file is refused for its hash.
-  if (size % 4 == 0) FuzzFormat(AsText(data, size), TokenFormat::kHearth);
-  return FuzzFormat(WithHashes(std::string(AsText(data, size))), TokenFormat::kHearth);
+  if (IsInShare(AsText(data, size), 4))
+    FuzzFormat(AsText(data, size), TokenFormat::kHearth, ParseHearth);
+  const std::string fixed = WithHashes(std::string(AsText(data, size)));
+  const std::vector<char> bytes(fixed.begin(), fixed.end());  // with nothing behind them
+  return FuzzFormat({bytes.data(), bytes.size()}, TokenFormat::kHearth, ParseHearth);
 }
 
 std::vector<std::string> HearthSeeds() {
@@ -139,7 +167,7 @@ std::vector<std::string> HearthSeeds() {
 }
 
 int FuzzLlmc(const uint8_t* data, size_t size) {
-  return FuzzFormat(AsText(data, size), TokenFormat::kLlmc);
+  return FuzzFormat(AsText(data, size), TokenFormat::kLlmc, ParseLlmc);
 }
 
 std::vector<std::string> LlmcSeeds() {
@@ -148,13 +176,13 @@ std::vector<std::string> LlmcSeeds() {
 }
 
 int FuzzNanogpt(const uint8_t* data, size_t size) {
-  return FuzzFormat(AsText(data, size), TokenFormat::kNanogpt);
+  return FuzzFormat(AsText(data, size), TokenFormat::kNanogpt, ParseNanogpt);
 }
 
 std::vector<std::string> NanogptSeeds() { return {Numbers<uint16_t>(40, 50), ""}; }
 
 int FuzzLlmq(const uint8_t* data, size_t size) {
-  return FuzzFormat(AsText(data, size), TokenFormat::kLlmq);
+  return FuzzFormat(AsText(data, size), TokenFormat::kLlmq, ParseLlmq);
 }
 
 std::vector<std::string> LlmqSeeds() {
@@ -172,17 +200,24 @@ std::vector<std::string> LlmqSeeds() {
 
 // The size of the index in four bytes, the index, the tokens.
 int FuzzMegatron(const uint8_t* data, size_t size) {
-  static const FuzzFolder folder;
   uint32_t index_size = 0;
   const std::string_view bytes = AsText(data, size);
   if (size >= sizeof index_size) std::memcpy(&index_size, data, sizeof index_size);
   const std::string_view rest = bytes.substr(std::min(size, sizeof index_size));
   index_size = static_cast<uint32_t>(std::min<size_t>(index_size, rest.size()));
-  folder.Write("tokens.idx", rest.substr(0, index_size));
-  folder.Write("tokens.bin", rest.substr(index_size));
+  const std::string_view index = rest.substr(0, index_size), tokens = rest.substr(index_size);
+  if (IsReadFromDisk(bytes)) {
+    static const FuzzFolder folder;
+    folder.Write("tokens.idx", index);
+    folder.Write("tokens.bin", tokens);
+    return RunReader([&] {
+      DetectTokenFormat(MappedFile(folder.Path("tokens.bin")));
+      ReadFromDisk(folder.Path("tokens"), TokenFormat::kMegatron);
+    });
+  }
   return RunReader([&] {
-    DetectTokenFormat(MappedFile(folder.Path("tokens.bin")));
-    ReadWhole(folder.Path("tokens"), TokenFormat::kMegatron);
+    ReadAll(std::make_unique<TokenFile>(
+        ParseMegatron(InMemory("tokens.bin", tokens), InMemory("tokens.idx", index)), 0));
   });
 }
 

@@ -99,6 +99,16 @@ struct WatchedRun::Progress {
   char input[kMaxInput];
 };
 
+bool CanFindLeaks() {
+  const pid_t process = fork();
+  if (process == 0) {
+    __lsan_do_recoverable_leak_check();
+    std::_Exit(0);
+  }
+  int status = -1;
+  return waitpid(process, &status, 0) == process && status == 0;
+}
+
 void InstallAllocationLimit() { AllocationLimit::Install(); }
 
 void RunInput(const FuzzTarget& target, const std::string& input) {
@@ -131,7 +141,7 @@ namespace {
     RunInput(target, input);
     ++progress.executions;
   }
-  const bool leaks = __lsan_do_recoverable_leak_check() != 0;
+  const bool leaks = settings.find_leaks && __lsan_do_recoverable_leak_check() != 0;
   if (leaks) std::fprintf(stderr, "fuzzing: memory was lost in one of the inputs\n");
   std::_Exit(leaks ? 1 : 0);
 }

@@ -18,12 +18,16 @@ struct FuzzSettings {
   uint64_t executions = 20'000;
   uint64_t seed = 1;
   double max_seconds = 10;  // of processor time, for one input; the slowest takes milliseconds
+  bool find_leaks = true;
   // When it stops, however many executions it has made.
   std::optional<std::chrono::steady_clock::time_point> deadline = {};
 };
 
 // Counts from now on what readers allocate; needs AddressSanitizer's hooks.
 void InstallAllocationLimit();
+
+// Whether leaks can be looked for: some containers forbid what that takes, and it ends the process.
+bool CanFindLeaks();
 
 // Runs the input alone, in this process, which ends where the target finds a mistake.
 void RunInput(const FuzzTarget& target, const std::string& input);

@@ -1,6 +1,9 @@
 // Weights: safetensors files and the index over several of them.
+#include <cstring>
+
 #include "kernels/core/bfloat16.h"
 #include "kernels/core/error.h"
+#include "runtime/model/json_reader.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/model/safetensors.h"
 #include "runtime/model/weight_source.h"
@@ -13,6 +16,16 @@ namespace {
 bool IsFloat(SafetensorsDType dtype) {
   return dtype == SafetensorsDType::kF32 || dtype == SafetensorsDType::kBF16 ||
          dtype == SafetensorsDType::kF16;
+}
+
+// Whether the header is there and JSON, which most inputs' is not.
+void ParseHeader(std::string_view bytes) {
+  uint64_t header_bytes = 0;
+  if (bytes.size() < sizeof header_bytes) throw IoError("too short");
+  std::memcpy(&header_bytes, bytes.data(), sizeof header_bytes);
+  if (header_bytes > bytes.size() - sizeof header_bytes) throw IoError("too short");
+  JsonDocument::Parse(bytes.substr(sizeof header_bytes, header_bytes), "header",
+                      {.max_bytes = kMaxSafetensorsHeader, .max_depth = 4});
 }
 
 void ReadTensors(const SafetensorsFile& file, int64_t file_bytes) {
@@ -85,10 +98,14 @@ class ShardedWeights {
 
 int FuzzSafetensors(const uint8_t* data, size_t size) {
   static MemoryFile file;
-  return RunReader([&] {
-    file.Write(AsText(data, size));
-    ReadTensors(SafetensorsFile(file.path()), static_cast<int64_t>(size));
-  });
+  const std::string_view bytes = AsText(data, size);
+  const bool is_refused = IsRefused([&] { ParseHeader(bytes); });
+  if (is_refused && !IsReadFromDisk(bytes)) return 0;
+  file.Write(bytes);
+  const bool is_unreadable =
+      IsRefused([&] { ReadTensors(SafetensorsFile(file.path()), static_cast<int64_t>(size)); });
+  Require(is_unreadable || !is_refused, "a file is read whose header is no JSON");
+  return 0;
 }
 
 std::vector<std::string> SafetensorsSeeds() {
@@ -124,14 +141,20 @@ std::vector<std::string> SafetensorsWords() {
 
 int FuzzWeightIndex(const uint8_t* data, size_t size) {
   static const ShardedWeights weights;
-  return RunReader([&] {
-    weights.folder.Write("model.safetensors.index.json", AsText(data, size));
+  const std::string_view index = AsText(data, size);
+  const bool is_refused =
+      IsRefused([&] { JsonDocument::Parse(index, "index").root().Get("weight_map"); });
+  if (is_refused && !IsReadFromDisk(index)) return 0;
+  const bool is_unreadable = IsRefused([&] {
+    weights.folder.Write("model.safetensors.index.json", index);
     const WeightSource source(weights.folder.Path(""), weights.spec);
     for (const ParameterSpec& parameter : weights.spec.parameters) {
       std::vector<float> values(static_cast<size_t>(parameter.stored_elements));
       source.Read(parameter, 0, values);
     }
   });
+  Require(is_unreadable || !is_refused, "weights are read whose index is refused");
+  return 0;
 }
 
 std::vector<std::string> WeightIndexSeeds() { return {ShardedWeights().index}; }

@@ -25,7 +25,7 @@ TEST(Overrides, AllFourFormsSetALeaf) {
     const ResolvedConfig resolved =
         ParseRun(kMinimal + "optimizer: {learning_rate: 5}\n", arguments);
     EXPECT_EQ(resolved.config.optimizer.learning_rate, 1e-4);
-    EXPECT_EQ(resolved.origins.find("optimizer.learning_rate")->second.text, "command line");
+    EXPECT_EQ(resolved.origins.at("optimizer.learning_rate").text, "command line");
   }
 }
 

@@ -84,6 +84,10 @@ TEST(TokenDataset, SamplesOfAFile) {
     }
     const TokenDataset data = open();
     EXPECT_EQ(data.samples_per_epoch(), samples);
+    std::vector<DatasetFiles> opened(1);
+    opened[0].files.push_back(TokenFile::Open(path));
+    EXPECT_EQ(TokenDataset::OfFiles(std::move(opened), data.options()).samples_per_epoch(),
+              samples);
     const std::vector<int32_t> all = SomeTokens(tokens, 256);
     for (int64_t k = 0; k < samples; ++k) {
       EXPECT_EQ(data.Locate(k), (SampleLocation{0, 0, 0, k * 8}));

@@ -41,7 +41,7 @@ TEST(RunFilesTest, StartsAreReadFromTheEventFiles) {
             event(1772370000) + FrameTfRecord(EncodeRestartEvent(1772370000, 41)));
   WriteFile(folder.path() / "tb" / "events.out.tfevents.3.a", "torn");
   WriteFile(folder.path() / "tb" / "events.out.tfevents.4.a", event(-5));
-  const std::vector<LogStart> starts = ReadLogStarts(folder.path());
+  const std::vector<LogStart> starts = ReadLogStarts(DiskFiles(), folder.path());
   ASSERT_EQ(starts.size(), 2u);
   EXPECT_FALSE(starts[0].first_step.has_value());
   EXPECT_EQ(FormatUtc(starts[0].wall_time_s), "2026-03-01 12:00:05 UTC");
@@ -52,12 +52,12 @@ TEST(RunFilesTest, WordsOfARunAreKeptWithoutItsProgress) {
   const TemporaryFolder folder;
   WriteFile(folder.path() / "output.txt",
             "step 1/5\rstep 2/5\rhearth: warning: hot\nstep 3/5\nhearth: going on from x\n");
-  const std::vector<std::string> words = ReadSaidWords(folder.path());
+  const std::vector<std::string> words = ReadSaidWords(DiskFiles(), folder.path());
   ASSERT_EQ(words.size(), 2u);
   EXPECT_EQ(words[0], "warning: hot");
   WriteFile(folder.path() / "messages.txt",
             "torn\n2026-03-01T12:00:05Z warning: cold\n2026-03-01T12:00:06Z starting again\n");
-  EXPECT_EQ(ReadSaidWords(folder.path()),
+  EXPECT_EQ(ReadSaidWords(DiskFiles(), folder.path()),
             (std::vector<std::string>{"warning: cold, 2026-03-01 12:00:05 UTC",
                                       "starting again, 2026-03-01 12:00:06 UTC"}));
 }

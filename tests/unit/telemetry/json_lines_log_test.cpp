@@ -146,6 +146,51 @@ TEST_F(JsonLinesLogTest, ReadsItsOwnRecords) {
   EXPECT_EQ(records[0].Number("e"), std::nullopt);
 }
 
+TEST(ParseJsonLineTest, TakesWhatBelongsToARecord) {
+  const auto record = ParseJsonLine(
+      R"({"b":{"step":9,"x":[1,{"y":2}]},"step":4,"a":-3,"c":[7],"d":1.0,"e":null,"f":"text","a":5})");
+  ASSERT_TRUE(record);
+  EXPECT_EQ(record->step, 4);
+  ASSERT_EQ(record->values.size(), 3u);
+  EXPECT_EQ(record->values[0], (std::pair<std::string, StepValue>("a", int64_t{5})));
+  EXPECT_EQ(record->values[1], (std::pair<std::string, StepValue>("d", 1.0)));
+  EXPECT_EQ(record->values[2], (std::pair<std::string, StepValue>("f", std::string("text"))));
+  EXPECT_TRUE(ParseJsonLine("{\"step\":1} \r"));
+  for (const char* line : {"", "{}", "[]", "{\"step\":1", "{\"step\":1.0}", "{\"step\":\"1\"}", "1",
+                           "{\"step\":1}}", "{\"step\":1,\"step\":null}", "[{\"step\":1}]",
+                           "{\"a\":{\"step\":1}}", "{\"step\":1,\"a\":1e999}", "\"}"}) {
+    EXPECT_FALSE(ParseJsonLine(line)) << line;
+  }
+}
+
+TEST(RecordLinesTest, PiecesOfAnySizeGiveTheSameLines) {
+  const std::string log =
+      "{\"step\":1,\"a\":1}\n\n{\"step\":2}\n[]\n{\"step\":3,\"a\":3}\n{\"step\":4,\"tr";
+  for (size_t size = 1; size <= log.size(); ++size) {
+    RecordLines lines;
+    std::vector<int64_t> steps;
+    std::string text;
+    for (size_t at = 0; at < log.size(); at += size) {
+      lines.Take(std::string_view(log).substr(at, size),
+                 [&](std::string_view line, const StepRecord& record) {
+                   steps.push_back(record.step);
+                   text += line;
+                 });
+    }
+    EXPECT_EQ(steps, (std::vector<int64_t>{1, 2, 3})) << size;
+    EXPECT_EQ(text, "{\"step\":1,\"a\":1}{\"step\":2}{\"step\":3,\"a\":3}");
+    EXPECT_EQ(lines.other_lines(), 2);
+    EXPECT_TRUE(lines.is_torn());
+    lines.Take("ain\":1}\n", [&](std::string_view, const StepRecord& record) {
+      EXPECT_EQ(record.step, 4);
+      EXPECT_EQ(record.Number("train"), 1.0);
+      steps.push_back(record.step);
+    });
+    EXPECT_EQ(steps.size(), 4u);
+    EXPECT_FALSE(lines.is_torn());
+  }
+}
+
 TEST_F(JsonLinesLogTest, AFailedRecordLeavesNoTrace) {
   AppendFile file(log_);
   file.Append("first\n");

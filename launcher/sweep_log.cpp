@@ -33,6 +33,9 @@ void MetricLog::Read() {
   } catch (const IoError&) {
     // The next call tries again.
   }
+  // A part of a line may be written anew.
+  offset_ -= lines_.torn_bytes();
+  lines_ = RecordLines();
 }
 
 void MetricLog::Take(std::string_view piece) {

@@ -51,7 +51,7 @@ class MetricLog {
   std::filesystem::path path_;
   std::string metric_;
   ino_t file_ = 0;      // which file was read
-  int64_t offset_ = 0;  // behind what was read
+  int64_t offset_ = 0;  // behind what was taken, in Read behind its last whole line
   RecordLines lines_;
   MetricCurve curve_;
   int64_t last_step_ = 0;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,6 +33,7 @@ class RecordLines {
   int64_t other_lines() const { return other_lines_; }
   // What was taken ends within a line: it is being written, or its writer was killed.
   bool is_torn() const { return !rest_.empty(); }
+  int64_t torn_bytes() const { return std::ssize(rest_); }
 
  private:
   void TakeLine(std::string_view line, const Use& use);

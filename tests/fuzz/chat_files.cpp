@@ -7,7 +7,12 @@ namespace hearth::test {
 
 int FuzzChatLines(const uint8_t* data, size_t size) {
   const std::string_view text = AsText(data, size);
-  for (const ChatShape shape : {ChatShape::kMessages, ChatShape::kShareGpt, ChatShape::kAlpaca}) {
+  constexpr ChatShape kShapes[] = {ChatShape::kMessages, ChatShape::kShareGpt, ChatShape::kAlpaca};
+  // Two inputs in three are read in one shape alone: in the others most end at the first line.
+  const size_t share = std::hash<std::string_view>()(text) % 9;
+  for (size_t number = 0; number < 3; ++number) {
+    if (share < 6 && share % 3 != number) continue;
+    const ChatShape shape = kShapes[number];
     RunReader([&] {
       ChatReader reader("chats.jsonl", text, shape);
       size_t bytes = 0;

@@ -74,8 +74,7 @@ class SmallCheckpoint {
       const int64_t middle = manifest.parameters.empty() ? elements / 2 : elements;
       for (int64_t begin = 0; begin < elements; begin += middle) {
         const int64_t count = std::min(middle, elements - begin);
-        const std::string tensor =
-            parameter.name + "." + std::string(Name(kind)) + (begin == 0 ? ".0" : ".1");
+        const std::string tensor = fmt::format("t{}", entries.size());  // short: many are read
         saved.pieces[static_cast<size_t>(kind)].push_back({1, tensor, begin, count});
         entries.push_back(
             {tensor,
@@ -117,6 +116,7 @@ void ReadCheckpoint(const std::string& folder, bool verify) {
 int FuzzManifest(const uint8_t* data, size_t size) {
   return RunReader([&] {
     const CheckpointManifest manifest = ParseManifest(AsText(data, size), "manifest.json");
+    if (!IsInShare(AsText(data, size), 2)) return;
     RunAccepted("the same manifest written again is refused", [&] {
       const std::string text = ManifestText(manifest);
       Require(ManifestText(ParseManifest(text, "again")) == text,

@@ -139,7 +139,8 @@ int FuzzSweepYaml(const uint8_t* data, size_t size) {
       }
     }
     if (combinations > kMaxCombinations) return;
-    sweep.run_cap = std::min(sweep.run_cap.value_or(kMaxRuns), kMaxRuns);
+    const int64_t most_runs = IsInShare(AsText(data, size), 4) ? kMaxRuns : 1;
+    sweep.run_cap = std::min(sweep.run_cap.value_or(most_runs), most_runs);
     for (const SweepRun& run : ExpandSweep(sweep, base, {}).runs) {
       Require(run.values.size() == sweep.Keys().size(), "a run without all values");
       // Takes ten times as long.
@@ -223,6 +224,7 @@ std::vector<std::string> SweepYamlWords() {
 int FuzzHardware(const uint8_t* data, size_t size) {
   return RunReader([&] {
     const HardwareProfile profile = ParseHardware(AsText(data, size), "hardware.yaml");
+    if (!IsInShare(AsText(data, size), 4)) return;
     Require(ParseHardware(HardwareYaml(profile), "again.yaml") == profile,
             "a hardware file means something else when it is read back");
   });

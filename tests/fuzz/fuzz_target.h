@@ -57,7 +57,7 @@ inline bool IsInShare(std::string_view input, size_t one_in) {
 
 // Files take most of the time: where a format can be read from memory most inputs are, and what is
 // refused there is not written to a file.
-inline bool IsReadFromDisk(std::string_view input) { return IsInShare(input, 8); }
+inline bool IsReadFromDisk(std::string_view input) { return IsInShare(input, 16); }
 
 // Runs what must succeed because the reader accepted the input.
 void RunAccepted(std::string_view what, const std::function<void()>& action);

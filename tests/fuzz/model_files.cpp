@@ -55,8 +55,8 @@ std::vector<std::string> HfConfigWords() {
 
 int FuzzShape(const uint8_t* data, size_t size) {
   return RunReader([&] {
-    RequireSameReadBack(
-        ParseShape(YamlDocument::Parse(std::string(AsText(data, size)), "shape.yaml")));
+    const ModelConfig config = ParseShape(YamlDocument::Parse(AsText(data, size), "shape.yaml"));
+    if (IsInShare(AsText(data, size), 2)) RequireSameReadBack(config);
   });
 }
 

@@ -165,7 +165,7 @@ int FuzzReport(const uint8_t* data, size_t size) {
       disk.Write(contents);
       RequireSame(ReadRun(disk.sweep() / kRun, {.most_buckets = 8}), run);
       CheckSweep(ReadSweep(disk.sweep(), "", {.most_buckets = 8}, 1));
-    } else if (IsInShare(input, 3)) {
+    } else if (IsInShare(input, 6)) {
       CheckSweep(
           ReadSweep("", "", {.most_buckets = 8, .files = memory}, static_cast<int64_t>(size % 2)));
     }

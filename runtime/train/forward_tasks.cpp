@@ -277,6 +277,8 @@ std::vector<float> Executor::Logits(const MicroBatch& batch, int64_t step, int64
       }
     }
   }
+  // Also where no row was asked for: what comes next fills the batch and the weights' slots anew.
+  stream.Synchronize(options_.step_timeout);
   ++forward_count_;
   return result;
 }

@@ -19,8 +19,9 @@ std::string Folded(std::string_view word) {
   return folded;
 }
 
-// Optimal string alignment distance.
-size_t EditDistance(const std::string& a, const std::string& b) {
+// Optimal string alignment distance; anything above `most` where it is more than that.
+size_t EditDistance(const std::string& a, const std::string& b, size_t most) {
+  size_t least_before = 0;  // of the row before
   std::vector<size_t> before_last(b.size() + 1);
   std::vector<size_t> last(b.size() + 1);
   std::vector<size_t> row(b.size() + 1);
@@ -34,6 +35,10 @@ size_t EditDistance(const std::string& a, const std::string& b) {
         row[j] = std::min(row[j], before_last[j - 2] + 1);
       }
     }
+    // A later row is reached from one of two that follow each other.
+    const size_t least = *std::min_element(row.begin(), row.end());
+    if (least > most && least_before > most) return least;
+    least_before = least;
     before_last.swap(last);
     last.swap(row);
   }
@@ -49,12 +54,11 @@ std::string_view ClosestWord(std::string_view word,
   size_t best_distance = std::max<size_t>(1, folded.size() / 3);
   std::string_view best;
   for (const std::string_view candidate : candidates) {
-    const std::string other = Folded(candidate);
     // No distance is smaller than that of the lengths.
     const size_t least =
-        std::max(folded.size(), other.size()) - std::min(folded.size(), other.size());
+        std::max(folded.size(), candidate.size()) - std::min(folded.size(), candidate.size());
     if (least > best_distance) continue;
-    const size_t distance = EditDistance(folded, other);
+    const size_t distance = EditDistance(folded, Folded(candidate), best_distance);
     if (distance < best_distance || (distance == best_distance && best.empty())) {
       best_distance = distance;
       best = candidate;

@@ -127,6 +127,19 @@ TEST_P(SplitMemoryRun, HostState) {
   ExpectSameAsTogether(Options({{"memory", "offload: {v: host, weights: host}"}}));
 }
 
+// Of three blocks one keeps its state on the device, one is updated by the host, one streams.
+TEST_P(SplitMemoryRun, EachBlocksStateElsewhere) {
+  TrainingRunOptions options =
+      Options({{"memory", "offload: {optimizer: host, weights: host, gradients: host}"},
+               {"memory", "optimizer_device: gpu"},
+               {"memory", "resident_layers: 1"},
+               {"memory", "host_updated_layers: 1"}});
+  const std::string_view layers = "num_hidden_layers: 2";
+  options.model = SmallModel();
+  options.model.replace(options.model.find(layers), layers.size(), "num_hidden_layers: 3");
+  ExpectSameAsTogether(options);
+}
+
 TEST_P(SplitMemoryRun, BlockInputsOnTheHost) {
   ExpectSameAsTogether(Options({{"training", "micro_batch_size: 2"},
                                 {"memory", "micro_batches_per_group: 3"},

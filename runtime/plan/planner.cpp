@@ -20,7 +20,8 @@ constexpr double kWorthAChange = 0.005;
 constexpr double kRoughError = 0.12;  // of a look at a few layers alone
 constexpr size_t kNearestShown = 4;
 // Of the blocks that the device does not keep, beyond which the host is the slower one.
-constexpr int64_t kMostEighths = 5;
+constexpr int64_t kMostEighths = 6;
+constexpr const char* kOptimizerDevice = "memory.optimizer_device";
 constexpr int64_t kLayersOfALargeModel = 8;
 
 // The index of each lever's value.
@@ -254,6 +255,7 @@ class Planner {
     if (chosen != nullptr) {
       run.values = ValuesOf(chosen->setting);
       run.usual = ValuesOf(Setting(ladder_.size()));
+      run.usual.insert(run.usual.end(), {{kResidentLayers, "0"}, {kHostUpdatedLayers, "0"}});
       for (const auto& [path, value] : run.values) run.resolved.SetPlanned(path, value);
     }
     run.plan = MakePlan(run.resolved, request_.spec, request_.grid);
@@ -274,44 +276,57 @@ class Planner {
     return run;
   }
 
-  // Which costs nothing that is priced: what the device has room for stays there. And who updates
-  // was left open: of what the device would update, the host takes over what makes the step
-  // shortest.
+  // Which costs nothing that is priced: state that the device has room for stays there. Where it
+  // was left open who updates, host and device share what is left if that makes the step shorter.
   void PlaceStates(ChosenPlan& run) {
     const RunConfig& given = request_.resolved.config;
-    if (given.memory.plan.mode == PlanMode::kManual) return;
-    const auto is_on_host = [&] {
-      const OptimizerPlacement& place = run.plan.optimizer;
-      return place.master == Tier::kHost && place.m == Tier::kHost && place.v == Tier::kHost;
-    };
-    if (!is_on_host()) return;
-    const int64_t layers = request_.spec.config.num_layers;
-    if (IsAuto(given, kResidentLayers) && request_.limits.device.ArenaBytes()) {
-      Decide(run, kResidentLayers, MostResident(run.resolved, layers));
-    }
-    if (!IsAuto(given, kHostUpdatedLayers) || !IsAuto(given, "memory.optimizer_device") ||
-        run.plan.optimizer.update_on_host) {
-      return;
-    }
-    const int64_t offloaded = layers - run.resolved.config.memory.resident_layers.value_or(0);
+    const OptimizerPlacement& place = run.plan.optimizer;
+    const bool on_host =
+        place.master == Tier::kHost && place.m == Tier::kHost && place.v == Tier::kHost;
+    if (given.memory.plan.mode == PlanMode::kManual || !on_host) return;
+    std::optional<ChosenPlan> shared;
+    if (IsAuto(given, kOptimizerDevice) && IsAuto(given, kHostUpdatedLayers)) shared = run;
+    FillDevice(run);
+    if (!shared) return;
+    Decide(*shared, kOptimizerDevice, "gpu");
+    if (!Fits(NeedOf(shared->plan, request_.spec), request_.limits)) return;
+    FillDevice(*shared);
+    ShareUpdates(*shared);
+    if (Seconds(shared->plan) < Seconds(run.plan) * (1 - kWorthAChange)) run = std::move(*shared);
+  }
+
+  double Seconds(const Plan& plan) const {
+    return EstimateStep(plan, request_.spec, request_.hardware).seconds;
+  }
+
+  void FillDevice(ChosenPlan& run) {
+    if (!IsAuto(request_.resolved.config, kResidentLayers)) return;
+    if (!request_.limits.device.ArenaBytes()) return;
+    const int64_t most = MostResident(run.resolved, request_.spec.config.num_layers);
+    Decide(run, kResidentLayers, std::to_string(most));
+  }
+
+  void ShareUpdates(ChosenPlan& run) {
+    const int64_t offloaded =
+        request_.spec.config.num_layers - run.resolved.config.memory.resident_layers.value_or(0);
     int64_t best = 0;
-    double least = std::numeric_limits<double>::infinity();
-    for (int64_t eighth = 0; eighth <= kMostEighths; ++eighth) {
+    double least = Seconds(run.plan);
+    for (int64_t eighth = 1; eighth <= kMostEighths; ++eighth) {
       const int64_t count = offloaded * eighth / 8;
       const std::optional<Plan> plan = PlanBeside(run.resolved, kHostUpdatedLayers, count);
       if (!plan) continue;
-      const double seconds = EstimateStep(*plan, request_.spec, request_.hardware).seconds;
+      const double seconds = Seconds(*plan);
       if (!(seconds < least * (1 - kWorthAChange))) continue;
       least = seconds;
       best = count;
     }
-    if (best > 0) Decide(run, kHostUpdatedLayers, best);
+    if (best > 0) Decide(run, kHostUpdatedLayers, std::to_string(best));
   }
 
-  void Decide(ChosenPlan& run, const char* key, int64_t count) {
-    run.resolved.SetPlanned(key, std::to_string(count));
-    run.values.emplace_back(key, std::to_string(count));
-    run.usual.emplace_back(key, "0");
+  void Decide(ChosenPlan& run, const std::string& key, const std::string& value) {
+    run.resolved.SetPlanned(key, value);
+    std::erase_if(run.values, [&](const auto& each) { return each.first == key; });
+    run.values.emplace_back(key, value);
     run.plan = MakePlan(run.resolved, request_.spec, request_.grid);
   }
 

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <sstream>
+
 #include "kernels/core/error.h"
+#include "runtime/model/load_model.h"
 #include "runtime/plan/memory_layout.h"
 #include "runtime/plan/planner.h"
 #include "runtime/plan/schedule.h"
@@ -148,6 +152,52 @@ TEST(Residence, ThePlannerFillsTheDevice) {
     EXPECT_EQ(LayersOf(run.plan, spec, false).size(), static_cast<size_t>(resident));
     EXPECT_EQ(run.resolved.config.memory.resident_layers, resident);
     EXPECT_EQ(run.resolved.config.memory.host_updated_layers, std::nullopt);
+  }
+}
+
+// Of a 7B model with all on the host of an H200 that may use 15.6 GiB: one step with what the
+// planner makes of these keys.
+ChosenPlan OnH200(const std::string& keys) {
+  static const std::string configs = std::string(HEARTH_SOURCE_DIR) + "/configs";
+  static const ModelSpec spec =
+      BuildModelSpec(LoadModel(configs + "/models/qwen2.5-7b.yaml", configs).config);
+  std::ifstream file(configs + "/hardware/h200.yaml", std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  const HardwareProfile hardware = ParseHardware(text.str(), "h200.yaml");
+  const ResolvedConfig resolved = ParseConfig(
+      {.text = fmt::format("model: {{name_or_path: qwen2.5-7b.yaml}}\n"
+                           "data: {{datasets: [{{path: a.hearth}}], sequence_len: 1024}}\n"
+                           "training: {{global_batch_size: 64, micro_batch_size: 4}}\n"
+                           "optimizer: {{master_dtype: bf16_stochastic}}\n"
+                           "memory: {{schedule: vertical, recompute: [block], offload: {{residual: "
+                           "host, optimizer: host, gradients: host, weights: host}}{}}}\n",
+                           keys),
+       .file_name = "run.yaml"});
+  constexpr double kGiB = 1 << 30;
+  const MemoryLimits limits{
+      .device = {.key = "memory.gpu_budget",
+                 .budget_bytes = static_cast<int64_t>(15.6 * kGiB),
+                 .outside_bytes = static_cast<int64_t>(0.75 * kGiB)},
+      .host = {.key = "memory.host_budget", .budget_bytes = int64_t{200} << 30},
+      .device_is_host = false};
+  ChosenPlan run = ChoosePlan({resolved, spec, 1, limits, hardware});
+  EXPECT_TRUE(run.fits);
+  run.seconds = EstimateStep(run.plan, spec, hardware).seconds;
+  return run;
+}
+
+// Host and device together are faster than either, which say so themselves when they are told.
+TEST(Residence, ThePlannerLetsBothUpdate) {
+  const ChosenPlan both = OnH200("");
+  EXPECT_EQ(both.resolved.config.memory.optimizer_device, OptimizerDevice::kGpu);
+  EXPECT_GT(both.resolved.config.memory.host_updated_layers.value_or(0), 0);
+  EXPECT_GT(both.resolved.config.memory.resident_layers.value_or(0), 0);
+  for (const char* device : {", optimizer_device: gpu", ", optimizer_device: cpu"}) {
+    const ChosenPlan one = OnH200(device);
+    EXPECT_GT(one.resolved.config.memory.resident_layers.value_or(0), 0) << device;
+    EXPECT_EQ(one.resolved.config.memory.host_updated_layers, std::nullopt) << device;
+    EXPECT_FALSE(!(both.seconds < one.seconds)) << both.seconds << " for " << one.seconds << device;
   }
 }
 

@@ -140,6 +140,7 @@ class ScheduleBuilder {
   // On the host optimizer's thread, and what makes working weights of its result. Compute would
   // wait for that: of an early update it comes when the next unit's backward has run.
   void AddHostUpdate(int unit);
+  int NextHostSlot();
   void AddOnHost(TaskKind kind, int unit, std::vector<Access> accesses);
   void AddHostResult(int unit);
   void AddAwaitedHostUpdate();
@@ -171,6 +172,7 @@ class ScheduleBuilder {
   std::pair<int, int> fetched_{-1, -1};  // unit and micro-batch of the last AddFetchGradients
   int state_piece_ = 0;                  // whose turn it is
   std::deque<int> final_;                // units whose updates are to run under the backward
+  int host_slot_ = 0;                    // of the host's latest update
   std::optional<int> host_updated_;      // unit whose result is still to come from the host
   std::deque<int> reduced_;              // units whose gradients are to be gathered
   std::array<bool, kStreamCount> started_{};

@@ -164,15 +164,23 @@ void ScheduleBuilder::MarkStaged(int unit) {
   staged_[static_cast<size_t>(StagingSlot(unit))] = step_offset_ != 0 ? unit : -1;
 }
 
+// In turns, whatever units the host updates: it then is two of them ahead.
+int ScheduleBuilder::NextHostSlot() {
+  host_slot_ = (host_slot_ + 1) % kStagingSlots;
+  return host_slot_;
+}
+
 void ScheduleBuilder::AddHostUpdate(int unit) {
-  const int slot = StagingSlot(unit);
+  const int slot = NextHostSlot();
   std::vector<Access> accesses = {Read(kControl), Write(kHostStaging, slot), Write(kState, unit)};
   if (gradient_places_.OnHost(unit)) {
     accesses.push_back(Read(kGradients, unit));
   } else {
-    Add(Move(TaskKind::kGradientsToHost, StreamId::kToHost, unit,
-             Updated(unit).count() * SizeOf(plan_.precision.gradient),
-             {Read(kGradients, unit), Write(kHostStaging, slot)}));
+    Task task = Move(TaskKind::kGradientsToHost, StreamId::kToHost, unit,
+                     Updated(unit).count() * SizeOf(plan_.precision.gradient),
+                     {Read(kGradients, unit), Write(kHostStaging, slot)});
+    task.slot = slot;
+    Add(std::move(task));
   }
   AddOnHost(TaskKind::kUpdate, unit, std::move(accesses));
 }
@@ -185,7 +193,7 @@ void ScheduleBuilder::AddOnHost(TaskKind kind, int unit, std::vector<Access> acc
        .stream = StreamId::kHostOptimizer,
        .unit = unit,
        .elements = Updated(unit),
-       .slot = StagingSlot(unit),
+       .slot = host_slot_,
        .accesses = std::move(accesses)});
 }
 
@@ -196,17 +204,18 @@ void ScheduleBuilder::AddHostResult(int unit) {
 }
 
 void ScheduleBuilder::AddWeightsToDevice(int unit) {
-  const int slot = StagingSlot(unit);
-  Add(Move(TaskKind::kWeightsToDevice, StreamId::kToDevice, unit,
-           Updated(unit).count() * SizeOf(plan_.precision.storage),
-           {Read(kControl), Read(kHostStaging, slot), Write(kStaging, slot), Write(kWeights, unit),
-            Write(kAmax, unit)}));
+  Task task = Move(TaskKind::kWeightsToDevice, StreamId::kToDevice, unit,
+                   Updated(unit).count() * SizeOf(plan_.precision.storage),
+                   {Read(kControl), Read(kHostStaging, host_slot_),
+                    Write(kStaging, StagingSlot(unit)), Write(kWeights, unit), Write(kAmax, unit)});
+  task.slot = host_slot_;
+  Add(std::move(task));
 }
 
 void ScheduleBuilder::AddPublish(int unit) {
   if (plan_.PlacementOf(unit).update_on_host) {
     AddOnHost(TaskKind::kCastMaster, unit,
-              {Read(kState, unit), Write(kHostStaging, StagingSlot(unit))});
+              {Read(kState, unit), Write(kHostStaging, NextHostSlot())});
     AddHostResult(unit);
   } else {
     AddDeviceUpdate(TaskKind::kCastMaster, unit, {});

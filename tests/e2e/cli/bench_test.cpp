@@ -164,7 +164,7 @@ TEST(BenchTest, StepCountsTheLinkAndWritesTimelines) {
   for (const char* way : {"to_device", "to_host"}) {
     const int64_t predicted = json.at(std::string(way) + "_bytes_predicted");
     const int64_t measured = json.at(std::string(way) + "_bytes_measured");
-    EXPECT_GT(predicted, 1'000'000);
+    EXPECT_GT(predicted, 100'000);
     EXPECT_GE(measured, predicted);
     EXPECT_LE(measured, predicted + 1024);
   }

@@ -324,8 +324,8 @@ LinkTable ProbeThisHost(const HostProbeOptions& options) {
 }
 
 std::string LinkTableForPeople(const LinkTable& table, const std::vector<WayRule>& rules) {
-  std::string text =
-      fmt::format("{} ranks on {}, {}\n", table.ranks(), table.machine.host, table.device);
+  std::string text = fmt::format("{}, {}\n", DescribeRanks(table.device, table.machine.devices),
+                                 table.machine.host);
   if (!table.directions.empty()) {
     text += fmt::format("\n{:>4} {:>4}  {:18} {:>10} {:>12}\n", "from", "to", "way", "GB/s",
                         "both ways");

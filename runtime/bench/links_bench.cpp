@@ -6,9 +6,11 @@
 #include <chrono>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "kernels/core/error.h"
 #include "runtime/bench/links_timer.h"
+#include "runtime/plan/link_table.h"
 
 namespace hearth {
 
@@ -38,7 +40,7 @@ class Bench {
   }
 
   LinksBenchResult Run() {
-    LinksBenchResult result{.ranks = bootstrap_.world(), .device = backend_.device().name()};
+    LinksBenchResult result{.device = backend_.device().name(), .identities = Identities()};
     for (const LinksBenchWay& way : options_.ways) {
       if (way.make_bare_copies) {
         RunBareCopies(way, &result);
@@ -50,6 +52,17 @@ class Bench {
   }
 
  private:
+  std::vector<std::string> Identities() const {
+    const std::optional<GpuInfo> gpu = backend_.device().gpu();
+    const std::string mine = gpu ? gpu->identity : backend_.device().name();
+    const auto* data = reinterpret_cast<const std::byte*>(mine.data());
+    std::vector<std::string> identities;
+    for (const Bytes& theirs : bootstrap_.AllGather({data, data + mine.size()})) {
+      identities.emplace_back(reinterpret_cast<const char*>(theirs.data()), theirs.size());
+    }
+    return identities;
+  }
+
   std::vector<SlabRange> Shares(int64_t bytes) const {
     const int64_t share = RoundUp(DivUp(bytes, bootstrap_.world()), kShareUnit);
     std::vector<SlabRange> ranges;
@@ -166,12 +179,13 @@ LinksBenchResult BenchLinks(Bootstrap& bootstrap, KernelBackend& backend,
 }
 
 std::string ToText(const LinksBenchResult& result) {
-  std::string text =
-      fmt::format("{} x {}\n\n{:16} {:22} {:>12} {:>12} {:>10} {:>9}\n", result.ranks,
-                  result.device, "operation", "way", "bytes", "us", "GB/s", "of bare");
+  std::string text = fmt::format("{}\n\n{:16} {:22} {:>12} {:>12} {:>10} {:>9}\n",
+                                 DescribeRanks(result.device, result.identities), "operation",
+                                 "way", "bytes", "us", "GB/s", "of bare");
   nlohmann::ordered_json json = {{"bench", "links"},
-                                 {"ranks", result.ranks},
+                                 {"ranks", result.identities.size()},
                                  {"device", result.device},
+                                 {"devices", result.identities},
                                  {"cases", nlohmann::ordered_json::array()},
                                  {"left_out", result.left_out}};
   for (const LinksBenchCase& c : result.cases) {

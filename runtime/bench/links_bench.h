@@ -38,8 +38,8 @@ struct LinksBenchCase {
 };
 
 struct LinksBenchResult {
-  int ranks = 1;
   std::string device;
+  std::vector<std::string> identities;  // by rank: which one; a CPU's name
   std::vector<LinksBenchCase> cases;
   std::vector<std::string> left_out;  // "nccl: why"
 };

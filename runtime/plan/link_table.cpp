@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <set>
 
 #include "kernels/core/error.h"
 #include "runtime/model/json_reader.h"
@@ -179,6 +180,13 @@ std::string LinkTableText(const LinkTable& table) {
             }),
        "");
   return text + "}\n";
+}
+
+std::string DescribeRanks(const std::string& device, const std::vector<std::string>& identities) {
+  const std::set<std::string_view> different(identities.begin(), identities.end());
+  return different.size() == 1
+             ? fmt::format("{} ranks on one {}", identities.size(), device)
+             : fmt::format("{} ranks on {} x {}", identities.size(), different.size(), device);
 }
 
 std::string WhyStale(const LinkMachine& there, const LinkMachine& here) {

@@ -60,6 +60,10 @@ LinkTable ParseLinkTable(std::string_view text, const std::string& file);
 // JSON, which a YAML reader takes too.
 std::string LinkTableText(const LinkTable& table);
 
+// "2 ranks on one NVIDIA H200": for people, by what each rank's device is called and which one it
+// is.
+std::string DescribeRanks(const std::string& device, const std::vector<std::string>& identities);
+
 // Why a table of `there` must not be used `here`; "" when it may.
 std::string WhyStale(const LinkMachine& there, const LinkMachine& here);
 

@@ -33,7 +33,7 @@ void ApplyChoice(const YamlDocument& document, const YamlEntry& choice, Resolved
   field.read(chosen, document, choice.value);
   const std::string given = field.print(resolved->config), value = field.print(chosen);
   if (given == value) return;
-  if (!IsAuto(resolved->config, choice.key)) {
+  if (!IsOpen(*resolved, choice.key)) {
     document.Fail(
         choice.value.mark,
         fmt::format("{} is {} here and {} in the configuration ({}); leave one of them out",
@@ -56,7 +56,7 @@ std::string PlanFileText(const PlanFile& file) {
       "what follows from them\n",
       kChoices);
   for (const std::string& key : PlannedKeys()) {
-    if (IsAuto(file.resolved.config, key)) continue;
+    if (IsOpen(file.resolved, key)) continue;
     text += fmt::format("  {}: {}\n", key, FindField(key)->print(file.resolved.config));
   }
   text += PlanYaml(file.plan, file.spec);

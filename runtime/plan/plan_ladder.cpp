@@ -11,6 +11,8 @@ namespace {
 
 constexpr const char* kAuto = "auto";
 constexpr const char* kMicroBatch = "training.micro_batch_size";
+constexpr const char* kAsyncSave = "checkpoint.async_save";
+constexpr const char* kGradients = "memory.offload.gradients";
 constexpr int64_t kLargestMicroBatch = 64;
 
 bool DividesShares(int64_t size, const Plan& plan) {
@@ -80,19 +82,19 @@ std::vector<Lever> FixedLevers(const std::vector<std::string>& chunk_counts) {
                                {"host", "host", "none", "gpu"},
                                {"host", "host", "host", "cpu"},
                                {"host", "host", "host", "gpu"}}});
-  levers.push_back(One(LeverKind::kPlacement, "memory.offload.gradients", {"none", "host"}));
+  levers.push_back(One(LeverKind::kPlacement, kGradients, {"none", "host"}));
   levers.push_back(One(LeverKind::kPlacement, "memory.offload.weights", {"none", "host"}));
+  levers.push_back(One(LeverKind::kChunks, kAsyncSave, {"true", "false"}));
   levers.push_back(One(LeverKind::kChunks, "memory.lm_head_chunks", chunk_counts));
   return levers;
 }
 
 // Whether this version has the value, and what is given agrees.
 bool IsPossible(const Lever& lever, const std::vector<std::string>& value,
-                const RunConfig& config) {
+                const ResolvedConfig& resolved) {
   for (size_t i = 0; i < lever.paths.size(); ++i) {
-    const std::string given = Print(config, lever.paths[i]);
-    if (given == value[i]) continue;
-    if (given != kAuto) return false;
+    if (Print(resolved.config, lever.paths[i]) == value[i]) continue;
+    if (!IsOpen(resolved, lever.paths[i])) return false;
     const std::vector<std::string_view> built =
         BuiltValues(*FindField(lever.paths[i]), {.cuda = true});
     if (!built.empty() && std::find(built.begin(), built.end(), value[i]) == built.end()) {
@@ -104,8 +106,11 @@ bool IsPossible(const Lever& lever, const std::vector<std::string>& value,
 
 }  // namespace
 
-bool IsAuto(const RunConfig& config, const std::string& path) {
-  return Print(config, path) == kAuto;
+bool IsOpen(const ResolvedConfig& resolved, const std::string& path) {
+  if (Print(resolved.config, path) == kAuto) return true;
+  if (path != kAsyncSave) return false;
+  const auto origin = resolved.origins.find(path);
+  return origin != resolved.origins.end() && origin->second.kind == OriginKind::kDefault;
 }
 
 std::vector<std::string> PlannedKeys() {
@@ -126,18 +131,21 @@ std::vector<Lever> PlanLadder(const ResolvedConfig& resolved, const ModelSpec& s
   all.insert(all.begin(), MicroBatches(resolved, spec, grid, hardware));
   for (Lever& lever : all) {
     const bool open = std::any_of(lever.paths.begin(), lever.paths.end(),
-                                  [&](const std::string& path) { return IsAuto(config, path); });
+                                  [&](const std::string& path) { return IsOpen(resolved, path); });
     if (!open) continue;
     std::erase_if(lever.values, [&](const std::vector<std::string>& value) {
-      return !IsPossible(lever, value, config);
+      return !IsPossible(lever, value, resolved);
     });
     if (!lever.values.empty()) levers.push_back(std::move(lever));
   }
   return levers;
 }
 
-bool IsNeverFaster(const Lever& lever, size_t value, size_t than) {
-  if (lever.kind != LeverKind::kPlacement) return value == than;
+bool IsNeverFaster(const Lever& lever, size_t value, size_t than, bool updates_on_host) {
+  if (lever.kind == LeverKind::kChunks) return true;
+  if (lever.kind != LeverKind::kPlacement || (updates_on_host && lever.paths[0] == kGradients)) {
+    return value == than;
+  }
   if (than == 0) return true;
   for (size_t i = 0; i < lever.paths.size(); ++i) {
     const std::string &mine = lever.values[value][i], &other = lever.values[than][i];

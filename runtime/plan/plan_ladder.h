@@ -15,7 +15,8 @@ enum class LeverKind : uint8_t {
   kCompute,    // changes what is computed
   kPlacement,  // changes where something lives
   kOrder,      // the order of the schedule
-  kChunks,     // frees memory and costs nothing that is priced: the first value that fits
+  kChunks,     // frees memory and costs nothing that is priced: the first value that fits, whatever
+               // the others of these are
 };
 
 // Keys that are set together.
@@ -40,13 +41,15 @@ inline constexpr const char* kHostUpdatedLayers = "memory.host_updated_layers";
 std::vector<std::string> PlannedKeys();
 
 // Whether a step with `value` takes at least as long as one with `than`, all else being equal: what
-// leaves the device has to be moved.
-bool IsNeverFaster(const Lever& lever, size_t value, size_t than);
+// leaves the device has to be moved. Gradients for an update on the host leave it in any case, and
+// sooner where they are at home there.
+bool IsNeverFaster(const Lever& lever, size_t value, size_t than, bool updates_on_host);
 
 // Sets the lever to its value of that index.
 void Pull(const Lever& lever, size_t value, RunConfig& config);
 
-// Whether the configuration leaves the key open.
-bool IsAuto(const RunConfig& config, const std::string& path);
+// Whether the configuration leaves the key open: it is `auto`, or one whose default, unlike what is
+// written, gives way to the memory there is (checkpoint.async_save).
+bool IsOpen(const ResolvedConfig& resolved, const std::string& path);
 
 }  // namespace hearth

@@ -104,14 +104,7 @@ class Planner {
     std::vector<Setting> fitting;
     std::optional<Candidate> plainest, least;  // of those that do not fit
     for (const Setting& setting : inner) {
-      const bool is_no_use = std::any_of(fitting.begin(), fitting.end(), [&](const Setting& found) {
-        for (size_t lever = 0; lever < ladder_.size(); ++lever) {
-          if (ladder_[lever].kind == LeverKind::kChunks) continue;
-          if (!IsNeverFaster(ladder_[lever], setting[lever], found[lever])) return false;
-        }
-        return true;
-      });
-      if (is_no_use) continue;
+      if (IsNoUse(setting, fitting)) continue;
       std::optional<Candidate> candidate = WithFewestChunks(setting);
       if (!candidate) continue;
       if (!candidate->fits) {
@@ -128,6 +121,22 @@ class Planner {
     if (telling) refused_.push_back(std::move(*telling));
   }
 
+  // Whether something that fits is at least as fast.
+  bool IsNoUse(const Setting& setting, const std::vector<Setting>& fitting) {
+    if (fitting.empty()) return false;
+    const std::optional<Plan> plan = PlanWith(setting);
+    if (!plan) return true;
+    return std::any_of(fitting.begin(), fitting.end(), [&](const Setting& found) {
+      for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+        if (!IsNeverFaster(ladder_[lever], setting[lever], found[lever],
+                           plan->optimizer.update_on_host)) {
+          return false;
+        }
+      }
+      return true;
+    });
+  }
+
   // Roughly for what is far behind.
   double SecondsOf(const Plan& plan) const {
     const double rough = clock_.RoughSeconds(plan);
@@ -142,17 +151,27 @@ class Planner {
     return moved;
   }
 
-  // The first number of chunks that fits, else the last; nullopt where the values exclude each
-  // other.
+  // With as little of what costs nothing that is priced as fits, else all of it; nullopt where the
+  // values exclude each other.
   std::optional<Candidate> WithFewestChunks(const Setting& setting) {
-    const std::vector<Setting> chunked = Product(setting, {LeverKind::kChunks});
-    std::optional<Candidate> last = Look(chunked.back());
-    if (!last || !last->fits) return last;
-    for (const Setting& fewer : chunked) {
-      std::optional<Candidate> candidate = Look(fewer);
-      if (candidate && candidate->fits) return candidate;
+    Setting all = setting;
+    for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+      if (ladder_[lever].kind == LeverKind::kChunks) all[lever] = ladder_[lever].values.size() - 1;
     }
-    return last;
+    std::optional<Candidate> best = Look(all);
+    if (!best || !best->fits) return best;
+    for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+      if (ladder_[lever].kind != LeverKind::kChunks) continue;
+      for (size_t value = 0; value < all[lever]; ++value) {
+        Setting fewer = best->setting;
+        fewer[lever] = value;
+        std::optional<Candidate> candidate = Look(fewer);
+        if (!candidate || !candidate->fits) continue;
+        best = std::move(candidate);
+        break;
+      }
+    }
+    return best;
   }
 
   std::optional<Candidate> Look(const Setting& setting) {
@@ -236,7 +255,7 @@ class Planner {
     for (size_t lever = 0; lever < ladder_.size(); ++lever) {
       for (size_t i = 0; i < ladder_[lever].paths.size(); ++i) {
         const std::string& path = ladder_[lever].paths[i];
-        if (!IsAuto(request_.resolved.config, path)) continue;
+        if (!IsOpen(request_.resolved, path)) continue;
         values.emplace_back(path, ladder_[lever].values[setting[lever]][i]);
       }
     }

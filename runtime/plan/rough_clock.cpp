@@ -10,7 +10,7 @@ namespace {
 
 // Cut models have a beginning, an end and something between them.
 constexpr std::array<int64_t, 2> kRoughLayers = {4, 6};
-constexpr std::array<int64_t, 2> kFineLayers = {24, 32};
+constexpr std::array<int64_t, 2> kFineLayers = {16, 24};
 // As many groups of micro-batches, and one more.
 constexpr int64_t kFewGroups = 2;
 constexpr int64_t kRoughlyTogether = 8;
@@ -36,9 +36,9 @@ double Line(double x0, double y0, double x1, double y1, double at) {
   return y1 + (at - x1) * (y1 - y0) / (x1 - x0);
 }
 
-// None where the model has no more layers.
+// None where the model has no more layers than both.
 std::vector<ModelSpec> Cut(const ModelSpec& spec, const std::array<int64_t, 2>& numbers) {
-  if (spec.config.num_layers <= numbers.back()) return {};
+  if (spec.config.num_layers <= numbers[0] + numbers[1]) return {};
   std::vector<ModelSpec> cut;
   for (int64_t layers : numbers) {
     ModelConfig config = spec.config;

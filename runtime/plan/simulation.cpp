@@ -70,26 +70,50 @@ class Simulation {
 
   double End(int task) const { return step_.spans[static_cast<size_t>(task)].end; }
 
-  void Advance() {
-    std::array<double, kSharedResourceCount> wanted{};
-    for (int id : running_) {
-      if (id == kNone) continue;
-      for (size_t r = 0; r < wanted.size(); ++r) {
-        wanted[r] += prices_[static_cast<size_t>(id)].use[r];
-      }
-    }
+  // Of what runs, by stream: all gain speed together until a resource is used up, which settles
+  // those that use it; the others gain further.
+  std::array<double, kStreamCount> Speeds() const {
     std::array<double, kStreamCount> speed{};
+    std::array<double, kSharedResourceCount> left{};
+    left.fill(1);
+    std::vector<size_t> gaining;
+    for (size_t stream = 0; stream < running_.size(); ++stream) {
+      if (running_[stream] != kNone) gaining.push_back(stream);
+    }
+    for (double level = 0; !gaining.empty();) {
+      std::array<double, kSharedResourceCount> wanted{};
+      for (size_t stream : gaining) {
+        for (size_t r = 0; r < wanted.size(); ++r) wanted[r] += UseOf(stream, r);
+      }
+      size_t narrowest = wanted.size();
+      double gain = 1 - level;
+      for (size_t r = 0; r < wanted.size(); ++r) {
+        if (!(wanted[r] * gain > left[r])) continue;
+        narrowest = r;
+        gain = left[r] / wanted[r];
+      }
+      level += gain;
+      for (size_t r = 0; r < wanted.size(); ++r)
+        left[r] = std::max(0.0, left[r] - gain * wanted[r]);
+      std::erase_if(gaining, [&](size_t stream) {
+        const bool settles = narrowest == wanted.size() || UseOf(stream, narrowest) > 0;
+        if (settles) speed[stream] = level;
+        return settles;
+      });
+    }
+    return speed;
+  }
+
+  double UseOf(size_t stream, size_t resource) const {
+    return prices_[static_cast<size_t>(running_[stream])].use[resource];
+  }
+
+  void Advance() {
+    const std::array<double, kStreamCount> speed = Speeds();
     double until = std::numeric_limits<double>::infinity();
     for (size_t stream = 0; stream < running_.size(); ++stream) {
       if (running_[stream] == kNone) continue;
-      const auto id = static_cast<size_t>(running_[stream]);
-      speed[stream] = 1;
-      for (size_t r = 0; r < wanted.size(); ++r) {
-        if (prices_[id].use[r] > 0 && wanted[r] > 1) {
-          speed[stream] = std::min(speed[stream], 1 / wanted[r]);
-        }
-      }
-      until = std::min(until, left_[id] / speed[stream]);
+      until = std::min(until, left_[static_cast<size_t>(running_[stream])] / speed[stream]);
     }
     now_ += until;
     for (size_t stream = 0; stream < running_.size(); ++stream) {

@@ -26,8 +26,8 @@ struct SimulatedStep {
 };
 
 // Each stream runs its tasks in order, a task once the tasks it waits for have ended. Where the
-// tasks that run want more of a resource than there is, all of them slow down alike. `prices` by
-// task.
+// tasks that run want more of a resource than there is, those that use it slow down alike, and what
+// they then leave of other resources is the others'. `prices` by task.
 SimulatedStep Simulate(const Schedule& schedule, const std::vector<TaskPrice>& prices);
 
 }  // namespace hearth

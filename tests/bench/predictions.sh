@@ -4,16 +4,18 @@
 # there is not run again, so that a table can be made in several goes. Prints a markdown table of all rows and their sum.
 #
 #   tests/bench/predictions.sh HEARTH FOLDER [-m "qwen2.5-1.5b qwen2.5-7b"] [-b "15.6GiB 23.5GiB 40GiB"] [-s SEQUENCES] [-n STEPS]
-#                              [-w WARM-UP STEPS] [-t SECONDS] [-- OPTIONS OF bench step]
+#                              [-w WARM-UP STEPS] [-t SECONDS] [-l] [-- OPTIONS OF bench step]
 #
-# -s: sequences of 1,024 tokens a step (64); -t: no row is begun after so many seconds. Models are those of
+# -s: sequences of 1,024 tokens a step (64); -t: no row is begun after so many seconds; -l: then a sweep over a ladder set
+# by hand, whose best must not be faster than the planner's choice by more than 5 %: for half, once and twice the chosen
+# micro-batch the first rung that fits, and the last ones, in which everything is in host memory. Models are those of
 # configs/models. The exit code is 1 when a row failed or a bound is broken: step time within 12 %, mean
 # within 6 %, arenas to the byte, the process within 5 % and its budget.
 set -u
 hearth=$1 folder=$2
 shift 2
-models="qwen2.5-1.5b qwen2.5-7b" budgets="15.6GiB 23.5GiB 40GiB" sequences=64 steps=3 warmup=1 seconds=1000000 options=()
-while getopts m:b:s:n:w:t: option; do
+models="qwen2.5-1.5b qwen2.5-7b" budgets="15.6GiB 23.5GiB 40GiB" sequences=64 steps=3 warmup=1 seconds=1000000 sweeps=no options=()
+while getopts m:b:s:n:w:t:l option; do
   case $option in
     m) models=$OPTARG ;;
     b) budgets=$OPTARG ;;
@@ -21,6 +23,7 @@ while getopts m:b:s:n:w:t: option; do
     n) steps=$OPTARG ;;
     w) warmup=$OPTARG ;;
     t) seconds=$OPTARG ;;
+    l) sweeps=yes ;;
     *) exit 2 ;;
   esac
 done
@@ -31,7 +34,8 @@ mkdir -p "$folder"
 # Value $1 of the JSON in file $2; the keys have one value each.
 value() { sed -nE "s/.*\"$1\":(\"[^\"]*\"|[^,}]*).*/\1/p" "$2" | tr -d '"'; }
 
-# Row of model $1, budget $2, micro-batch $3 (a number or auto) into $4.json; $4.refused where it does not fit.
+# Row of model $1, budget $2, micro-batch $3 (a number or auto) into $4.json; $4.refused where it does not fit. Further
+# options after these.
 run_row() {
   [[ -e $4.json || -e $4.refused ]] && return 0
   if ((SECONDS >= seconds)); then
@@ -41,7 +45,7 @@ run_row() {
   local arguments=(--set "model.name_or_path=configs/models/$1.yaml" --gpu-budget "$2"
     --global-batch-size "$sequences" --steps "$steps" --warmup "$warmup")
   [[ $3 == auto ]] || arguments+=(--micro-batch-size "$3")
-  "$hearth" bench step configs/runs/bench/planned.yaml "${arguments[@]}" ${options[@]+"${options[@]}"} \
+  "$hearth" bench step configs/runs/bench/planned.yaml "${arguments[@]}" "${@:5}" ${options[@]+"${options[@]}"} \
     >"$4.log" 2>"$4.errors"
   local code=$?
   if ((code == 0)) && grep '^{"bench"' "$4.log" >"$4.json.part"; then
@@ -53,6 +57,48 @@ run_row() {
     return 1
   fi
   echo "$SECONDS s: $4" >&2
+}
+
+# From nothing given up to everything; `_` stands for memory, `host_` for its offload.
+rungs=("_.recompute=none" "_.recompute=[swiglu]" "_.recompute=[swiglu,norm]" "_.recompute=[swiglu,norm,ffn]" "_.recompute=[block]"
+  "_.recompute=[block] host_.m=host host_.v=host host_.master=host _.optimizer_device=gpu"
+  "_.recompute=[block] host_.m=host host_.v=host host_.master=host _.optimizer_device=gpu host_.gradients=host host_.residual=host _.schedule=vertical"
+  "_.recompute=[block] host_.m=host host_.v=host host_.master=host _.optimizer_device=gpu host_.gradients=host host_.residual=host _.schedule=vertical host_.weights=host"
+  "_.recompute=[block] host_.m=host host_.v=host host_.master=host _.optimizer_device=cpu host_.gradients=host host_.residual=host _.schedule=vertical host_.weights=host")
+
+# Rung $3 (its number) of model $1 and budget $2 at micro-batch $4.
+run_rung() {
+  local settings=(--set memory.plan=manual --lm-head-chunks 8) setting
+  for setting in ${rungs[$3]}; do
+    setting=${setting/#_./memory.}
+    settings+=(--set "${setting/#host_./memory.offload.}")
+  done
+  run_row "$1" "$2" "$4" "$folder/$1-$2-ladder-$4-$3" "${settings[@]}"
+}
+
+# The ladder of model $1 and budget $2, beside the choice in $3; a line, and whether it holds.
+sweep() {
+  local place best="" best_place="" size rung chosen measured
+  chosen=$(value micro_batch_size "$3.json")
+  for size in $((chosen / 2)) "$chosen" $((2 * chosen)); do
+    ((size > 0 && sequences % size == 0)) || continue
+    for rung in "${!rungs[@]}"; do
+      run_rung "$1" "$2" "$rung" "$size" || return 1
+      [[ -e $folder/$1-$2-ladder-$size-$rung.json ]] && break
+    done
+    for rung in 7 8; do
+      run_rung "$1" "$2" "$rung" "$size" || return 1
+    done
+  done
+  for place in "$folder/$1-$2-ladder-"*.json; do
+    [[ -e $place ]] || continue
+    measured=$(value step_ms_median "$place")
+    if [[ -z $best ]] || awk "BEGIN { exit !($measured < $best) }"; then best=$measured best_place=$place; fi
+  done
+  measured=$(value step_ms_median "$3.json")
+  best_place=${best_place%.json} size=${best_place%-*}
+  awk -v chosen="$measured" -v best="${best:-0}" -v name="| $1 | $2 | ${size##*-} | ${rungs[${best_place##*-}]} |" \
+    'BEGIN { printf "%s %.1f | %.1f | %+.1f %% |\n", name, best, chosen, 100 * (chosen / best - 1); exit !(chosen <= 1.05 * best) }'
 }
 
 failed=0 rows=()
@@ -110,3 +156,16 @@ done | awk -F'|' -v failed=$failed '
     if (count == 0 || !(sum / count <= 6)) failed = 1
     exit failed
   }'
+failed=$?
+[[ $sweeps == yes ]] || exit "$failed"
+
+echo
+echo "| model | budget | best micro-batch | best rung of the ladder | its ms | the choice's ms | slower by |"
+echo "|---|---|---|---|---|---|---|"
+for model in $models; do
+  for budget in $budgets; do
+    [[ -e $folder/$model-$budget-chosen.json ]] || continue
+    sweep "$model" "$budget" "$folder/$model-$budget-chosen" || failed=1
+  done
+done
+exit "$failed"

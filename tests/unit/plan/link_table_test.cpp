@@ -38,6 +38,13 @@ TEST(LinkTable, ItsTextReadsBackTheSame) {
   EXPECT_EQ(ParseLinkTable(LinkTableText(empty), "f"), empty);
 }
 
+TEST(LinkTable, RanksThatShareADeviceAreSaidTo) {
+  EXPECT_EQ(DescribeRanks("NVIDIA H200", {"GPU-1", "GPU-1"}), "2 ranks on one NVIDIA H200");
+  EXPECT_EQ(DescribeRanks("NVIDIA H200", {"GPU-1", "GPU-2"}), "2 ranks on 2 x NVIDIA H200");
+  EXPECT_EQ(DescribeRanks("NVIDIA H200", {"GPU-1", "GPU-2", "GPU-1", "GPU-2"}),
+            "4 ranks on 2 x NVIDIA H200");
+}
+
 TEST(LinkTable, WhatIsDamagedIsRefusedInOneLine) {
   const std::string good = LinkTableText(Table());
   const auto changed = [&](const std::string& from, const std::string& to) {

@@ -15,7 +15,7 @@ namespace {
 // More layers and micro-batches than it looks at.
 TEST(RoughClock, IsCloseToTheWholeStep) {
   ModelConfig config = SmallConfig();
-  config.num_layers = 40;
+  config.num_layers = 48;
   const ModelSpec spec = BuildModelSpec(config);
   const HardwareProfile card = SlowCard();
   const RoughClock clock(spec, card);

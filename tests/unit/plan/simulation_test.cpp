@@ -22,6 +22,7 @@ struct Made {
   double seconds = 0;
   std::vector<int> waits = {};
   double link = 0;
+  double to_host = 0;
 };
 
 SimulatedStep RunTasks(const std::vector<Made>& made) {
@@ -33,6 +34,7 @@ SimulatedStep RunTasks(const std::vector<Made>& made) {
                               .waits = each.waits});
     TaskPrice price{.seconds = each.seconds};
     price.use[kLink] = each.link;
+    price.use[static_cast<size_t>(SharedResource::kToHostLink)] = each.to_host;
     prices.push_back(price);
   }
   return Simulate(schedule, prices);
@@ -77,6 +79,18 @@ TEST(Simulation, TasksShareWhatIsTooNarrowForBoth) {
                                        {.stream = StreamId::kToHost, .seconds = 2, .link = 0.8}});
   ExpectSpan(step, 1, 0, 3.2);
   ExpectSpan(step, 0, 0, 5.2);
+}
+
+// Two streams to the host have half of that direction each, so of 1.1 of the link they leave 0.45
+// to the one to the device: it needs 0.55 / 0.45 s.
+TEST(Simulation, WhatTheSlowedLeaveIsTheOthers) {
+  const SimulatedStep step =
+      RunTasks({{.stream = StreamId::kToHost, .seconds = 1, .link = 0.55, .to_host = 1},
+                {.stream = StreamId::kInputs, .seconds = 1, .link = 0.55, .to_host = 1},
+                {.stream = StreamId::kToDevice, .seconds = 1, .link = 0.55}});
+  ExpectSpan(step, 0, 0, 2);
+  ExpectSpan(step, 1, 0, 2);
+  ExpectSpan(step, 2, 0, 0.55 / 0.45);
 }
 
 TEST(Simulation, WhatFitsBesideEachOtherIsNotSlowed) {

@@ -18,6 +18,8 @@ namespace {
 // A step that is slower by less is as good: predictions are not that exact.
 constexpr double kWorthAChange = 0.005;
 constexpr double kRoughError = 0.12;  // of a look at a few layers alone
+constexpr size_t kMostBeside = 8;
+constexpr double kMostGained = 0.2;
 constexpr size_t kNearestShown = 4;
 // Of the blocks that the device does not keep, beyond which the host is the slower one.
 constexpr int64_t kMostEighths = 6;
@@ -266,20 +268,12 @@ class Planner {
     std::stable_sort(fits_.begin(), fits_.end(),
                      [](const Candidate& a, const Candidate& b) { return a.seconds < b.seconds; });
     const Candidate* chosen = Chosen();
-    ChosenPlan run{.resolved = request_.resolved,
-                   .fits = chosen != nullptr && chosen->fits,
-                   .options = 1,
-                   .looked_at = looked_at_,
-                   .simulated = std::ssize(fits_)};
-    if (chosen != nullptr) {
-      run.values = ValuesOf(chosen->setting);
-      run.usual = ValuesOf(Setting(ladder_.size()));
-      run.usual.insert(run.usual.end(), {{kResidentLayers, "0"}, {kHostUpdatedLayers, "0"}});
-      for (const auto& [path, value] : run.values) run.resolved.SetPlanned(path, value);
-    }
-    run.plan = MakePlan(run.resolved, request_.spec, request_.grid);
-    if (run.fits) PlaceStates(run);
+    ChosenPlan run = Settled(chosen);
+    if (run.fits) LookBeside(chosen, run);
     run.seconds = chosen != nullptr ? chosen->seconds : 0;
+    run.options = 1;
+    run.looked_at = looked_at_;
+    run.simulated = std::ssize(fits_);
     for (const Lever& lever : ladder_) run.options *= std::ssize(lever.values);
     for (const std::vector<Candidate>* list : {&fits_, &refused_}) {
       size_t shown = 0;
@@ -295,16 +289,54 @@ class Planner {
     return run;
   }
 
+  // With everything that was open decided.
+  ChosenPlan Settled(const Candidate* candidate) {
+    ChosenPlan run{.resolved = request_.resolved, .fits = candidate != nullptr && candidate->fits};
+    if (candidate != nullptr) {
+      run.values = ValuesOf(candidate->setting);
+      run.usual = ValuesOf(Setting(ladder_.size()));
+      run.usual.insert(run.usual.end(), {{kResidentLayers, "0"}, {kHostUpdatedLayers, "0"}});
+      for (const auto& [path, value] : run.values) run.resolved.SetPlanned(path, value);
+    }
+    run.plan = MakePlan(run.resolved, request_.spec, request_.grid);
+    if (run.fits) PlaceStates(run);
+    return run;
+  }
+
+  // What is gained by the place of each block's state is known behind the levers alone: of those
+  // that are not far behind, another may come out ahead.
+  void LookBeside(const Candidate*& chosen, ChosenPlan& run) {
+    if (ladder_.empty()) return;
+    double least = clock_.StepSeconds(run.plan);
+    size_t looked = 0;
+    for (const Candidate& candidate : fits_) {
+      if (looked == kMostBeside || candidate.seconds > fastest_ * (1 + kMostGained)) break;
+      const std::optional<Plan> plan = PlanWith(candidate.setting);
+      if (&candidate == chosen || !plan || !KeepsStateOnHost(*plan)) continue;
+      ++looked;
+      ChosenPlan other = Settled(&candidate);
+      const double seconds = clock_.StepSeconds(other.plan);
+      if (!(seconds < least * (1 - kWorthAChange))) continue;
+      least = seconds;
+      run = std::move(other);
+      chosen = &candidate;
+    }
+  }
+
+  static bool KeepsStateOnHost(const Plan& plan) {
+    const OptimizerPlacement& place = plan.optimizer;
+    return place.master == Tier::kHost && place.m == Tier::kHost && place.v == Tier::kHost;
+  }
+
   // Which costs nothing that is priced: state that the device has room for stays there. Where it
   // was left open who updates, host and device share what is left if that makes the step shorter.
   void PlaceStates(ChosenPlan& run) {
     const RunConfig& given = request_.resolved.config;
-    const OptimizerPlacement& place = run.plan.optimizer;
-    const bool on_host =
-        place.master == Tier::kHost && place.m == Tier::kHost && place.v == Tier::kHost;
-    if (given.memory.plan.mode == PlanMode::kManual || !on_host) return;
+    if (given.memory.plan.mode == PlanMode::kManual || !KeepsStateOnHost(run.plan)) return;
     std::optional<ChosenPlan> shared;
-    if (IsAuto(given, kOptimizerDevice) && IsAuto(given, kHostUpdatedLayers)) shared = run;
+    if (IsOpen(request_.resolved, kOptimizerDevice) &&
+        IsOpen(request_.resolved, kHostUpdatedLayers))
+      shared = run;
     FillDevice(run);
     if (!shared) return;
     Decide(*shared, kOptimizerDevice, "gpu");
@@ -314,12 +346,10 @@ class Planner {
     if (Seconds(shared->plan) < Seconds(run.plan) * (1 - kWorthAChange)) run = std::move(*shared);
   }
 
-  double Seconds(const Plan& plan) const {
-    return EstimateStep(plan, request_.spec, request_.hardware).seconds;
-  }
+  double Seconds(const Plan& plan) const { return clock_.StepSeconds(plan); }
 
   void FillDevice(ChosenPlan& run) {
-    if (!IsAuto(request_.resolved.config, kResidentLayers)) return;
+    if (!IsOpen(request_.resolved, kResidentLayers)) return;
     if (!request_.limits.device.ArenaBytes()) return;
     const int64_t most = MostResident(run.resolved, request_.spec.config.num_layers);
     Decide(run, kResidentLayers, std::to_string(most));

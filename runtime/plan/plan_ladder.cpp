@@ -109,9 +109,7 @@ bool IsPossible(const Lever& lever, const std::vector<std::string>& value,
 
 bool IsOpen(const ResolvedConfig& resolved, const std::string& path) {
   if (Print(resolved.config, path) == kAuto) return true;
-  if (path != kAsyncSave) return false;
-  const auto origin = resolved.origins.find(path);
-  return origin != resolved.origins.end() && origin->second.kind == OriginKind::kDefault;
+  return path == kAsyncSave && resolved.origins.at(path).kind == OriginKind::kDefault;
 }
 
 std::vector<std::string> PlannedKeys() {

@@ -7,6 +7,7 @@
 #include "comm/mpi/mpi_bootstrap.h"
 #include "comm/nccl/nccl.h"
 #include "comm/staged_communicator.h"
+#include "comm/tcp/tcp_transport.h"
 #include "kernels/core/check.h"
 
 namespace hearth {
@@ -42,6 +43,9 @@ std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap&
   std::unique_ptr<Transport> transport;
   if (kind == "mpi" || needs_gpus) {  // a rank alone moves nothing
     transport = dynamic_cast<MpiBootstrap&>(bootstrap).MakeTransport(options.collective_timeout);
+  } else if (kind == "tcp") {
+    transport =
+        std::make_unique<TcpTransport>(bootstrap, options.interface, options.collective_timeout);
   } else if (kind == "inproc") {
     transport = std::make_unique<InprocTransport>(dynamic_cast<InprocBootstrap&>(bootstrap),
                                                   options.collective_timeout);
@@ -49,6 +53,28 @@ std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap&
     throw ConfigError(Format("comm.backend: {} is not in this build", kind));
   }
   return std::make_unique<StagedCommunicator>(std::move(transport), backend, options);
+}
+
+NetworkCommunicator MakeNetworkCommunicator(Bootstrap& bootstrap, KernelBackend& backend,
+                                            const CommunicatorOptions& options) {
+  NetworkCommunicator result;
+  std::unique_ptr<Transport> transport;
+  try {
+    auto tcp =
+        std::make_unique<TcpTransport>(bootstrap, options.interface, options.collective_timeout);
+    result.description = "TCP on " + tcp->network();
+    transport = std::move(tcp);
+  } catch (const CommError& error) {
+    result.description = "mpi";
+    result.warning = Format(
+        "between hosts gradients go by MPI, which is slower: {}; name the network device that all "
+        "hosts have with comm.interface",
+        error.what());
+    transport = dynamic_cast<MpiBootstrap&>(bootstrap).MakeTransport(options.collective_timeout);
+  }
+  result.communicator =
+      std::make_unique<StagedCommunicator>(std::move(transport), backend, options);
+  return result;
 }
 
 std::unique_ptr<Communicator> MakeMixedCommunicator(

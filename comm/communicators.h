@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -33,15 +34,27 @@ struct CommunicatorOptions {
   bool peers_only = false;
   // False: "nccl" may add in an order of its own.
   bool deterministic = true;
+  // "tcp": the network device to go by; "": the first network that all ranks have in common.
+  std::string interface = {};
 };
 
-// kind: "auto"; "mpi"; "inproc" for a bootstrap of MakeInprocBootstraps; "copy_engine" and "nccl"
+// kind: "auto"; "mpi"; "tcp", CommError on all ranks where they do not reach each other by it;
+// "inproc" for a bootstrap of MakeInprocBootstraps; "copy_engine" and "nccl"
 // where each rank has a GPU; ConfigError otherwise, and for what is not in this build. Collective
 // over the ranks of `bootstrap`, which must outlive the communicator, as must the backend. Every
 // call makes an independent communicator. "auto" is "mpi" until links are measured.
 std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap& bootstrap,
                                                KernelBackend& backend,
                                                const CommunicatorOptions& options);
+
+// Between boxes, and in words how: by "tcp", or by "mpi" where that does not work, with a warning.
+struct NetworkCommunicator {
+  std::unique_ptr<Communicator> communicator;
+  std::string description;  // "TCP on eth0 (10.77.0.1)"
+  std::string warning;      // for rank 0 to say; "" mostly
+};
+NetworkCommunicator MakeNetworkCommunicator(Bootstrap& bootstrap, KernelBackend& backend,
+                                            const CommunicatorOptions& options);
 
 // Collectives of an operation, and of up to so many bytes of all ranks' ranges together, go by a
 // part; what no rule takes goes by the first part.

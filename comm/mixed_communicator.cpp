@@ -72,4 +72,8 @@ void MixedCommunicator::DoBroadcast(Stream& stream, const BroadcastArgs& args) {
   PartFor(MixedOperation::kAllGather, args.range.bytes * world()).Broadcast(stream, args);
 }
 
+void MixedCommunicator::DoSumEverywhere(Stream& stream, const SumEverywhereArgs& args) {
+  PartFor(MixedOperation::kReduceScatter, args.data.bytes()).SumEverywhere(stream, args);
+}
+
 }  // namespace hearth

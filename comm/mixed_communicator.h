@@ -30,6 +30,7 @@ class MixedCommunicator final : public Communicator {
   void DoReduceScatter(Stream& stream, const ReduceScatterArgs& args) override;
   void DoAllReduce(Stream& stream, const AllReduceArgs& args) override;
   void DoBroadcast(Stream& stream, const BroadcastArgs& args) override;
+  void DoSumEverywhere(Stream& stream, const SumEverywhereArgs& args) override;
 
   Communicator& PartFor(MixedOperation operation, int64_t bytes) const;
 

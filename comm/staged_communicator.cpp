@@ -63,10 +63,10 @@ void StagedCommunicator::DoAllGather(Stream& stream, const AllGatherArgs& args) 
   Pipeline(stream, "all-gather", CountRounds(args.ranges, piece_bytes), [&](int64_t index) {
     Round round;
     const SlabRange mine = Piece(args.ranges[static_cast<size_t>(rank())], index, piece_bytes);
-    AddSend(round, index, rank(), mine, peers_);
+    AddSend(round, index, rank(), SlabBytes(mine), peers_);
     for (int peer : peers_) {
-      AddReceive(round, index, peer,
-                 Piece(args.ranges[static_cast<size_t>(peer)], index, piece_bytes));
+      const SlabRange theirs = Piece(args.ranges[static_cast<size_t>(peer)], index, piece_bytes);
+      AddReceive(round, index, peer, SlabBytes(theirs));
     }
     return round;
   });
@@ -79,29 +79,48 @@ void StagedCommunicator::DoReduceScatter(Stream& stream, const ReduceScatterArgs
   Pipeline(stream, "reduce-scatter", CountRounds(args.ranges, piece_bytes_), [&](int64_t index) {
     Round round;
     const SlabRange mine = Piece(whole, index, piece_bytes_);
-    const Shape shape{mine.bytes / element_bytes};
     for (int peer : peers_) {
-      AddSend(round, index, peer,
-              Piece(args.ranges[static_cast<size_t>(peer)], index, piece_bytes_), {peer});
+      const SlabRange theirs = Piece(args.ranges[static_cast<size_t>(peer)], index, piece_bytes_);
+      AddSend(round, index, peer, SlabBytes(theirs), {peer});
     }
     if (mine.bytes == 0) return round;
-    for (int source = 0; source < world(); ++source) {
-      TensorView term = SlabBytes(mine);
-      if (source != rank()) {
-        term = ReceiveSlot(index, source, mine.bytes);
-        round.receives.push_back(MessageOf(source, term));
-        if (stage_) {
-          const TensorView landed = landing_.View(source * piece_bytes_, DType::kU8, {mine.bytes});
-          round.after.push_back({.source = term, .destination = landed});
-          term = landed;
-        }
-      }
-      round.sum.inputs.emplace_back(term.data(), args.dtype, shape);
+    AddSum(round, index,
+           {.mine = SlabBytes(mine),
+            .dtype = args.dtype,
+            .out = args.out.Flat((mine.offset_bytes - whole.offset_bytes) / element_bytes,
+                                 mine.bytes / element_bytes),
+            .scale = args.scale,
+            .accumulate = args.accumulate});
+    return round;
+  });
+}
+
+// As a reduce-scatter and an all-gather, of pieces: a sum goes out two rounds behind its terms,
+// beside the terms of a later one, so that the network does not wait for the additions.
+void StagedCommunicator::DoSumEverywhere(Stream& stream, const SumEverywhereArgs& args) {
+  const int64_t piece_bytes = piece_bytes_ / 2;  // a slot has room for both
+  const DType dtype = args.data.dtype();
+  const TensorView bytes(args.data.data(), DType::kU8, {args.data.bytes()});
+  const int64_t pieces = CountRounds(args.parts, piece_bytes);
+  const auto piece_of = [&](int owner, int64_t index) {
+    const SlabRange piece = Piece(args.parts[static_cast<size_t>(owner)], index, piece_bytes);
+    return bytes.Rows(piece.offset_bytes, piece.bytes);
+  };
+  Pipeline(stream, "sum over ranks", pieces + kStagedTurns, [&](int64_t index) {
+    Round round;
+    const int64_t summed = index - kStagedTurns;
+    if (index < pieces) {
+      const TensorView mine = piece_of(rank(), index);
+      for (int peer : peers_) AddSend(round, index, peer, piece_of(peer, index), {peer});
+      const TensorView out(mine.data(), dtype, {mine.bytes() / SizeOf(dtype)});
+      if (mine.bytes() > 0) AddSum(round, index, {.mine = mine, .dtype = dtype, .out = out});
     }
-    round.sum.out =
-        args.out.Flat((mine.offset_bytes - whole.offset_bytes) / element_bytes, shape.elements());
-    round.sum.scale = args.scale;
-    round.sum.accumulate = args.accumulate;
+    if (summed >= 0) {
+      AddSend(round, index, rank(), piece_of(rank(), summed), peers_);
+      for (int peer : peers_) {
+        AddReceive(round, index, peer, piece_of(peer, summed), piece_bytes);
+      }
+    }
     return round;
   });
 }
@@ -152,10 +171,10 @@ void StagedCommunicator::DoBroadcast(Stream& stream, const BroadcastArgs& args) 
     Round round;
     const SlabRange range = Piece(args.range, index, piece_bytes);
     if (rank() != args.root) {
-      AddReceive(round, index, args.root, range);
+      AddReceive(round, index, args.root, SlabBytes(range));
       return round;
     }
-    AddSend(round, index, rank(), range, peers_);
+    AddSend(round, index, rank(), SlabBytes(range), peers_);
     return round;
   });
 }
@@ -178,32 +197,52 @@ int64_t StagedCommunicator::CountRounds(const std::vector<SlabRange>& ranges,
   return rounds;
 }
 
-void StagedCommunicator::AddSend(Round& round, int64_t index, int slot, const SlabRange& range,
+void StagedCommunicator::AddSend(Round& round, int64_t index, int slot, const TensorView& source,
                                  const std::vector<int>& receivers) const {
-  if (range.bytes == 0) return;
-  TensorView source = SlabBytes(range);
+  if (source.bytes() == 0) return;
+  TensorView sent = source;
   if (stage_) {
-    const TensorView staged = SendSlot(index, slot, range.bytes);
-    round.before.push_back({.source = source, .destination = staged});
-    source = staged;
+    sent = SendSlot(index, slot, source.bytes());
+    round.before.push_back({.source = source, .destination = sent});
   }
-  for (int peer : receivers) round.sends.push_back(MessageOf(peer, source));
+  for (int peer : receivers) round.sends.push_back(MessageOf(peer, sent));
 }
 
 void StagedCommunicator::AddReceive(Round& round, int64_t index, int peer,
-                                    const SlabRange& range) const {
-  if (range.bytes == 0) return;
-  TensorView destination = SlabBytes(range);
+                                    const TensorView& destination, int64_t slot_offset) const {
+  if (destination.bytes() == 0) return;
+  TensorView received = destination;
   if (stage_) {
-    const TensorView slot = ReceiveSlot(index, peer, range.bytes);
-    round.after.push_back({.source = slot, .destination = destination});
-    destination = slot;
+    received = ReceiveSlot(index, peer, destination.bytes(), slot_offset);
+    round.after.push_back({.source = received, .destination = destination});
   }
-  round.receives.push_back(MessageOf(peer, destination));
+  round.receives.push_back(MessageOf(peer, received));
 }
 
-TensorView StagedCommunicator::ReceiveSlot(int64_t index, int slot, int64_t bytes) const {
-  return staging_.View((index % kStagedTurns * world() + slot) * piece_bytes_, DType::kU8, {bytes});
+void StagedCommunicator::AddSum(Round& round, int64_t index, const SumPiece& piece) const {
+  const int64_t bytes = piece.mine.bytes();
+  for (int source = 0; source < world(); ++source) {
+    TensorView term = piece.mine;
+    if (source != rank()) {
+      term = ReceiveSlot(index, source, bytes);
+      round.receives.push_back(MessageOf(source, term));
+      if (stage_) {
+        const TensorView landed = landing_.View(source * piece_bytes_, DType::kU8, {bytes});
+        round.after.push_back({.source = term, .destination = landed});
+        term = landed;
+      }
+    }
+    round.sum.inputs.emplace_back(term.data(), piece.dtype, Shape{bytes / SizeOf(piece.dtype)});
+  }
+  round.sum.out = piece.out;
+  round.sum.scale = piece.scale;
+  round.sum.accumulate = piece.accumulate;
+}
+
+TensorView StagedCommunicator::ReceiveSlot(int64_t index, int slot, int64_t bytes,
+                                           int64_t offset) const {
+  return staging_.View((index % kStagedTurns * world() + slot) * piece_bytes_ + offset, DType::kU8,
+                       {bytes});
 }
 
 TensorView StagedCommunicator::SendSlot(int64_t index, int slot, int64_t bytes) const {

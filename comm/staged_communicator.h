@@ -66,6 +66,7 @@ class StagedCommunicator final : public Communicator {
   void DoReduceScatter(Stream& stream, const ReduceScatterArgs& args) override;
   void DoAllReduce(Stream& stream, const AllReduceArgs& args) override;
   void DoBroadcast(Stream& stream, const BroadcastArgs& args) override;
+  void DoSumEverywhere(Stream& stream, const SumEverywhereArgs& args) override;
 
   // Enqueues all rounds of the collective that was just counted.
   void Pipeline(Stream& stream, std::string_view operation, int64_t rounds, const MakeRound& make);
@@ -75,14 +76,24 @@ class StagedCommunicator final : public Communicator {
   // The index-th piece of a range, empty beyond its end.
   SlabRange Piece(const SlabRange& range, int64_t index, int64_t piece_bytes) const;
   int64_t CountRounds(const std::vector<SlabRange>& ranges, int64_t piece_bytes) const;
-  // Adds the bytes of a slab range to what a round sends (all of it to each peer) or receives,
-  // through the slot of that number where it is staged.
-  void AddSend(Round& round, int64_t index, int slot, const SlabRange& range,
+  // Adds bytes of the device to what a round sends (all of it to each peer) or receives, through
+  // the slot of that number where it is staged; that many bytes into it.
+  void AddSend(Round& round, int64_t index, int slot, const TensorView& source,
                const std::vector<int>& receivers) const;
-  void AddReceive(Round& round, int64_t index, int peer, const SlabRange& range) const;
+  void AddReceive(Round& round, int64_t index, int peer, const TensorView& destination,
+                  int64_t slot_offset = 0) const;
+  // Receives what all peers have of my piece of a sum, and adds it to `mine` in rank order.
+  struct SumPiece {
+    TensorView mine;  // [bytes]
+    DType dtype = DType::kF32;
+    TensorView out;
+    float scale = 1.0f;
+    bool accumulate = false;
+  };
+  void AddSum(Round& round, int64_t index, const SumPiece& piece) const;
   // One of the world() slots in the half of the staging memory that round `index` uses.
   TensorView SendSlot(int64_t index, int slot, int64_t bytes) const;
-  TensorView ReceiveSlot(int64_t index, int slot, int64_t bytes) const;
+  TensorView ReceiveSlot(int64_t index, int slot, int64_t bytes, int64_t offset = 0) const;
 
   void RunHelper() noexcept;
   // The next exchange whose inputs are ready, in order; false when the communicator ends.

@@ -17,8 +17,11 @@ namespace hearth {
 
 namespace {
 
+// What is asked for by name; else connections of our own.
 std::string_view NetworkKind(const RunConfig& config) {
-  return config.comm.backend == CommBackend::kNccl ? "nccl" : "mpi";
+  const CommBackend asked = config.comm.backend;
+  const bool named = asked == CommBackend::kNccl || asked == CommBackend::kMpi;
+  return named ? EnumName(asked) : "tcp";
 }
 
 }  // namespace
@@ -33,10 +36,19 @@ RunLinks::RunLinks(const RunConfig& config, Bootstrap& bootstrap, KernelBackend&
   }
   inside_ = MakeRunCommunicator(config, box(), backend, options);
   if (!peers_) return;
-  network_ = MakeCommunicator(NetworkKind(config), *peers_, backend,
-                              {.collective_timeout = std::chrono::milliseconds(
-                                   static_cast<int64_t>(config.comm.collective_timeout_s * 1000)),
-                               .deterministic = config.deterministic});
+  const CommunicatorOptions made{.collective_timeout = std::chrono::milliseconds(
+                                     static_cast<int64_t>(config.comm.collective_timeout_s * 1000)),
+                                 .deterministic = config.deterministic,
+                                 .interface = config.comm.interface.value_or("")};
+  NetworkCommunicator network{.description = std::string(NetworkKind(config))};
+  if (network.description == "tcp") {
+    network = MakeNetworkCommunicator(*peers_, backend, made);
+  } else {
+    network.communicator = MakeCommunicator(network.description, *peers_, backend, made);
+  }
+  network_ = std::move(network.communicator);
+  inside_.description += "; between hosts by " + network.description;
+  if (inside_.warning.empty()) inside_.warning = network.warning;
 }
 
 CommunicatorMemory NetworkMemory(const RunConfig& config, int boxes, bool uses_gpus) {

@@ -15,8 +15,8 @@ namespace hearth {
 // Collective to make and to destroy; the bootstrap and the backend must outlive it.
 class RunLinks {
  public:
-  // See MakeRunCommunicator; between boxes nccl where that is it, else
-  // mpi. ConfigError where the hosts cannot be boxes of one run.
+  // See MakeRunCommunicator; between boxes nccl or mpi where comm.backend names it, else as
+  // MakeNetworkCommunicator. ConfigError where the hosts cannot be boxes of one run.
   RunLinks(const RunConfig& config, Bootstrap& bootstrap, KernelBackend& backend,
            const RunCommunicatorOptions& options = {});
 

@@ -1,5 +1,7 @@
 #include "comm/api/communicator.h"
 
+#include <utility>
+
 #include "kernels/core/check.h"
 
 namespace hearth {
@@ -65,6 +67,35 @@ void Communicator::Broadcast(Stream& stream, const BroadcastArgs& args) {
   CheckRange(args.range, 1);
   ++enqueued_;
   DoBroadcast(stream, args);
+}
+
+void Communicator::SumEverywhere(Stream& stream, const SumEverywhereArgs& args) {
+  const DType dtype = args.data.dtype();
+  CHECK(dtype == DType::kF32 || dtype == DType::kBF16, "a sum of {}", Name(dtype));
+  CHECK(static_cast<int>(args.parts.size()) == world(), "{} parts for {} ranks", args.parts.size(),
+        world());
+  for (const SlabRange& part : args.parts) {
+    CHECK(part.offset_bytes >= 0 && part.bytes >= 0 &&
+              part.offset_bytes + part.bytes <= args.data.bytes() &&
+              part.offset_bytes % SizeOf(dtype) == 0 && part.bytes % SizeOf(dtype) == 0,
+          "part {} + {} of {} bytes", part.offset_bytes, part.bytes, args.data.bytes());
+  }
+  ++enqueued_;
+  DoSumEverywhere(stream, args);
+}
+
+void Communicator::DoSumEverywhere(Stream& stream, const SumEverywhereArgs& args) {
+  const DType dtype = args.data.dtype();
+  const SlabRange& mine = args.parts[static_cast<size_t>(rank())];
+  const TensorView out =
+      args.data.Rows(mine.offset_bytes / SizeOf(dtype), mine.bytes / SizeOf(dtype));
+  // Collectives look at the slab only while they are enqueued.
+  const TensorView slab =
+      std::exchange(slab_, TensorView(args.data.data(), DType::kU8, {args.data.bytes()}));
+  DoReduceScatter(stream, {.dtype = dtype, .ranges = args.parts, .out = out});
+  ++enqueued_;
+  DoAllGather(stream, {.ranges = args.parts});
+  slab_ = slab;
 }
 
 }  // namespace hearth

@@ -51,6 +51,13 @@ struct BroadcastArgs {
   int root = 0;
 };
 
+// Everybody's `data` becomes the sum of all, of the bits of a reduce-scatter with scale 1 and an
+// all-gather of its parts.
+struct SumEverywhereArgs {
+  TensorView data;               // [elements] f32 | bf16, in place, anywhere in the device's reach
+  std::vector<SlabRange> parts;  // of data: rank r adds parts[r]; disjoint, whole elements
+};
+
 // Every rank calls the same collectives in the same order, from one host thread at a time. A call
 // enqueues on `stream` and returns;
 // the result may be read by later work of that stream. When nothing moves for the time-out after
@@ -79,6 +86,8 @@ class Communicator {
   void ReduceScatter(Stream& stream, const ReduceScatterArgs& args);
   void AllReduce(Stream& stream, const AllReduceArgs& args);
   void Broadcast(Stream& stream, const BroadcastArgs& args);
+  // Needs no slab. For large sums between boxes: not by copy engines, which reach nothing else.
+  void SumEverywhere(Stream& stream, const SumEverywhereArgs& args);
 
   // Collectives enqueued, and finished by this rank, so far; the n-th has the sequence number n.
   // Any thread may read them: a watchdog reports who is behind.
@@ -97,6 +106,8 @@ class Communicator {
   virtual void DoReduceScatter(Stream& stream, const ReduceScatterArgs& args) = 0;
   virtual void DoAllReduce(Stream& stream, const AllReduceArgs& args) = 0;
   virtual void DoBroadcast(Stream& stream, const BroadcastArgs& args) = 0;
+  // Unless it is overridden the two collectives, one behind the other.
+  virtual void DoSumEverywhere(Stream& stream, const SumEverywhereArgs& args);
   void CheckRange(const SlabRange& range, int64_t element_bytes) const;
 
   TensorView slab_;  // [bytes] u8

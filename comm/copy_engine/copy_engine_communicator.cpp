@@ -235,6 +235,10 @@ void CopyEngineCommunicator::DoBroadcast(Stream& stream, const BroadcastArgs& ar
   });
 }
 
+void CopyEngineCommunicator::DoSumEverywhere(Stream& /*stream*/, const SumEverywhereArgs& args) {
+  CHECK(world_ == 1, "{} bytes outside of the slab, by copy engines", args.data.bytes());
+}
+
 // ---- Rounds ----
 
 void CopyEngineCommunicator::Run(Stream& stream, Call call, const MakeRound& make) {

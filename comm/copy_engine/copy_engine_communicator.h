@@ -73,6 +73,7 @@ class CopyEngineCommunicator final : public Communicator {
   void DoReduceScatter(Stream& stream, const ReduceScatterArgs& args) override;
   void DoAllReduce(Stream& stream, const AllReduceArgs& args) override;
   void DoBroadcast(Stream& stream, const BroadcastArgs& args) override;
+  void DoSumEverywhere(Stream& stream, const SumEverywhereArgs& args) override;
 
   void Run(Stream& stream, Call call, const MakeRound& make);
   void RunFromPeers(Stream& stream, const Call& call, const MakeRound& make);

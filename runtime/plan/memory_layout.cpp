@@ -357,13 +357,9 @@ class LayoutBuilder {
 
   void AddNetwork() {
     if (plan_.boxes == 1) return;
-    int64_t bytes =
+    layout_.network_bytes =
         std::max(kStepSumWords * int64_t{8}, CountBlockScales(plan_, spec_) * int64_t{4});
-    for (const UnitSpec& unit : spec_.units) {
-      bytes = std::max(bytes, plan_.Shard(unit, rank_).count() * GradientBytes());
-    }
-    layout_.network_bytes = bytes;
-    layout_.network = arena_.Add("network", bytes, kPageBytes);
+    layout_.network = arena_.Add("network", layout_.network_bytes, kPageBytes);
   }
 
   void AddSaveCopy() {

@@ -158,7 +158,7 @@ struct MemoryLayout {
   HeadLayout head;
   TiedHeadLayout tied_head;
   WordLayout words;
-  int64_t network = 0;  // arena: a shard of gradients, or the words of a step, between boxes
+  int64_t network = 0;  // arena: the words of a step between boxes
   int64_t network_bytes = 0;
   int64_t save_copy = 0;  // host: the state of this rank's shards while it is written
   int64_t save_copy_bytes = 0;

@@ -1,5 +1,5 @@
-// The executor's tasks between boxes. What they exchange lies where only they reach it, so that the
-// network sees one small area of a rank's memory, wherever gradients live.
+// The executor's tasks between boxes. Gradients are exchanged where they lie; words in a small area
+// that the network alone reaches.
 
 #include "kernels/core/check.h"
 #include "runtime/train/executor.h"
@@ -12,28 +12,18 @@ TensorView Executor::NetworkArea(DType dtype, int64_t elements) const {
   return memory_.arena.View(memory_.layout.network, dtype, {elements});
 }
 
-// Each box's rank adds one part of the shard, box by box, and sends it to the others: every box has
-// the same bits, and no part is added twice.
+// Each box's rank adds one part of the shard, box by box: every box has the same bits.
 void Executor::ExchangeShards(const Task& task, Stream& stream) {
   const Lease lease = gradients_.WriteSum(task.unit, FullGradientVersion());
   const ElementRange& shard = task.elements;
   if (shard.count() == 0) return;  // in all boxes
   const DType dtype = plan_.precision.gradient;
-  const TensorView sum = SumOverRanks(task);
-  const TensorView area = NetworkArea(dtype, shard.count());
-  std::vector<SlabRange> ranges;
+  std::vector<SlabRange> parts;
   for (int box = 0; box < plan_.boxes; ++box) {
     const ElementRange part = plan_.ExchangedPart(shard, box);
-    ranges.push_back({part.begin * SizeOf(dtype), part.count() * SizeOf(dtype)});
+    parts.push_back({part.begin * SizeOf(dtype), part.count() * SizeOf(dtype)});
   }
-  const ElementRange mine = plan_.ExchangedPart(shard, options_.network->rank());
-  backend_.Copy(stream, {.source = sum, .destination = area});
-  options_.network->ReduceScatter(stream, {.dtype = dtype,
-                                           .ranges = ranges,
-                                           .out = area.Rows(mine.begin, mine.count()),
-                                           .scale = 1.0f});
-  options_.network->AllGather(stream, {.ranges = ranges});
-  backend_.Copy(stream, {.source = area, .destination = sum});
+  options_.network->SumEverywhere(stream, {.data = SumOverRanks(task), .parts = parts});
 }
 
 void Executor::ExchangeWords(const AllReduceArgs& args, Stream& stream) {

@@ -11,6 +11,7 @@ kernels/cuda/device: kernels/core kernels/api cuda* #if
 kernels: kernels/core kernels/api kernels/cpu kernels/cuda
 comm/api: kernels/core
 comm/mpi: comm/api kernels/core kernels/api mpi.h
+comm/tcp: comm/api kernels/core
 comm/inproc: comm/api kernels/core kernels/api
 comm/nccl: comm/api comm/copy_engine kernels/core kernels/api kernels/cuda/cuda_native.h nccl*
 comm/copy_engine: comm/api kernels/core kernels/api kernels/cuda/cuda_native.h cuda*

@@ -253,6 +253,48 @@ void AllReduceIntegers(const ConformanceRank& rank) {
   }
 }
 
+// ---- Sums everywhere ----
+
+// Of memory that is no slab; what no rank adds stays as it is.
+void SumEverywhereInRankOrder(const ConformanceRank& rank) {
+  if (rank.kind == "copy_engine") return;  // which reaches slabs alone
+  int64_t sensitive = 0;
+  for (const CommunicatorOptions& mode : Modes(rank.kind)) {
+    const int world = rank.bootstrap.world();
+    CommunicatorRig rig(rank, mode, 64);
+    for (int variant = 0; variant < kVariants; ++variant) {
+      const DType dtype = variant % 2 == 0 ? DType::kF32 : DType::kBF16;
+      const int64_t unit = SizeOf(dtype);
+      const auto parts = UnevenRanges(world, unit, variant);
+      const int64_t elements = SlabBytesFor(parts, unit) / unit;
+      const TestMemory data(rank.backend, elements * unit);
+      for (int64_t i = 0; i < elements; ++i) {
+        Store(data.host(), dtype, i, TestValue(rig.rank(), i));
+      }
+      data.Upload(rig.stream());
+      rig.communicator().SumEverywhere(
+          rig.stream(), {.data = {data.device(), dtype, {elements}}, .parts = parts});
+      data.Download(rig.stream());
+      rig.Finish();
+      for (int64_t i = 0; i < elements; ++i) {
+        const bool added = std::any_of(parts.begin(), parts.end(), [&](const SlabRange& part) {
+          return i * unit >= part.offset_bytes && i * unit < part.offset_bytes + part.bytes;
+        });
+        const ReduceScatterCase sum{.slab = dtype, .out = dtype};
+        const float expected = added ? ReducedValue(sum, world, i, 0, /*reverse=*/false)
+                                     : Rounded(dtype, TestValue(rig.rank(), i));
+        const float got = dtype == DType::kF32
+                              ? reinterpret_cast<float*>(data.host())[i]
+                              : ToFloat(reinterpret_cast<BFloat16*>(data.host())[i]);
+        ASSERT_EQ(std::bit_cast<uint32_t>(got), std::bit_cast<uint32_t>(expected))
+            << "element " << i << " of " << elements << ", variant " << variant;
+        sensitive += added && expected != ReducedValue(sum, world, i, 0, /*reverse=*/true);
+      }
+    }
+  }
+  EXPECT_TRUE(rank.bootstrap.world() < 3 || sensitive > 100) << sensitive;
+}
+
 // ---- Many at once ----
 
 // Two communicators on two streams, each with a long queue in which every collective reads what the
@@ -407,6 +449,7 @@ const std::vector<ConformanceCase>& CommunicatorCases() {
       {"ReduceScatterInPlace", &ReduceScatterInPlace},
       {"AllReduceFloats", &AllReduceFloats},
       {"AllReduceIntegers", &AllReduceIntegers},
+      {"SumEverywhereInRankOrder", &SumEverywhereInRankOrder},
       {"ManyInFlight", &ManyInFlight},
       {"TwoStreamsShareOne", &TwoStreamsShareOne},
       {"TakesWhatIsPlanned", &TakesWhatIsPlanned},

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <bit>
+#include <string>
 
 namespace hearth::test {
 
@@ -18,8 +19,11 @@ uint64_t Mix(int rank, int64_t index) {
 }  // namespace
 
 std::vector<CommunicatorOptions> Modes(std::string_view kind) {
-  const CommunicatorOptions whole{.collective_timeout = kRigTimeout};
-  const CommunicatorOptions pieces{.collective_timeout = kRigTimeout, .piece_bytes = 64};
+  // Ranks of a test are on one host.
+  const std::string interface = kind == "tcp" ? "lo" : "";
+  const CommunicatorOptions whole{.collective_timeout = kRigTimeout, .interface = interface};
+  CommunicatorOptions pieces = whole;
+  pieces.piece_bytes = 64;
   if (kind == "nccl") return {whole, pieces};  // which copies nothing through the host
   CommunicatorOptions staged = whole;
   CommunicatorOptions staged_pieces = pieces;

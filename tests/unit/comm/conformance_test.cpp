@@ -10,24 +10,38 @@
 namespace hearth::test {
 namespace {
 
-class InprocConformance : public ::testing::TestWithParam<std::tuple<ConformanceCase, int>> {};
+using Parameters = std::tuple<ConformanceCase, int>;
 
-TEST_P(InprocConformance, Holds) {
-  const auto& [test, ranks] = GetParam();
-  RunInprocWorld({.ranks = ranks}, [run = test.run](InprocRank& rank) {
-    run({.kind = "inproc", .bootstrap = rank.bootstrap, .backend = rank.backend});
+void RunCase(const char* kind, const Parameters& parameters) {
+  const auto& [test, ranks] = parameters;
+  RunInprocWorld({.ranks = ranks}, [kind, run = test.run](InprocRank& rank) {
+    run({.kind = kind, .bootstrap = rank.bootstrap, .backend = rank.backend});
     // The others would wait for what this rank left out.
-    if (HasFatalFailure()) throw std::runtime_error("a rank failed");
+    if (testing::Test::HasFatalFailure()) throw std::runtime_error("a rank failed");
   });
 }
 
+std::string NameOf(const testing::TestParamInfo<Parameters>& instance) {
+  return std::get<0>(instance.param).name + std::to_string(std::get<1>(instance.param));
+}
+
+class InprocConformance : public testing::TestWithParam<Parameters> {};
+TEST_P(InprocConformance, Holds) { RunCase("inproc", GetParam()); }
 INSTANTIATE_TEST_SUITE_P(All, InprocConformance,
-                         ::testing::Combine(::testing::ValuesIn(ConformanceCases()),
-                                            ::testing::Values(1, 2, 3, 4)),
-                         [](const auto& instance) {
-                           return std::get<0>(instance.param).name +
-                                  std::to_string(std::get<1>(instance.param));
-                         });
+                         testing::Combine(testing::ValuesIn(ConformanceCases()),
+                                          testing::Values(1, 2, 3, 4)),
+                         NameOf);
+
+class TcpConformance : public testing::TestWithParam<Parameters> {};
+TEST_P(TcpConformance, Holds) { RunCase("tcp", GetParam()); }
+INSTANTIATE_TEST_SUITE_P(All, TcpConformance,
+                         testing::Combine(testing::ValuesIn(CommunicatorCases()),
+                                          testing::Values(2, 3, 4)),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Failures, TcpConformance,
+                         testing::Combine(testing::ValuesIn(CommunicatorFailureCases()),
+                                          testing::Values(2, 3)),
+                         NameOf);
 
 }  // namespace
 }  // namespace hearth::test

@@ -1,0 +1,238 @@
+#include "comm/tcp/tcp_mesh.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <set>
+#include <span>
+#include <utility>
+
+#include "kernels/core/check.h"
+#include "kernels/core/error.h"
+
+namespace hearth {
+
+namespace {
+
+// How long a connection may take to say who it is.
+constexpr std::chrono::seconds kHelloTimeout{2};
+
+// What a rank can be reached by; the same fields in every process of the job.
+struct Place {
+  uint32_t address = 0;
+  uint32_t mask = 0;
+};
+
+// The caller shows the first half of the token, the called the second one.
+using HalfToken = std::array<std::byte, 16>;
+struct Token {
+  HalfToken caller{};
+  HalfToken called{};
+};
+struct Hello {
+  HalfToken token{};
+  int32_t rank = 0;
+};
+
+template <typename T>
+Bytes ToBytes(const T& value) {
+  Bytes bytes(sizeof(T));
+  std::memcpy(bytes.data(), &value, sizeof(T));
+  return bytes;
+}
+
+template <typename T>
+T FromBytes(const Bytes& bytes) {
+  T value{};
+  CHECK(bytes.size() == sizeof(T), "{} bytes for {}", bytes.size(), sizeof(T));
+  std::memcpy(&value, bytes.data(), sizeof(T));
+  return value;
+}
+
+template <typename T>
+std::span<std::byte> BytesOf(T& value) {
+  return std::as_writable_bytes(std::span(&value, 1));
+}
+
+Token ShareToken(Bootstrap& bootstrap) {
+  Token token;
+  if (bootstrap.rank() == 0) {
+    CHECK(getrandom(&token, sizeof(token), 0) == ssize_t{sizeof(token)}, "no random bytes");
+  }
+  return FromBytes<Token>(bootstrap.Broadcast(ToBytes(token), 0));
+}
+
+// By rank, the addresses of each.
+std::vector<std::vector<Place>> GatherPlaces(Bootstrap& bootstrap,
+                                             const std::vector<HostAddress>& mine) {
+  Bytes bytes;
+  for (const HostAddress& one : mine) {
+    const Bytes place = ToBytes(Place{.address = one.address, .mask = one.mask});
+    bytes.insert(bytes.end(), place.begin(), place.end());
+  }
+  std::vector<std::vector<Place>> all;
+  for (const Bytes& theirs : bootstrap.AllGather(bytes)) {
+    std::vector<Place> places(theirs.size() / sizeof(Place));
+    if (!places.empty()) std::memcpy(places.data(), theirs.data(), theirs.size());
+    all.push_back(std::move(places));
+  }
+  return all;
+}
+
+// One address per rank.
+using Network = std::vector<uint32_t>;
+
+// The first address of each rank in the network of `first`; empty when a rank has none or, unless
+// the device was named, when two have the same: those of a bridge that leads nowhere.
+Network NetworkOf(const Place& first, const std::vector<std::vector<Place>>& all, bool named) {
+  Network network;
+  for (const std::vector<Place>& places : all) {
+    const auto found = std::find_if(places.begin(), places.end(), [&](const Place& place) {
+      return named || (place.mask == first.mask &&
+                       (place.address & place.mask) == (first.address & first.mask));
+    });
+    if (found == places.end()) return {};
+    network.push_back(found->address);
+  }
+  const std::set<uint32_t> different(network.begin(), network.end());
+  if (!named && different.size() < network.size()) return {};
+  return network;
+}
+
+class Attempt {
+ public:
+  Attempt(Bootstrap& bootstrap, const Token& token, const Network& network,
+          std::chrono::milliseconds timeout)
+      : bootstrap_(bootstrap),
+        token_(token),
+        network_(network),
+        timeout_(timeout),
+        sockets_(network.size()) {}
+
+  // Why this rank is not connected to all others; "".
+  std::string Run() {
+    std::string problem;
+    uint16_t port = 0;
+    Socket listener;
+    try {
+      listener = Listen(network_[static_cast<size_t>(bootstrap_.rank())]);
+      port = PortOf(listener);
+    } catch (const CommError& error) {
+      problem = error.what();
+    }
+    std::vector<uint16_t> ports;
+    for (const Bytes& theirs : bootstrap_.AllGather(ToBytes(port))) {
+      ports.push_back(FromBytes<uint16_t>(theirs));
+    }
+    // Somebody cannot listen: everybody says so at once.
+    if (std::count(ports.begin(), ports.end(), 0) > 0) return problem;
+    try {
+      Meet(listener, ports);
+    } catch (const CommError& error) {
+      problem = error.what();
+    }
+    return problem;
+  }
+
+  std::vector<Socket> TakeSockets() { return std::move(sockets_); }
+  bool complete() const {
+    return std::count_if(sockets_.begin(), sockets_.end(), [](const Socket& s) { return !!s; }) ==
+           bootstrap_.world() - 1;
+  }
+
+ private:
+  // Everybody calls the ranks before it and is called by those behind. The calls are short enough
+  // to wait with the kernel, so nobody waits for an answer before it has called all.
+  void Meet(const Socket& listener, const std::vector<uint16_t>& ports) {
+    const Deadline deadline = std::chrono::steady_clock::now() + timeout_;
+    const int rank = bootstrap_.rank();
+    Hello hello{.token = token_.caller, .rank = rank};
+    for (int peer = 0; peer < rank; ++peer) {
+      const auto index = static_cast<size_t>(peer);
+      sockets_[index] = Connect(network_[index], ports[index], deadline);
+      SendAll(sockets_[index], BytesOf(hello), deadline);
+    }
+    Answer(listener, deadline);
+    for (int peer = 0; peer < rank; ++peer) {
+      HalfToken answer{};
+      const Socket& socket = sockets_[static_cast<size_t>(peer)];
+      if (ReceiveAll(socket, BytesOf(answer), deadline) && answer == token_.called) continue;
+      throw CommError(Format("rank {} does not answer at {}", bootstrap_.job_rank(peer),
+                             AddressText(network_[static_cast<size_t>(peer)])));
+    }
+  }
+
+  void Answer(const Socket& listener, Deadline deadline) {
+    const int rank = bootstrap_.rank();
+    for (int missing = bootstrap_.world() - 1 - rank; missing > 0;) {
+      Socket socket = Accept(listener, deadline);
+      if (!socket) {
+        throw CommError(Format("{} of the ranks behind {} did not call at {}", missing,
+                               bootstrap_.job_rank(rank),
+                               AddressText(network_[static_cast<size_t>(rank)])));
+      }
+      Hello hello;
+      const Deadline soon =
+          std::min(deadline, std::chrono::steady_clock::now() + Deadline::duration(kHelloTimeout));
+      const bool ours = ReceiveAll(socket, BytesOf(hello), soon) && hello.token == token_.caller &&
+                        hello.rank > rank && hello.rank < bootstrap_.world() &&
+                        !sockets_[static_cast<size_t>(hello.rank)];
+      if (!ours) continue;
+      HalfToken answer = token_.called;
+      SendAll(socket, BytesOf(answer), deadline);
+      sockets_[static_cast<size_t>(hello.rank)] = std::move(socket);
+      --missing;
+    }
+  }
+
+  Bootstrap& bootstrap_;
+  const Token token_;
+  const Network network_;
+  const std::chrono::milliseconds timeout_;
+  std::vector<Socket> sockets_;
+};
+
+// The first rank's problem; nullopt when nobody has one. Collective.
+std::string AgreeOn(Bootstrap& bootstrap, const std::string& problem) {
+  const auto* data = reinterpret_cast<const std::byte*>(problem.data());
+  std::string first;
+  for (const Bytes& theirs : bootstrap.AllGather(Bytes(data, data + problem.size()))) {
+    if (first.empty()) first.assign(reinterpret_cast<const char*>(theirs.data()), theirs.size());
+  }
+  return first;
+}
+
+}  // namespace
+
+TcpMesh ConnectMesh(Bootstrap& bootstrap, const std::string& interface,
+                    std::chrono::milliseconds timeout) {
+  const std::vector<HostAddress> own = HostAddresses(interface);
+  const Token token = ShareToken(bootstrap);
+  const std::vector<std::vector<Place>> all = GatherPlaces(bootstrap, own);
+  std::string tried;
+  // In the order of the first rank's devices, so that all ranks try the same.
+  for (const Place& first : all.front()) {
+    const Network network = NetworkOf(first, all, !interface.empty());
+    if (network.empty()) continue;
+    Attempt attempt(bootstrap, token, network, timeout);
+    std::string problem = attempt.Run();
+    if (problem.empty() && !attempt.complete()) problem = "a rank cannot listen";
+    problem = AgreeOn(bootstrap, problem);
+    const uint32_t mine = network[static_cast<size_t>(bootstrap.rank())];
+    if (problem.empty()) {
+      const auto device = std::find_if(own.begin(), own.end(),
+                                       [&](const HostAddress& one) { return one.address == mine; });
+      return {.sockets = attempt.TakeSockets(),
+              .network = Format("{} ({})", device->device, AddressText(mine))};
+    }
+    tried += (tried.empty() ? "" : "; ") + problem;
+    if (!interface.empty()) break;
+  }
+  if (!tried.empty()) throw CommError(tried);
+  throw CommError(interface.empty() ? "the ranks have no network in common"
+                                    : Format("not all ranks have an address on {}", interface));
+}
+
+}  // namespace hearth

@@ -1,0 +1,63 @@
+// Sockets with deadlines, and the addresses of this host.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace hearth {
+
+using Deadline = std::chrono::steady_clock::time_point;
+
+// An IPv4 address of a network device that is up, in host byte order.
+struct HostAddress {
+  std::string device;
+  uint32_t address = 0;
+  uint32_t mask = 0;
+  uint32_t network() const { return address & mask; }
+};
+
+// "10.77.0.1".
+std::string AddressText(uint32_t address);
+
+// Of the named device; of all but the loopback where the name is empty; in the kernel's order.
+std::vector<HostAddress> HostAddresses(const std::string& device);
+
+// Owns a descriptor.
+class Socket {
+ public:
+  Socket() = default;
+  explicit Socket(int descriptor) : descriptor_(descriptor) {}
+  Socket(Socket&& other) noexcept;
+  Socket& operator=(Socket&& other) noexcept;
+  ~Socket();
+  int descriptor() const { return descriptor_; }
+  explicit operator bool() const { return descriptor_ >= 0; }
+
+ private:
+  int descriptor_ = -1;
+};
+
+// All of these are CommErrors that name the address or the call when they do not succeed in time.
+// The sockets do not block, and send what is small at once.
+
+// On a port of the kernel's choice.
+Socket Listen(uint32_t address);
+uint16_t PortOf(const Socket& listener);
+// An empty socket when nobody has come.
+Socket Accept(const Socket& listener, Deadline deadline);
+Socket Connect(uint32_t address, uint16_t port, Deadline deadline);
+void SendAll(const Socket& socket, std::span<const std::byte> bytes, Deadline deadline);
+// False when the other side ends, fails or is silent.
+bool ReceiveAll(const Socket& socket, std::span<std::byte> bytes, Deadline deadline);
+
+// Until the descriptor has one of these events (poll's); false at the deadline.
+bool AwaitEvents(int descriptor, short events, Deadline deadline);
+
+// The system's words for an errno.
+std::string SystemErrorText(int error);
+
+}  // namespace hearth

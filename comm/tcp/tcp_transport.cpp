@@ -1,0 +1,191 @@
+#include "comm/tcp/tcp_transport.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "kernels/core/check.h"
+
+namespace hearth {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Of a connection whose socket is there but leads nowhere.
+constexpr std::chrono::seconds kConnectTimeout{10};
+// More than mpirun takes to tell of a rank that died.
+constexpr std::chrono::milliseconds kEndedGrace{10'000};
+
+std::vector<int> JobRanks(const Bootstrap& bootstrap) {
+  std::vector<int> ranks;
+  for (int rank = 0; rank < bootstrap.world(); ++rank) ranks.push_back(bootstrap.job_rank(rank));
+  return ranks;
+}
+
+}  // namespace
+
+TcpTransport::TcpTransport(Bootstrap& bootstrap, const std::string& interface,
+                           std::chrono::milliseconds timeout)
+    : timeout_(timeout),
+      rank_(bootstrap.rank()),
+      job_ranks_(JobRanks(bootstrap)),
+      peers_(static_cast<size_t>(bootstrap.world())),
+      wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  if (!wake_) throw CommError(Format("eventfd: {}", SystemErrorText(errno)));
+  if (world() == 1) return;
+  TcpMesh mesh = ConnectMesh(bootstrap, interface, kConnectTimeout);
+  network_ = std::move(mesh.network);
+  for (size_t i = 0; i < peers_.size(); ++i) peers_[i].socket = std::move(mesh.sockets[i]);
+}
+
+void TcpTransport::Cancel() noexcept {
+  cancelled_ = true;
+  const uint64_t one = 1;
+  // It fails only where the counter is full, and then it wakes as well.
+  static_cast<void>(write(wake_.descriptor(), &one, sizeof(one)));
+}
+
+void TcpTransport::Exchange(const ExchangeArgs& args) {
+  Begin(args);
+  Deadline deadline = Clock::now() + timeout_;
+  Deadline last = Deadline::max();  // once a connection has ended
+  while (!Finished()) {
+    if (cancelled_) throw CommError("the communicator ended while it was in flight");
+    bool moved = false;
+    bool ended = false;
+    for (int rank = 0; rank < world(); ++rank) {
+      Peer& peer = peers_[static_cast<size_t>(rank)];
+      if (!peer.open() || peer.ended) continue;
+      moved |= Send(peer, args.sequence);
+      moved |= Receive(rank, args.sequence);
+      ended |= peer.ended;
+    }
+    if (moved) deadline = Clock::now() + timeout_;
+    if (ended) last = std::min(last, Clock::now() + Clock::duration(kEndedGrace));
+    if (moved) continue;
+    if (Clock::now() >= std::min(deadline, last)) FailSilent();
+    Await(std::min(deadline, last));
+  }
+}
+
+void TcpTransport::Begin(const ExchangeArgs& args) {
+  for (Peer& peer : peers_) peer.in = peer.out = {};
+  for (const Message& send : args.sends) {
+    if (send.bytes > 0) peers_[static_cast<size_t>(send.peer)].out.messages.push_back(send);
+  }
+  for (const Message& receive : args.receives) {
+    if (receive.bytes > 0) peers_[static_cast<size_t>(receive.peer)].in.messages.push_back(receive);
+  }
+}
+
+bool TcpTransport::Finished() const {
+  return std::none_of(peers_.begin(), peers_.end(), [](const Peer& peer) { return peer.open(); });
+}
+
+int64_t TcpTransport::Moved(Peer& peer, ssize_t result, bool end_of_file) const {
+  if (result > 0) return result;
+  const bool waits = result < 0 && (errno == EAGAIN || errno == EINTR);
+  if (!waits && (result < 0 || end_of_file)) peer.ended = true;
+  return 0;
+}
+
+bool TcpTransport::Send(Peer& peer, int64_t sequence) {
+  Lane& lane = peer.out;
+  if (!lane.open()) return false;
+  const Message& message = lane.messages[lane.index];
+  Header header{.sequence = sequence, .bytes = message.bytes};
+  constexpr int64_t kHeaderBytes = sizeof(Header);
+  const int64_t of_header = std::min(lane.done, kHeaderBytes);
+  const int64_t of_data = lane.done - of_header;
+  iovec parts[2] = {{.iov_base = reinterpret_cast<std::byte*>(&header) + of_header,
+                     .iov_len = static_cast<size_t>(kHeaderBytes - of_header)},
+                    {.iov_base = message.data + of_data,
+                     .iov_len = static_cast<size_t>(message.bytes - of_data)}};
+  msghdr call{};
+  call.msg_iov = parts;
+  call.msg_iovlen = 2;
+  const int64_t sent =
+      Moved(peer, sendmsg(peer.socket.descriptor(), &call, MSG_NOSIGNAL), /*end_of_file=*/false);
+  lane.done += sent;
+  if (lane.done == kHeaderBytes + message.bytes) {
+    ++lane.index;
+    lane.done = 0;
+  }
+  return sent > 0;
+}
+
+bool TcpTransport::Receive(int rank, int64_t sequence) {
+  Peer& peer = peers_[static_cast<size_t>(rank)];
+  Lane& lane = peer.in;
+  if (!lane.open() || peer.ended) return false;
+  const Message& message = lane.messages[lane.index];
+  constexpr int64_t kHeaderBytes = sizeof(Header);
+  const int64_t of_header = std::min(lane.done, kHeaderBytes);
+  const int64_t of_data = lane.done - of_header;
+  // What follows the header is read with it: nothing else can come before the message's end.
+  iovec parts[2] = {{.iov_base = reinterpret_cast<std::byte*>(&lane.header) + of_header,
+                     .iov_len = static_cast<size_t>(kHeaderBytes - of_header)},
+                    {.iov_base = message.data + of_data,
+                     .iov_len = static_cast<size_t>(message.bytes - of_data)}};
+  msghdr call{};
+  call.msg_iov = parts;
+  call.msg_iovlen = 2;
+  const int64_t received =
+      Moved(peer, recvmsg(peer.socket.descriptor(), &call, 0), /*end_of_file=*/true);
+  lane.done += received;
+  if (of_header < kHeaderBytes && lane.done >= kHeaderBytes) CheckHeader(rank, sequence);
+  if (lane.done == kHeaderBytes + message.bytes) {
+    ++lane.index;
+    lane.done = 0;
+  }
+  return received > 0;
+}
+
+void TcpTransport::CheckHeader(int rank, int64_t sequence) const {
+  const auto index = static_cast<size_t>(rank);
+  const Lane& lane = peers_[index].in;
+  const int64_t bytes = lane.messages[lane.index].bytes;
+  if (lane.header.sequence != sequence) {
+    throw CommError(Format("rank {} is at number {} instead of {}", job_ranks_[index],
+                           lane.header.sequence, sequence));
+  }
+  if (lane.header.bytes != bytes) {
+    throw CommError(
+        Format("rank {} sent {} bytes instead of {}", job_ranks_[index], lane.header.bytes, bytes));
+  }
+}
+
+void TcpTransport::Await(Deadline deadline) {
+  std::vector<pollfd> entries{{.fd = wake_.descriptor(), .events = POLLIN, .revents = 0}};
+  for (const Peer& peer : peers_) {
+    if (!peer.open() || peer.ended) continue;
+    const int events = (peer.in.open() ? POLLIN : 0) | (peer.out.open() ? POLLOUT : 0);
+    entries.push_back(
+        {.fd = peer.socket.descriptor(), .events = static_cast<short>(events), .revents = 0});
+  }
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+  const auto ms = static_cast<int>(std::clamp<int64_t>(left.count(), 0, 1'000'000));
+  if (poll(entries.data(), entries.size(), ms) < 0 && errno != EINTR) {
+    throw CommError(Format("poll: {}", SystemErrorText(errno)));
+  }
+}
+
+void TcpTransport::FailSilent() const {
+  std::set<int> ended;
+  std::set<int> silent;
+  for (size_t i = 0; i < peers_.size(); ++i) {
+    if (!peers_[i].open()) continue;
+    (peers_[i].ended ? ended : silent).insert(job_ranks_[i]);
+  }
+  if (ended.empty()) throw NoAnswer(silent, timeout_);
+  throw CommError(Format("the connection to {} has ended", RankList(ended)));
+}
+
+}  // namespace hearth

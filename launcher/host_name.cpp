@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <fstream>
+#include <istream>
 
 namespace hearth {
 
@@ -10,6 +12,12 @@ std::string HostName() {
   std::array<char, 256> name{};
   gethostname(name.data(), name.size() - 1);
   return name.data();
+}
+
+std::string HostIdentity() {
+  std::string boot;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id") >> std::ws, boot);
+  return HostName() + "\n" + boot;
 }
 
 }  // namespace hearth

@@ -29,7 +29,7 @@ std::string_view NetworkKind(const RunConfig& config) {
 RunLinks::RunLinks(const RunConfig& config, Bootstrap& bootstrap, KernelBackend& backend,
                    const RunCommunicatorOptions& options)
     : bootstrap_(bootstrap), host_(HostName()) {
-  const Topology topology = FindTopology(bootstrap, host_);
+  const Topology topology = FindTopology(bootstrap, HostIdentity());
   if (topology.boxes > 1) {
     box_ = bootstrap.Split(bootstrap.rank() / topology.ranks_per_box);
     peers_ = bootstrap.Split(bootstrap.rank() % topology.ranks_per_box);

@@ -8,6 +8,12 @@
 
 namespace hearth {
 
+namespace {
+
+std::string NameOf(const std::string& host) { return host.substr(0, host.find('\n')); }
+
+}  // namespace
+
 Topology TopologyOf(const std::vector<std::string>& hosts) {
   CHECK(!hosts.empty(), "no ranks");
   std::vector<std::string> names;
@@ -17,7 +23,7 @@ Topology TopologyOf(const std::vector<std::string>& hosts) {
       throw ConfigError(
           Format("command line: error: rank {} is on {} again, behind ranks of other hosts; start "
                  "the ranks host by host (mpirun --map-by slot, srun --distribution=block)",
-                 rank, hosts[rank]));
+                 rank, NameOf(hosts[rank])));
     }
     names.push_back(hosts[rank]);
   }
@@ -29,7 +35,7 @@ Topology TopologyOf(const std::vector<std::string>& hosts) {
     throw ConfigError(
         Format("command line: error: {} ranks on {}, but {} on {}; boxes repeat each other, so "
                "give each as many (slots= in the hostfile, -n, or Slurm's --ntasks-per-node)",
-               count(names.front()), names.front(), count(name), name));
+               count(names.front()), NameOf(names.front()), count(name), NameOf(name)));
   }
   const auto boxes = static_cast<int>(names.size());
   return {.boxes = boxes, .ranks_per_box = static_cast<int>(hosts.size()) / boxes};

@@ -16,11 +16,12 @@ struct Topology {
   bool operator==(const Topology&) const = default;
 };
 
-// Of ranks that run on these hosts. ConfigError where one host has more ranks than another, or
-// where the ranks of a host do not follow each other.
+// Of ranks that run on these hosts: a name each and, behind a line's end, what else tells two hosts
+// of one name apart. ConfigError where one host has more ranks than another, or where the ranks of
+// a host do not follow each other.
 Topology TopologyOf(const std::vector<std::string>& hosts);
 
-// Collective; `host` is the name of this rank's.
+// Collective; `host` is this rank's.
 Topology FindTopology(Bootstrap& bootstrap, std::string_view host);
 
 }  // namespace hearth

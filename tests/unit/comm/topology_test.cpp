@@ -27,6 +27,13 @@ TEST(Topology, HostsAreBoxes) {
   EXPECT_EQ(TopologyOf({"a", "a", "b", "b"}), (Topology{.boxes = 2, .ranks_per_box = 2}));
 }
 
+TEST(Topology, HostsOfOneNameAreToldApart) {
+  EXPECT_EQ(TopologyOf({"a\n1", "a\n1", "a\n2", "a\n2"}),
+            (Topology{.boxes = 2, .ranks_per_box = 2}));
+  EXPECT_THAT(Refusal({"a\n1", "a\n1", "b\n1"}), HasSubstr("2 ranks on a, but 1 on b;"));
+  EXPECT_THAT(Refusal({"a\n1", "a\n2", "a\n1"}), HasSubstr("rank 2 is on a again, behind"));
+}
+
 TEST(Topology, BoxesOfDifferentSizesAreRefusedByName) {
   EXPECT_THAT(Refusal({"a", "a", "b"}), HasSubstr("2 ranks on a, but 1 on b"));
   EXPECT_THAT(Refusal({"a", "b", "b", "c"}), HasSubstr("1 ranks on a, but 2 on b"));

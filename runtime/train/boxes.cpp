@@ -75,12 +75,13 @@ ModelSetup SetUpModelTogether(const ResolvedConfig& resolved, const RunEnvironme
 }
 
 void InFirstBox(const RunEnvironment& environment,
-                const std::function<void(const std::function<void()>& tick)>& work) {
+                const std::function<void(const std::function<void()>& tick)>& work,
+                RunPhase phase) {
   if (!environment.links) return work([] {});
   Bootstrap& peers = environment.links->peers;
   if (peers.rank() != 0) {
     while (peers.Broadcast({}, 0) != Bytes{kReady}) {
-      environment.heartbeat.Progress(0, RunPhase::kLoading);
+      environment.heartbeat.Progress(0, phase);
     }
     return;
   }

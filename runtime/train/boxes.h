@@ -21,9 +21,10 @@ std::unique_ptr<Checkpoint> FindCheckpointTogether(const ResolvedConfig& resolve
                                                    const RunEnvironment& environment);
 
 // Runs `work` in the first box, which calls `tick` at least once for each few seconds of it; the
-// others wait meanwhile. Everywhere when there is one box.
+// others wait meanwhile, in that phase. Everywhere when there is one box.
 void InFirstBox(const RunEnvironment& environment,
-                const std::function<void(const std::function<void()>& tick)>& work);
+                const std::function<void(const std::function<void()>& tick)>& work,
+                RunPhase phase = RunPhase::kLoading);
 
 // Gives every box the first one's optimizer state. What is equal already is compared, not sent.
 void CopyStateFromFirstBox(Executor& executor, const RunEnvironment& environment);

@@ -249,18 +249,18 @@ void GatherMaster(Executor& executor, Bootstrap& bootstrap, const ParameterSpec&
   }
 }
 
-void ExportWeights(Executor& executor, Bootstrap& bootstrap, const ModelSetup& model,
-                   const std::filesystem::path& folder, WeightDType weight_dtype) {
+void ExportWeights(Executor& executor, Bootstrap& box, const ModelSetup& model,
+                   const WeightExport& to) {
   const auto read = [&](const ExportPiece& piece, std::span<float> out) {
-    GatherMaster(executor, bootstrap, model.spec.parameters[static_cast<size_t>(piece.parameter)],
+    to.tick();
+    GatherMaster(executor, box, model.spec.parameters[static_cast<size_t>(piece.parameter)],
                  piece.begin, out);
   };
-  if (bootstrap.rank() == 0) {
-    ExportHf(model.spec,
-             {.folder = folder,
-              .weight_dtype = weight_dtype,
-              .tokenizer_folder = model.loaded.hf_folder},
-             read);
+  if (box.rank() == 0) {
+    ExportHf(
+        model.spec,
+        {.folder = to.folder, .weight_dtype = to.dtype, .tokenizer_folder = model.loaded.hf_folder},
+        read);
   } else {
     std::vector<float> values;
     for (const ExportPiece& piece : ExportPieces(model.spec)) {
@@ -268,7 +268,7 @@ void ExportWeights(Executor& executor, Bootstrap& bootstrap, const ModelSetup& m
       read(piece, values);
     }
   }
-  bootstrap.Barrier();
+  box.Barrier();
 }
 
 }  // namespace hearth

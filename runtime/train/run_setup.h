@@ -96,8 +96,14 @@ void LoadState(Executor& executor, int unit, StateKind kind, int64_t begin, std:
 void GatherMaster(Executor& executor, Bootstrap& bootstrap, const ParameterSpec& parameter,
                   int64_t begin, std::span<float> out);
 
-// Writes the master weights as a Hugging Face folder; collective, rank 0 writes.
-void ExportWeights(Executor& executor, Bootstrap& bootstrap, const ModelSetup& model,
-                   const std::filesystem::path& folder, WeightDType weight_dtype);
+// Writes the master weights as a Hugging Face folder; collective over the ranks of a box, of which
+// the first writes. Calls `tick` between two pieces.
+struct WeightExport {
+  std::filesystem::path folder;
+  WeightDType dtype = WeightDType::kBF16;
+  std::function<void()> tick;
+};
+void ExportWeights(Executor& executor, Bootstrap& box, const ModelSetup& model,
+                   const WeightExport& to);
 
 }  // namespace hearth

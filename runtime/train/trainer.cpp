@@ -457,8 +457,14 @@ void Trainer::Finish(int64_t step) {
   if (!rehearsal_ && summary_.end == RunEnd::kFinished &&
       resolved_.config.checkpoint.export_hf == ExportHf::kEnd) {
     environment_.heartbeat.Progress(step, RunPhase::kExporting, environment_.collectives());
-    ExportWeights(*executor_, environment_.bootstrap, model_,
-                  std::filesystem::path(resolved_.config.output_dir) / "hf", WeightDType::kBF16);
+    InFirstBox(
+        environment_,
+        [this](const std::function<void()>& tick) {
+          Bootstrap& box = environment_.links ? environment_.links->box : environment_.bootstrap;
+          const std::filesystem::path folder = resolved_.config.output_dir;
+          ExportWeights(*executor_, box, model_, {.folder = folder / "hf", .tick = tick});
+        },
+        RunPhase::kExporting);
   }
   if (stepping_seconds_ > 0) {
     summary_.tokens_per_second = static_cast<double>(stepped_tokens_) / stepping_seconds_;

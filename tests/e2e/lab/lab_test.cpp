@@ -223,49 +223,94 @@ std::vector<Slice> Slices(const std::string& trace, const std::string& kind) {
   return slices;
 }
 
+// What one step's traces of both hosts say of its exchanges, in milliseconds of the first host's
+// clock.
+struct ExchangeTimes {
+  double bytes = 0;
+  double ms = 0;          // each from when both hosts have its gradient until both have its sum
+  double behind = 0;      // from the end of the later host's backward to that of the last exchange
+  double last_bytes = 0;  // of what became final with the last block's backward, or after it
+};
+
+double Median(std::vector<double> values) {
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// Each trace begins with its own host's step. The hosts have a sum at the same time but for how
+// late a thread wakes, which tells the one clock from the other.
+ExchangeTimes Compare(const std::string& first, const std::string& second) {
+  const std::vector<Slice> here = Slices(first, "exchange_shards");
+  std::vector<Slice> there = Slices(second, "exchange_shards");
+  EXPECT_EQ(here.size(), 6u);
+  EXPECT_EQ(there.size(), here.size());
+  if (there.size() != here.size() || here.size() < 2) return {};
+  std::vector<double> shifts;
+  for (size_t i = 0; i < here.size(); ++i) shifts.push_back(there[i].end_ms - here[i].end_ms);
+  const double shift = Median(shifts);
+  ExchangeTimes times;
+  double end = 0;
+  for (size_t i = 0; i < here.size(); ++i) {
+    const double begin = std::max(here[i].begin_ms, there[i].begin_ms - shift);
+    end = std::max(here[i].end_ms, there[i].end_ms - shift);
+    times.ms += end - begin;
+    times.bytes += here[i].bytes;
+    if (i + 2 >= here.size()) times.last_bytes += here[i].bytes;
+  }
+  const std::vector<Slice> backward_here = Slices(first, "backward");
+  const std::vector<Slice> backward_there = Slices(second, "backward");
+  EXPECT_EQ(backward_here.size(), 2u * 5u);
+  EXPECT_EQ(backward_there.size(), 2u * 5u);
+  times.behind = end - std::max(backward_here.back().end_ms, backward_there.back().end_ms - shift);
+  return times;
+}
+
 class LongLabTiming : public LabTest {};
 
-// By the traces of a run whose backward is longer than its exchange: what the network does takes as
-// long as its bytes at 1 Gbit/s, and all but the last gradient's part of it is hidden.
+// By the traces of a run whose backward is longer than its exchange. What the network does takes as
+// long as its bytes at 1 Gbit/s; behind the backward is only what its end made final: the first
+// block's gradient and the embedding's. A connection's headers take 4 %; the rest of the 15 % is
+// for threads that wake late, since both hosts compute and exchange on the cores of this machine.
+// Therefore also the median of several steps, and an exchange counts from when both hosts have come
+// to it: that one computes more slowly is not the network's time.
 TEST_F(LongLabTiming, TheExchangeTakesItsBytesAndIsHidden) {
   constexpr double kBytesPerMs = 1e9 / 8 / 1e3;
+  constexpr int kFirst = 4;
+  constexpr int kLast = 15;
   Write("box1/work/wide.yaml",
         "model_type: qwen3\nvocab_size: 256\nhidden_size: 256\nintermediate_size: 1024\n"
         "num_hidden_layers: 4\nnum_attention_heads: 4\nnum_key_value_heads: 4\nhead_dim: 64\n"
         "max_position_embeddings: 64\nrms_norm_eps: 1.0e-6\nrope_theta: 10000.0\n"
         "tie_word_embeddings: true\ninitializer_range: 0.05\n");
+  std::string steps = std::to_string(kFirst);
+  for (int step = kFirst + 1; step <= kLast; ++step) steps += ", " + std::to_string(step);
   Write("box1/work/timed.yaml",
         "output_dir: timed\nmodel: {name_or_path: wide.yaml}\n"
         "data: {datasets: [{path: data.hearth}], sequence_len: 64}\n"
-        "training: {max_steps: 8, global_batch_size: 64, micro_batch_size: 16}\n"
+        "training: {max_steps: 16, global_batch_size: 64, micro_batch_size: 16}\n"
         "precision: {compute_dtype: bf16}\ncheckpoint: {export_hf: none}\n"
-        "logging: {trace_steps: [4, 5, 6, 7]}\n");
+        "logging: {trace_steps: [" +
+            steps + "]}\n");
   ASSERT_EQ(Lab("--rate 1gbit", "./hearth train timed.yaml --hostfile hosts"), 0) << Read("words");
-  double best_ratio = INFINITY, least_exposed = INFINITY;
-  for (int step = 4; step <= 7; ++step) {
-    const std::string trace =
-        Read("box1/work/timed/trace/step-" + std::to_string(step) + "-rank-0.json");
-    const std::vector<Slice> exchanges = Slices(trace, "exchange_shards");
-    const std::vector<Slice> backward = Slices(trace, "backward");
-    ASSERT_EQ(exchanges.size(), 6u);
-    ASSERT_EQ(backward.size(), 2u * 5u);
-    double ms = 0, bytes = 0;
-    for (const Slice& slice : exchanges) {
-      ms += slice.end_ms - slice.begin_ms;
-      bytes += slice.bytes;
-    }
-    const double all = exchanges.back().end_ms - exchanges.front().begin_ms;
-    const double exposed = exchanges.back().end_ms - backward.back().end_ms;
+  EXPECT_NE(Read("words").find("between hosts by TCP on eth0 (10.77.0.1)"), std::string::npos)
+      << Read("words");
+  std::vector<double> ratios;
+  std::vector<double> behind;
+  for (int step = kFirst; step <= kLast; ++step) {
+    const std::string file = "work/timed/trace/step-" + std::to_string(step) + "-rank-";
+    const ExchangeTimes times =
+        Compare(Read("box1/" + file + "0.json"), Read("box2/" + file + "1.json"));
+    ratios.push_back(times.ms / (times.bytes / kBytesPerMs));
+    behind.push_back(times.behind / (times.last_bytes / kBytesPerMs));
     std::printf(
-        "step %d: %.1f MB in %.1f ms, %.2f of bytes over bandwidth; %.1f ms from the first "
-        "to the last, %.1f ms behind the backward\n",
-        step, bytes / 1e6, ms, ms / (bytes / kBytesPerMs), all, exposed);
-    best_ratio = std::min(best_ratio, ms / (bytes / kBytesPerMs));
-    least_exposed = std::min(least_exposed, exposed / ms);
+        "step %d: %.1f MB in %.1f ms, %.2f of bytes over bandwidth; %.1f ms behind the backward, "
+        "%.2f of the last gradients'\n",
+        step, times.bytes / 1e6, times.ms, ratios.back(), times.behind, behind.back());
   }
-  EXPECT_GT(best_ratio, 0.95);  // else the lab has no such limit
-  EXPECT_FALSE(!(best_ratio <= 1.15));
-  EXPECT_FALSE(!(least_exposed <= 0.15));
+  EXPECT_GT(Median(ratios), 0.9);  // else the lab has no such limit
+  EXPECT_FALSE(!(Median(ratios) <= 1.15));
+  EXPECT_FALSE(!(Median(behind) <= 1.15));
 }
 
 // The host is out of reach for ten seconds, also at the first restarts.

@@ -37,14 +37,14 @@ struct Hello {
 };
 
 template <typename T>
-Bytes ToBytes(const T& value) {
+Bytes Packed(const T& value) {
   Bytes bytes(sizeof(T));
   std::memcpy(bytes.data(), &value, sizeof(T));
   return bytes;
 }
 
 template <typename T>
-T FromBytes(const Bytes& bytes) {
+T Unpacked(const Bytes& bytes) {
   T value{};
   CHECK(bytes.size() == sizeof(T), "{} bytes for {}", bytes.size(), sizeof(T));
   std::memcpy(&value, bytes.data(), sizeof(T));
@@ -61,7 +61,7 @@ Token ShareToken(Bootstrap& bootstrap) {
   if (bootstrap.rank() == 0) {
     CHECK(getrandom(&token, sizeof(token), 0) == ssize_t{sizeof(token)}, "no random bytes");
   }
-  return FromBytes<Token>(bootstrap.Broadcast(ToBytes(token), 0));
+  return Unpacked<Token>(bootstrap.Broadcast(Packed(token), 0));
 }
 
 // By rank, the addresses of each.
@@ -69,7 +69,7 @@ std::vector<std::vector<Place>> GatherPlaces(Bootstrap& bootstrap,
                                              const std::vector<HostAddress>& mine) {
   Bytes bytes;
   for (const HostAddress& one : mine) {
-    const Bytes place = ToBytes(Place{.address = one.address, .mask = one.mask});
+    const Bytes place = Packed(Place{.address = one.address, .mask = one.mask});
     bytes.insert(bytes.end(), place.begin(), place.end());
   }
   std::vector<std::vector<Place>> all;
@@ -123,8 +123,8 @@ class Attempt {
       problem = error.what();
     }
     std::vector<uint16_t> ports;
-    for (const Bytes& theirs : bootstrap_.AllGather(ToBytes(port))) {
-      ports.push_back(FromBytes<uint16_t>(theirs));
+    for (const Bytes& theirs : bootstrap_.AllGather(Packed(port))) {
+      ports.push_back(Unpacked<uint16_t>(theirs));
     }
     // Somebody cannot listen: everybody says so at once.
     if (std::count(ports.begin(), ports.end(), 0) > 0) return problem;
@@ -194,12 +194,11 @@ class Attempt {
   std::vector<Socket> sockets_;
 };
 
-// The first rank's problem; nullopt when nobody has one. Collective.
+// The problem of the first rank that has one; "". Collective.
 std::string AgreeOn(Bootstrap& bootstrap, const std::string& problem) {
-  const auto* data = reinterpret_cast<const std::byte*>(problem.data());
   std::string first;
-  for (const Bytes& theirs : bootstrap.AllGather(Bytes(data, data + problem.size()))) {
-    if (first.empty()) first.assign(reinterpret_cast<const char*>(theirs.data()), theirs.size());
+  for (const Bytes& theirs : bootstrap.AllGather(ToBytes(problem))) {
+    if (first.empty()) first = ToText(theirs);
   }
   return first;
 }

@@ -90,6 +90,7 @@ bool InprocTransport::Progress(std::unique_lock<std::mutex>& lock, int64_t seque
     world_->changed.notify_all();
     receives.erase(receives.begin() + static_cast<std::ptrdiff_t>(i));
     moved = true;
+    i = 0;  // what has come meanwhile may be for an earlier one
   }
   return moved;
 }

@@ -221,6 +221,12 @@ class Planner {
            beyond(HostNeed(candidate.need, request_.limits), request_.limits.host);
   }
 
+  // Where the device is the host, both tiers are the same memory beside the same processors: only a
+  // budget moves anything.
+  bool NeedNotMove(const Candidate& candidate) const {
+    return request_.limits.device_is_host && Moved(candidate.setting) == 0;
+  }
+
   // Of those as good as the fastest, the one with fewest changes; where nothing fits, the one that
   // breaks the limits least.
   const Candidate* Chosen() const {
@@ -228,8 +234,14 @@ class Planner {
     const auto is_better = [&](const Candidate& a, const Candidate& b) {
       return a.changes() != b.changes() ? a.changes() < b.changes() : a.seconds < b.seconds;
     };
+    // The fastest come first.
+    const auto staying = std::find_if(fits_.begin(), fits_.end(),
+                                      [&](const Candidate& each) { return NeedNotMove(each); });
+    const bool stays = staying != fits_.end();
+    const double fastest = stays ? staying->seconds : fastest_;
     for (const Candidate& candidate : fits_) {
-      if (candidate.seconds > fastest_ * (1 + kWorthAChange)) continue;
+      if (candidate.seconds > fastest * (1 + kWorthAChange)) continue;
+      if (stays && !NeedNotMove(candidate)) continue;
       if (chosen == nullptr || is_better(candidate, *chosen)) chosen = &candidate;
     }
     if (chosen != nullptr) return chosen;
@@ -306,7 +318,7 @@ class Planner {
   // What is gained by the place of each block's state is known behind the levers alone: of those
   // that are not far behind, another may come out ahead.
   void LookBeside(const Candidate*& chosen, ChosenPlan& run) {
-    if (ladder_.empty()) return;
+    if (ladder_.empty() || NeedNotMove(*chosen)) return;
     double least = clock_.StepSeconds(run.plan);
     size_t looked = 0;
     for (const Candidate& candidate : fits_) {

@@ -99,7 +99,7 @@ const std::vector<CommandNotRun>& CommandsNotRun() {
       {"make test-long", Need::kMinutes, "it runs for hours"},
       {"tests/defects/run.sh NAME", Need::kMinutes, "compiles twice; make test-long runs it"},
       {"fuzz_parsers --processes=16 --executions=10000000 --seconds=580 [--seed=N] [TARGET...]",
-       Need::kMinutes, "ten minutes on 32 cores; the suite runs the same program with 20,000"},
+       Need::kMinutes, "ten minutes on 16 cores; the suite runs the same program with 20,000"},
       {"make package", Need::kNothing,
        "tests/e2e/cli/package_test.cpp TheDebianPackageAndTheTarballWork"},
       {"hearth train configs/runs/finetune.yaml", Need::kNothing,

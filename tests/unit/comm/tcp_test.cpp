@@ -59,9 +59,7 @@ class NosyBootstrap final : public Bootstrap {
   std::unique_ptr<Bootstrap> Split(int color) override { return inner_.Split(color); }
   Bytes Broadcast(const Bytes& mine, int root) override { return inner_.Broadcast(mine, root); }
   void Barrier() override { inner_.Barrier(); }
-  [[noreturn]] void Abort(int, std::string_view why) override {
-    throw CommError(std::string(why));
-  }
+  [[noreturn]] void Abort(int, std::string_view why) override { throw CommError(std::string(why)); }
   std::vector<Bytes> AllGather(const Bytes& mine) override {
     std::vector<Bytes> all = inner_.AllGather(mine);
     if (mine.size() == sizeof(uint16_t)) {

@@ -268,6 +268,9 @@ void AddChartsOfMany(const ChartKind& kind, const std::vector<const RunData*>& r
   }
 }
 
+// What a run's end says once of its plan: the tiles have it.
+constexpr std::string_view kPlanFigures = "plan/";
+
 // Metrics that have no place in the table, each in a chart of its own.
 void AddOthers(const std::vector<const RunData*>& runs, std::vector<Chart>* charts) {
   constexpr ChartKind kOther{.section = "Other metrics", .from_zero = false};
@@ -275,6 +278,7 @@ void AddOthers(const std::vector<const RunData*>& runs, std::vector<Chart>* char
   for (const RunData* run : runs) {
     for (const auto& [metric, series] : run->series) {
       const auto has = [&, &name = metric](const ChartKind& kind) { return BelongsTo(kind, name); };
+      if (metric.starts_with(kPlanFigures)) continue;
       if (std::none_of(kKinds.begin(), kKinds.end(), has)) metrics.insert(metric);
     }
   }

@@ -265,6 +265,12 @@ std::string SummaryTiles(const RunData& run) {
   html += Tile("Training loss", number(LastOf(run, "train/loss")), lowest("train/loss"));
   const std::optional<double> speed = MedianOf(run, "train/tokens_per_second");
   html += Tile("Tokens per second", speed ? FormatCount(*speed) : "", "median of the logged steps");
+  const std::optional<double> took = LastOf(run, "plan/measured_step_ms");
+  const std::optional<double> planned = LastOf(run, "plan/predicted_step_ms");
+  html += Tile("Step time", took ? fmt::format("{:.1f} ms", *took) : "",
+               planned && *planned > 0 ? fmt::format("{:.1f} ms predicted ({:+.1f} %)", *planned,
+                                                     100 * (took.value_or(*planned) / *planned - 1))
+                                       : "");
   const std::optional<double> sol = MedianOf(run, "train/sol");
   const std::optional<double> mfu = MedianOf(run, "train/mfu");
   html += Tile("Speed of light", Percent(sol), mfu ? fmt::format("MFU {}", Percent(mfu)) : "");

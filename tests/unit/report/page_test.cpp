@@ -73,6 +73,7 @@ TEST_F(ReportTest, HasEverythingThatARunLogged) {
                             "50.0 %",
                             "MFU 45.0 %",
                             "Step time",
+                            "25.0 ms predicted (+28.0 %)",
                             "forward",
                             "FP8 amax",
                             "FP8 scales repaired",
@@ -91,6 +92,7 @@ TEST_F(ReportTest, HasEverythingThatARunLogged) {
   }
   EXPECT_THAT(text, Not(HasSubstr("Remarks")));
   EXPECT_THAT(text, Not(HasSubstr("Communication")));  // nothing of it was logged
+  EXPECT_THAT(text, Not(HasSubstr("Other metrics")));
   const nlohmann::json data = ChartData(html);
   EXPECT_EQ(data["runs"][0]["tokens"], 16 * 64);
   const nlohmann::json* loss = FindCurve(data, "train/loss");

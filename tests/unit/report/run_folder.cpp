@@ -22,7 +22,10 @@ std::string LogText(int steps, bool is_torn) {
         "power_w\":350.0}}\n",
         step, 5.0 - static_cast<double>(step) / steps, step % 3);
   }
-  text += fmt::format("{{\"step\":{},\"eval/loss\":4.25}}\n", steps);
+  text += fmt::format(
+      "{{\"step\":{},\"eval/loss\":4.25,\"plan/predicted_step_ms\":25.0,"
+      "\"plan/measured_step_ms\":32.0}}\n",
+      steps);
   if (is_torn) text += "{\"step\":999999,\"train/lo";
   return text;
 }

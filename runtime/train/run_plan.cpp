@@ -4,8 +4,10 @@
 #include <chrono>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "kernels/api/workspace.h"
 #include "runtime/plan/cost_model.h"
@@ -75,7 +77,10 @@ HardwareProfile AsMeasured(HardwareProfile profile, KernelBackend& backend) {
 DecidedPlan DecidePlan(const ResolvedConfig& resolved, const ModelSpec& spec,
                        const RunEnvironment& environment, const MemoryLimits& limits) {
   const RankGrid grid = environment.grid();
-  DecidedPlan decided{.hardware = SharedHardware(environment)};
+  // Not within the braces of `decided`: where it throws there, gcc 12 and 13 destroy `run` twice.
+  std::optional<HardwareProfile> hardware = SharedHardware(environment);
+  DecidedPlan decided;
+  decided.hardware = std::move(hardware);
   decided.run = decided.hardware ? ChoosePlan({resolved, spec, grid, limits, *decided.hardware})
                                  : LeavePlan(resolved, spec, grid, limits);
   Plan& plan = decided.run.plan;

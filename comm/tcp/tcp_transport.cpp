@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 #include "kernels/core/check.h"
 
@@ -28,6 +30,28 @@ std::vector<int> JobRanks(const Bootstrap& bootstrap) {
   for (int rank = 0; rank < bootstrap.world(); ++rank) ranks.push_back(bootstrap.job_rank(rank));
   return ranks;
 }
+
+// A call of the kernel for what is left of a message behind its header, of which `done` bytes have
+// moved. Header and bytes must outlive it.
+class Remainder {
+ public:
+  Remainder(std::span<std::byte> header, const Message& message, int64_t done) {
+    const auto of_header = std::min(static_cast<size_t>(done), header.size());
+    const int64_t of_data = done - static_cast<int64_t>(of_header);
+    parts_[0] = {.iov_base = header.data() + of_header, .iov_len = header.size() - of_header};
+    parts_[1] = {.iov_base = message.data + of_data,
+                 .iov_len = static_cast<size_t>(message.bytes - of_data)};
+    call_.msg_iov = parts_.data();
+    call_.msg_iovlen = parts_.size();
+  }
+  Remainder(const Remainder&) = delete;
+  Remainder& operator=(const Remainder&) = delete;
+  msghdr* call() { return &call_; }
+
+ private:
+  std::array<iovec, 2> parts_{};
+  msghdr call_{};
+};
 
 }  // namespace
 
@@ -101,23 +125,10 @@ bool TcpTransport::Send(Peer& peer, int64_t sequence) {
   if (!lane.open()) return false;
   const Message& message = lane.messages[lane.index];
   Header header{.sequence = sequence, .bytes = message.bytes};
-  constexpr int64_t kHeaderBytes = sizeof(Header);
-  const int64_t of_header = std::min(lane.done, kHeaderBytes);
-  const int64_t of_data = lane.done - of_header;
-  iovec parts[2] = {{.iov_base = reinterpret_cast<std::byte*>(&header) + of_header,
-                     .iov_len = static_cast<size_t>(kHeaderBytes - of_header)},
-                    {.iov_base = message.data + of_data,
-                     .iov_len = static_cast<size_t>(message.bytes - of_data)}};
-  msghdr call{};
-  call.msg_iov = parts;
-  call.msg_iovlen = 2;
-  const int64_t sent =
-      Moved(peer, sendmsg(peer.socket.descriptor(), &call, MSG_NOSIGNAL), /*end_of_file=*/false);
-  lane.done += sent;
-  if (lane.done == kHeaderBytes + message.bytes) {
-    ++lane.index;
-    lane.done = 0;
-  }
+  Remainder rest(std::as_writable_bytes(std::span(&header, 1)), message, lane.done);
+  const int64_t sent = Moved(peer, sendmsg(peer.socket.descriptor(), rest.call(), MSG_NOSIGNAL),
+                             /*end_of_file=*/false);
+  lane.Advance(sent);
   return sent > 0;
 }
 
@@ -126,25 +137,13 @@ bool TcpTransport::Receive(int rank, int64_t sequence) {
   Lane& lane = peer.in;
   if (!lane.open() || peer.ended) return false;
   const Message& message = lane.messages[lane.index];
-  constexpr int64_t kHeaderBytes = sizeof(Header);
-  const int64_t of_header = std::min(lane.done, kHeaderBytes);
-  const int64_t of_data = lane.done - of_header;
+  const bool has_header = lane.done >= kHeaderBytes;
   // What follows the header is read with it: nothing else can come before the message's end.
-  iovec parts[2] = {{.iov_base = reinterpret_cast<std::byte*>(&lane.header) + of_header,
-                     .iov_len = static_cast<size_t>(kHeaderBytes - of_header)},
-                    {.iov_base = message.data + of_data,
-                     .iov_len = static_cast<size_t>(message.bytes - of_data)}};
-  msghdr call{};
-  call.msg_iov = parts;
-  call.msg_iovlen = 2;
+  Remainder rest(std::as_writable_bytes(std::span(&lane.header, 1)), message, lane.done);
   const int64_t received =
-      Moved(peer, recvmsg(peer.socket.descriptor(), &call, 0), /*end_of_file=*/true);
-  lane.done += received;
-  if (of_header < kHeaderBytes && lane.done >= kHeaderBytes) CheckHeader(rank, sequence);
-  if (lane.done == kHeaderBytes + message.bytes) {
-    ++lane.index;
-    lane.done = 0;
-  }
+      Moved(peer, recvmsg(peer.socket.descriptor(), rest.call(), 0), /*end_of_file=*/true);
+  if (!has_header && lane.done + received >= kHeaderBytes) CheckHeader(rank, sequence);
+  lane.Advance(received);
   return received > 0;
 }
 

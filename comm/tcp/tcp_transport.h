@@ -36,6 +36,7 @@ class TcpTransport final : public Transport {
     int64_t sequence = 0;
     int64_t bytes = 0;
   };
+  static constexpr int64_t kHeaderBytes = sizeof(Header);
   // One direction of a connection during an exchange.
   struct Lane {
     std::vector<Message> messages;
@@ -43,6 +44,12 @@ class TcpTransport final : public Transport {
     int64_t done = 0;  // bytes of it, its header included
     Header header;     // as far as it has been received
     bool open() const { return index < messages.size(); }
+    void Advance(int64_t bytes) {
+      done += bytes;
+      if (done < kHeaderBytes + messages[index].bytes) return;
+      ++index;
+      done = 0;
+    }
   };
   struct Peer {
     Socket socket;

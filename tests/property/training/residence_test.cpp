@@ -1,21 +1,15 @@
 // Where each block's optimizer state lives, and who updates it, must not change a bit: on the
 // device beside others' in host memory, by the host beside others by the device.
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "tests/property/training/five_layers.h"
 #include "tests/support/backend_under_test.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/training_run.h"
 
 namespace hearth::test {
 namespace {
-
-std::string FiveLayers() {
-  std::string model = SmallModel();
-  const std::string_view layers = "num_hidden_layers: 2";
-  return model.replace(model.find(layers), layers.size(), "num_hidden_layers: 5");
-}
 
 constexpr const char* kAllOnHost =
     "offload: {optimizer: host, weights: host, gradients: host, residual: host}";
@@ -36,16 +30,6 @@ const std::vector<Way> kWays = {
     {"all blocks stay",
      {kAllOnHost, "optimizer_device: gpu", "resident_layers: 5", "schedule: vertical"}}};
 
-TrainingRunOptions Options(const std::string& precision, int ranks) {
-  TrainingRunOptions options{
-      .ranks = ranks, .model = FiveLayers(), .keys = PrecisionKeys(precision), .steps = 3};
-  options.keys.emplace_back("training", "micro_batch_size: 1");
-  options.keys.emplace_back("training", fmt::format("global_batch_size: {}", 3 * ranks));
-  options.keys.emplace_back("optimizer", "learning_rate: 0.01");
-  options.keys.emplace_back("eval", "eval_steps: 2");
-  return options;
-}
-
 TrainingRunResult With(TrainingRunOptions options, const Way& way) {
   for (const char* key : way.memory) options.keys.emplace_back("memory", key);
   return TrainInProcess(options);
@@ -54,7 +38,7 @@ TrainingRunResult With(TrainingRunOptions options, const Way& way) {
 class Residence : public testing::TestWithParam<std::string> {};
 
 TEST_P(Residence, OfSomeBlocksStateChangesNothing) {
-  const TrainingRunOptions options = Options(GetParam(), 1);
+  const TrainingRunOptions options = FiveLayerRun(GetParam(), 1);
   const TrainingRunResult device = TrainInProcess(options);
   for (const Way& way : kWays) {
     SCOPED_TRACE(way.name);
@@ -66,7 +50,7 @@ TEST_P(Residence, OfSomeBlocksStateChangesNothing) {
 
 TEST_P(Residence, WithTwoRanksItChangesNothing) {
   if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;
-  const TrainingRunOptions options = Options(GetParam(), 2);
+  const TrainingRunOptions options = FiveLayerRun(GetParam(), 2);
   const TrainingRunResult device = TrainInProcess(options);
   for (size_t way : {1, 3}) {
     SCOPED_TRACE(kWays[way].name);
@@ -75,7 +59,7 @@ TEST_P(Residence, WithTwoRanksItChangesNothing) {
 }
 
 TEST_P(Residence, UnderTheBackwardItChangesNothing) {
-  TrainingRunOptions options = Options(GetParam(), 1);
+  TrainingRunOptions options = FiveLayerRun(GetParam(), 1);
   options.keys.emplace_back("training", "max_grad_norm: 0");
   const TrainingRunResult device = TrainInProcess(options);
   for (const Way& way : kWays) {
@@ -85,7 +69,7 @@ TEST_P(Residence, UnderTheBackwardItChangesNothing) {
 }
 
 TEST_P(Residence, ARunGoesOnWithAnother) {
-  TrainingRunOptions options = Options(GetParam(), 1);
+  TrainingRunOptions options = FiveLayerRun(GetParam(), 1);
   const TrainingRunResult device = TrainInProcess(options);
   const TemporaryFolder folder;
   options.folder = folder.path();

@@ -9,20 +9,13 @@
 #include <iterator>
 
 #include "runtime/config/resolved_config.h"
+#include "tests/property/training/five_layers.h"
 #include "tests/support/backend_under_test.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/training_run.h"
 
 namespace hearth::test {
 namespace {
-
-// Layers take turns in the slots, and an odd number of them leaves each slot to another in the
-// backward than in the forward.
-std::string FiveLayers() {
-  std::string model = SmallModel();
-  const std::string_view layers = "num_hidden_layers: 2";
-  return model.replace(model.find(layers), layers.size(), "num_hidden_layers: 5");
-}
 
 // What happens to the weights in a step: who updates them when, how often layers want them.
 struct Way {
@@ -38,16 +31,6 @@ const std::vector<Way> kWays = {
      {"offload: {optimizer: host, weights: host}", "optimizer_device: gpu",
       "micro_batches_per_group: 2", "recompute: [swiglu, norm]"}}};
 
-TrainingRunOptions Options(const std::string& precision, int ranks) {
-  TrainingRunOptions options{
-      .ranks = ranks, .model = FiveLayers(), .keys = PrecisionKeys(precision), .steps = 3};
-  options.keys.emplace_back("training", "micro_batch_size: 1");
-  options.keys.emplace_back("training", fmt::format("global_batch_size: {}", 3 * ranks));
-  options.keys.emplace_back("optimizer", "learning_rate: 0.01");
-  options.keys.emplace_back("eval", "eval_steps: 2");
-  return options;
-}
-
 TrainingRunResult OnHost(TrainingRunOptions options, const Way& way) {
   for (const char* key : way.memory) options.keys.emplace_back("memory", key);
   if (way.memory.empty()) options.keys.emplace_back("memory", "offload: {weights: host}");
@@ -57,7 +40,7 @@ TrainingRunResult OnHost(TrainingRunOptions options, const Way& way) {
 class Weights : public testing::TestWithParam<std::string> {};
 
 TEST_P(Weights, OnTheHostTheyAreTheSame) {
-  const TrainingRunOptions options = Options(GetParam(), 1);
+  const TrainingRunOptions options = FiveLayerRun(GetParam(), 1);
   const TrainingRunResult device = TrainInProcess(options);
   for (const Way& way : kWays) {
     SCOPED_TRACE(way.name);
@@ -67,7 +50,7 @@ TEST_P(Weights, OnTheHostTheyAreTheSame) {
 
 TEST_P(Weights, OnTheHostsOfTwoRanksTheyAreTheSame) {
   if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;
-  TrainingRunOptions options = Options(GetParam(), 2);
+  TrainingRunOptions options = FiveLayerRun(GetParam(), 2);
   const TrainingRunResult device = TrainInProcess(options);
   for (const Way& way : kWays) {
     SCOPED_TRACE(way.name);
@@ -84,7 +67,7 @@ TEST_P(Weights, SharedOutAmongRanksTheyAreTheSame) {
     if (RanksUnderTest(ranks) != ranks || (ranks == 4 && GetParam() != "fp8_verified")) continue;
     SCOPED_TRACE(fmt::format("{} ranks", ranks));
     const auto train = [&](int stage, std::vector<const char*> memory) {
-      TrainingRunOptions options = Options(GetParam(), ranks);
+      TrainingRunOptions options = FiveLayerRun(GetParam(), ranks);
       options.keys.emplace_back("parallel", fmt::format("zero_stage: {}", stage));
       for (const char* key : memory) options.keys.emplace_back("memory", key);
       return TrainInProcess(options);
@@ -103,7 +86,7 @@ TEST_P(Weights, SharedOutAmongRanksTheyAreTheSame) {
 TEST_P(Weights, UpdatedUnderTheBackwardTheyAreTheSame) {
   for (const int ranks : {1, 2}) {
     if (RanksUnderTest(ranks) != ranks) continue;
-    TrainingRunOptions options = Options(GetParam(), ranks);
+    TrainingRunOptions options = FiveLayerRun(GetParam(), ranks);
     options.keys.emplace_back("training", "max_grad_norm: 0");
     const TrainingRunResult device = TrainInProcess(options);
     ExpectSameBits(device, OnHost(options, kWays[static_cast<size_t>(ranks)]));
@@ -112,7 +95,7 @@ TEST_P(Weights, UpdatedUnderTheBackwardTheyAreTheSame) {
 
 // A run that stopped goes on with its weights elsewhere, and ends as one that never stopped.
 TEST_P(Weights, ARunGoesOnWithThemElsewhere) {
-  TrainingRunOptions options = Options(GetParam(), 1);
+  TrainingRunOptions options = FiveLayerRun(GetParam(), 1);
   const TrainingRunResult device = TrainInProcess(options);
   const TemporaryFolder folder;
   options.folder = folder.path();
@@ -131,7 +114,7 @@ TEST_P(Weights, ARunGoesOnWithThemElsewhere) {
 TEST_P(Weights, GradientsAndLogitsAreTheSame) {
   if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;
   const TemporaryFolder folder;
-  TrainingRunOptions options = Options(GetParam(), 2);
+  TrainingRunOptions options = FiveLayerRun(GetParam(), 2);
   options.steps = 1;
   options.folder = folder.path();
   TrainInProcess(options);  // for its inputs

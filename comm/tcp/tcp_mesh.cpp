@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <deque>
+#include <iterator>
 #include <set>
 #include <span>
 #include <utility>
@@ -16,8 +18,8 @@ namespace hearth {
 
 namespace {
 
-// How long a connection may take to say who it is.
-constexpr std::chrono::seconds kHelloTimeout{2};
+// Who may be connected without having said who they are; beyond, the first of them have to go.
+constexpr size_t kMostCallers = 256;
 
 // What a rank can be reached by; the same fields in every process of the job.
 struct Place {
@@ -111,7 +113,7 @@ class Attempt {
         timeout_(timeout),
         sockets_(network.size()) {}
 
-  // Why this rank is not connected to all others; "".
+  // What went wrong here; "". The ranks are connected where nothing did anywhere.
   std::string Run() {
     std::string problem;
     uint16_t port = 0;
@@ -126,7 +128,7 @@ class Attempt {
     for (const Bytes& theirs : bootstrap_.AllGather(Packed(port))) {
       ports.push_back(Unpacked<uint16_t>(theirs));
     }
-    // Somebody cannot listen: everybody says so at once.
+    // Somebody cannot listen, and says so; nobody calls then.
     if (std::count(ports.begin(), ports.end(), 0) > 0) return problem;
     try {
       Meet(listener, ports);
@@ -137,10 +139,6 @@ class Attempt {
   }
 
   std::vector<Socket> TakeSockets() { return std::move(sockets_); }
-  bool complete() const {
-    return std::count_if(sockets_.begin(), sockets_.end(), [](const Socket& s) { return !!s; }) ==
-           bootstrap_.world() - 1;
-  }
 
  private:
   // Everybody calls the ranks before it and is called by those behind. The calls are short enough
@@ -164,27 +162,58 @@ class Attempt {
     }
   }
 
+  // A connection that has not yet said all of who it is.
+  struct Caller {
+    Socket socket;
+    Hello hello = {};
+    size_t received = 0;
+  };
+
+  // All at once: whoever calls and is silent keeps nobody else waiting.
   void Answer(const Socket& listener, Deadline deadline) {
     const int rank = bootstrap_.rank();
+    std::deque<Caller> callers;
     for (int missing = bootstrap_.world() - 1 - rank; missing > 0;) {
-      Socket socket = Accept(listener, deadline);
-      if (!socket) {
+      std::vector<pollfd> entries{{.fd = listener.descriptor(), .events = POLLIN, .revents = 0}};
+      for (const Caller& caller : callers) {
+        entries.push_back({.fd = caller.socket.descriptor(), .events = POLLIN, .revents = 0});
+      }
+      if (!AwaitEvents(entries, deadline) || std::chrono::steady_clock::now() >= deadline) {
         throw CommError(Format("{} of the ranks behind {} did not call at {}", missing,
                                bootstrap_.job_rank(rank),
                                AddressText(network_[static_cast<size_t>(rank)])));
       }
-      Hello hello;
-      const Deadline soon =
-          std::min(deadline, std::chrono::steady_clock::now() + Deadline::duration(kHelloTimeout));
-      const bool ours = ReceiveAll(socket, BytesOf(hello), soon) && hello.token == token_.caller &&
-                        hello.rank > rank && hello.rank < bootstrap_.world() &&
-                        !sockets_[static_cast<size_t>(hello.rank)];
-      if (!ours) continue;
-      HalfToken answer = token_.called;
-      SendAll(socket, BytesOf(answer), deadline);
-      sockets_[static_cast<size_t>(hello.rank)] = std::move(socket);
-      --missing;
+      if (Socket socket = Accept(listener)) callers.push_back({.socket = std::move(socket)});
+      if (callers.size() > kMostCallers) callers.pop_front();
+      for (auto caller = callers.begin(); caller != callers.end();) {
+        const bool waits = Hear(*caller);
+        if (!waits && Admit(*caller, deadline)) --missing;
+        caller = waits ? std::next(caller) : callers.erase(caller);
+      }
     }
+  }
+
+  // Whether more has to come.
+  static bool Hear(Caller& caller) {
+    const int64_t received =
+        ReceiveSome(caller.socket, BytesOf(caller.hello).subspan(caller.received));
+    if (received > 0) caller.received += static_cast<size_t>(received);
+    return received >= 0 && caller.received < sizeof(Hello);
+  }
+
+  // Keeps the connection of a rank that was missing.
+  bool Admit(Caller& caller, Deadline deadline) {
+    const Hello& hello = caller.hello;
+    if (caller.received < sizeof(Hello) || hello.token != token_.caller ||
+        hello.rank <= bootstrap_.rank() || hello.rank >= bootstrap_.world()) {
+      return false;
+    }
+    Socket& place = sockets_[static_cast<size_t>(hello.rank)];
+    if (place) return false;
+    HalfToken answer = token_.called;
+    SendAll(caller.socket, BytesOf(answer), deadline);
+    place = std::move(caller.socket);
+    return true;
   }
 
   Bootstrap& bootstrap_;
@@ -194,13 +223,14 @@ class Attempt {
   std::vector<Socket> sockets_;
 };
 
-// The problem of the first rank that has one; "". Collective.
+// The problem of the last rank that has one; "". Collective. The last ones call the others, which
+// know only that nobody came.
 std::string AgreeOn(Bootstrap& bootstrap, const std::string& problem) {
-  std::string first;
+  std::string last;
   for (const Bytes& theirs : bootstrap.AllGather(ToBytes(problem))) {
-    if (first.empty()) first = ToText(theirs);
+    if (!theirs.empty()) last = ToText(theirs);
   }
-  return first;
+  return last;
 }
 
 }  // namespace
@@ -216,9 +246,7 @@ TcpMesh ConnectMesh(Bootstrap& bootstrap, const std::string& interface,
     const Network network = NetworkOf(first, all, !interface.empty());
     if (network.empty()) continue;
     Attempt attempt(bootstrap, token, network, timeout);
-    std::string problem = attempt.Run();
-    if (problem.empty() && !attempt.complete()) problem = "a rank cannot listen";
-    problem = AgreeOn(bootstrap, problem);
+    const std::string problem = AgreeOn(bootstrap, attempt.Run());
     const uint32_t mine = network[static_cast<size_t>(bootstrap.rank())];
     if (problem.empty()) {
       const auto device = std::find_if(own.begin(), own.end(),

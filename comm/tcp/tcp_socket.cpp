@@ -5,7 +5,6 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -54,6 +53,11 @@ int MillisecondsUntil(Deadline deadline) {
   return static_cast<int>(std::clamp<int64_t>(left.count(), 0, 1'000'000));
 }
 
+bool AwaitEvent(const Socket& socket, short events, Deadline deadline) {
+  pollfd entry{.fd = socket.descriptor(), .events = events, .revents = 0};
+  return AwaitEvents(std::span(&entry, 1), deadline);
+}
+
 }  // namespace
 
 std::string SystemErrorText(int error) { return std::system_category().message(error); }
@@ -97,13 +101,12 @@ Socket::~Socket() {
   if (descriptor_ >= 0) close(descriptor_);
 }
 
-bool AwaitEvents(int descriptor, short events, Deadline deadline) {
+bool AwaitEvents(std::span<pollfd> entries, Deadline deadline) {
   while (true) {
-    pollfd entry{.fd = descriptor, .events = events, .revents = 0};
-    const int ready = poll(&entry, 1, MillisecondsUntil(deadline));
+    const int ready = poll(entries.data(), entries.size(), MillisecondsUntil(deadline));
     if (ready > 0) return true;
-    if (ready == 0) return false;
-    if (errno != EINTR) Fail("poll");
+    if (ready < 0 && errno != EINTR) Fail("poll");
+    if (std::chrono::steady_clock::now() >= deadline) return false;
   }
 }
 
@@ -126,14 +129,14 @@ uint16_t PortOf(const Socket& listener) {
   return ntohs(place.sin_port);
 }
 
-Socket Accept(const Socket& listener, Deadline deadline) {
-  while (AwaitEvents(listener.descriptor(), POLLIN, deadline)) {
-    Socket socket(accept4(listener.descriptor(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (!socket) continue;  // who called has given up
+Socket Accept(const Socket& listener) {
+  Socket socket(accept4(listener.descriptor(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (socket) {
     SendAtOnce(socket);
-    return socket;
+  } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+    Fail("accept");  // who called would wait on
   }
-  return {};
+  return socket;  // empty also when who called has given up
 }
 
 Socket Connect(uint32_t address, uint16_t port, Deadline deadline) {
@@ -146,7 +149,7 @@ Socket Connect(uint32_t address, uint16_t port, Deadline deadline) {
   }
   if (error == EINPROGRESS) {
     error = ETIMEDOUT;
-    if (AwaitEvents(socket.descriptor(), POLLOUT, deadline)) {
+    if (AwaitEvent(socket, POLLOUT, deadline)) {
       socklen_t size = sizeof(error);
       if (getsockopt(socket.descriptor(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
     }
@@ -164,22 +167,27 @@ void SendAll(const Socket& socket, std::span<const std::byte> bytes, Deadline de
       bytes = bytes.subspan(static_cast<size_t>(sent));
     } else if (sent < 0 && errno != EAGAIN && errno != EINTR) {
       Fail("send");
-    } else if (!AwaitEvents(socket.descriptor(), POLLOUT, deadline)) {
+    } else if (!AwaitEvent(socket, POLLOUT, deadline)) {
       throw CommError("send: nobody receives");
     }
   }
 }
 
+int64_t ReceiveSome(const Socket& socket, std::span<std::byte> bytes) {
+  while (true) {
+    const ssize_t received = recv(socket.descriptor(), bytes.data(), bytes.size(), 0);
+    if (received > 0) return received;
+    if (received < 0 && errno == EAGAIN) return 0;
+    if (received == 0 || errno != EINTR) return -1;
+  }
+}
+
 bool ReceiveAll(const Socket& socket, std::span<std::byte> bytes, Deadline deadline) {
   while (!bytes.empty()) {
-    const ssize_t received = recv(socket.descriptor(), bytes.data(), bytes.size(), 0);
-    if (received > 0) {
-      bytes = bytes.subspan(static_cast<size_t>(received));
-    } else if (received == 0 || (errno != EAGAIN && errno != EINTR)) {
-      return false;
-    } else if (!AwaitEvents(socket.descriptor(), POLLIN, deadline)) {
-      return false;
-    }
+    const int64_t received = ReceiveSome(socket, bytes);
+    if (received < 0) return false;
+    bytes = bytes.subspan(static_cast<size_t>(received));
+    if (received == 0 && !AwaitEvent(socket, POLLIN, deadline)) return false;
   }
   return true;
 }

@@ -1,6 +1,8 @@
 // Sockets with deadlines, and the addresses of this host.
 #pragma once
 
+#include <poll.h>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -47,15 +49,18 @@ class Socket {
 // On a port of the kernel's choice.
 Socket Listen(uint32_t address);
 uint16_t PortOf(const Socket& listener);
-// An empty socket when nobody has come.
-Socket Accept(const Socket& listener, Deadline deadline);
+// An empty socket when nobody waits to be accepted.
+Socket Accept(const Socket& listener);
 Socket Connect(uint32_t address, uint16_t port, Deadline deadline);
 void SendAll(const Socket& socket, std::span<const std::byte> bytes, Deadline deadline);
+// What is there, without waiting: how many bytes; -1 when the other side has ended or failed.
+int64_t ReceiveSome(const Socket& socket, std::span<std::byte> bytes);
 // False when the other side ends, fails or is silent.
 bool ReceiveAll(const Socket& socket, std::span<std::byte> bytes, Deadline deadline);
 
-// Until the descriptor has one of these events (poll's); false at the deadline.
-bool AwaitEvents(int descriptor, short events, Deadline deadline);
+// Until one of these has an event it asks for, or one that poll reports unasked; false at the
+// deadline.
+bool AwaitEvents(std::span<pollfd> entries, Deadline deadline);
 
 // The system's words for an errno.
 std::string SystemErrorText(int error);

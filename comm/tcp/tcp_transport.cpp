@@ -1,6 +1,5 @@
 #include "comm/tcp/tcp_transport.h"
 
-#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -21,7 +20,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Of a connection whose socket is there but leads nowhere.
-constexpr std::chrono::seconds kConnectTimeout{10};
+constexpr std::chrono::milliseconds kConnectTimeout{10'000};
 // More than mpirun takes to tell of a rank that died.
 constexpr std::chrono::milliseconds kEndedGrace{10'000};
 
@@ -55,17 +54,27 @@ class Remainder {
 
 }  // namespace
 
+// Half of the time to connect: a rank that is refused at once waits in the bootstrap, whose
+// patience is the same, for those that are still waiting here.
 TcpTransport::TcpTransport(Bootstrap& bootstrap, const std::string& interface,
+                           std::chrono::milliseconds timeout)
+    : TcpTransport(bootstrap,
+                   bootstrap.world() == 1
+                       ? TcpMesh{.sockets = std::vector<Socket>(1), .network = ""}
+                       : ConnectMesh(bootstrap, interface, std::min(kConnectTimeout, timeout / 2)),
+                   timeout) {}
+
+TcpTransport::TcpTransport(const Bootstrap& bootstrap, TcpMesh mesh,
                            std::chrono::milliseconds timeout)
     : timeout_(timeout),
       rank_(bootstrap.rank()),
       job_ranks_(JobRanks(bootstrap)),
-      peers_(static_cast<size_t>(bootstrap.world())),
+      peers_(mesh.sockets.size()),
+      network_(std::move(mesh.network)),
       wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   if (!wake_) throw CommError(Format("eventfd: {}", SystemErrorText(errno)));
-  if (world() == 1) return;
-  TcpMesh mesh = ConnectMesh(bootstrap, interface, kConnectTimeout);
-  network_ = std::move(mesh.network);
+  CHECK(std::ssize(peers_) == bootstrap.world(), "{} connections for {} ranks", peers_.size(),
+        bootstrap.world());
   for (size_t i = 0; i < peers_.size(); ++i) peers_[i].socket = std::move(mesh.sockets[i]);
 }
 
@@ -80,6 +89,7 @@ void TcpTransport::Exchange(const ExchangeArgs& args) {
   Begin(args);
   Deadline deadline = Clock::now() + timeout_;
   Deadline last = Deadline::max();  // once a connection has ended
+  bool late = false;
   while (!Finished()) {
     if (cancelled_) throw CommError("the communicator ended while it was in flight");
     bool moved = false;
@@ -94,8 +104,9 @@ void TcpTransport::Exchange(const ExchangeArgs& args) {
     if (moved) deadline = Clock::now() + timeout_;
     if (ended) last = std::min(last, Clock::now() + Clock::duration(kEndedGrace));
     if (moved) continue;
-    if (Clock::now() >= std::min(deadline, last)) FailSilent();
-    Await(std::min(deadline, last));
+    if (late) FailSilent();
+    // Once more behind the deadline: a process that was stopped meanwhile finds what has come.
+    late = !Await(std::min(deadline, last));
   }
 }
 
@@ -161,7 +172,7 @@ void TcpTransport::CheckHeader(int rank, int64_t sequence) const {
   }
 }
 
-void TcpTransport::Await(Deadline deadline) {
+bool TcpTransport::Await(Deadline deadline) const {
   std::vector<pollfd> entries{{.fd = wake_.descriptor(), .events = POLLIN, .revents = 0}};
   for (const Peer& peer : peers_) {
     if (!peer.open() || peer.ended) continue;
@@ -169,11 +180,7 @@ void TcpTransport::Await(Deadline deadline) {
     entries.push_back(
         {.fd = peer.socket.descriptor(), .events = static_cast<short>(events), .revents = 0});
   }
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
-  const auto ms = static_cast<int>(std::clamp<int64_t>(left.count(), 0, 1'000'000));
-  if (poll(entries.data(), entries.size(), ms) < 0 && errno != EINTR) {
-    throw CommError(Format("poll: {}", SystemErrorText(errno)));
-  }
+  return AwaitEvents(entries, deadline) && Clock::now() < deadline;
 }
 
 void TcpTransport::FailSilent() const {

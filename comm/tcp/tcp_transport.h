@@ -22,6 +22,8 @@ class TcpTransport final : public Transport {
   // Collective over the ranks of the bootstrap; CommError as of ConnectMesh.
   TcpTransport(Bootstrap& bootstrap, const std::string& interface,
                std::chrono::milliseconds timeout);
+  // By connections that are there.
+  TcpTransport(const Bootstrap& bootstrap, TcpMesh mesh, std::chrono::milliseconds timeout);
 
   int rank() const override { return rank_; }
   int world() const override { return static_cast<int>(peers_.size()); }
@@ -67,8 +69,8 @@ class TcpTransport final : public Transport {
   void CheckHeader(int rank, int64_t sequence) const;
   // The result of a call of the kernel; 0 when it would have to wait, or the other side has ended.
   int64_t Moved(Peer& peer, ssize_t result, bool end_of_file) const;
-  // Until a socket is ready or the deadline is there.
-  void Await(Deadline deadline);
+  // Until a socket is ready; false when the deadline is over.
+  bool Await(Deadline deadline) const;
   [[noreturn]] void FailSilent() const;
 
   const std::chrono::milliseconds timeout_;

@@ -1,12 +1,18 @@
 // What only connections of our own have: how ranks find each other, and how connections end.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/resource.h>
 
 #include <array>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -21,10 +27,12 @@ using testing::HasSubstr;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kLong{60};
+constexpr std::chrono::milliseconds kShort{700};
 
-std::string ErrorOfMaking(Bootstrap& bootstrap, const std::string& interface) {
+std::string ErrorOfMaking(Bootstrap& bootstrap, const std::string& interface,
+                          std::chrono::milliseconds timeout = kLong) {
   try {
-    const TcpTransport transport(bootstrap, interface, kLong);
+    const TcpTransport transport(bootstrap, interface, timeout);
   } catch (const CommError& error) {
     return error.what();
   }
@@ -47,10 +55,11 @@ TEST(Tcp, AllRanksHearOfADeviceThatOneDoesNotHave) {
   });
 }
 
-// Calls the port of each rank the moment it is told, before the ranks do.
-class NosyBootstrap final : public Bootstrap {
+// Another's bootstrap, whose all-gathers end with a call of `meddle`.
+class MeddledBootstrap final : public Bootstrap {
  public:
-  explicit NosyBootstrap(Bootstrap& inner) : inner_(inner) {}
+  using Meddle = std::function<void(const Bytes& mine, std::vector<Bytes>& all)>;
+  MeddledBootstrap(Bootstrap& inner, Meddle meddle) : inner_(inner), meddle_(std::move(meddle)) {}
   int rank() const override { return inner_.rank(); }
   int world() const override { return inner_.world(); }
   int local_rank() const override { return inner_.local_rank(); }
@@ -62,27 +71,32 @@ class NosyBootstrap final : public Bootstrap {
   [[noreturn]] void Abort(int, std::string_view why) override { throw CommError(std::string(why)); }
   std::vector<Bytes> AllGather(const Bytes& mine) override {
     std::vector<Bytes> all = inner_.AllGather(mine);
-    if (mine.size() == sizeof(uint16_t)) {
-      for (const Bytes& port : all) Call(port);
-      inner_.Barrier();
-    }
+    meddle_(mine, all);
     return all;
   }
-  const std::vector<Socket>& strangers() const { return strangers_; }
 
  private:
-  void Call(const Bytes& bytes) {
-    uint16_t port = 0;
-    std::memcpy(&port, bytes.data(), sizeof(port));
-    const Deadline deadline = Clock::now() + kLong;
-    strangers_.push_back(Connect(0x7f000001, port, deadline));
-    const std::array<std::byte, 20> guess{};
-    SendAll(strangers_.back(), guess, deadline);
-  }
-
   Bootstrap& inner_;
-  std::vector<Socket> strangers_;
+  const Meddle meddle_;
 };
+
+constexpr uint32_t kLoopback = 0x7f000001;
+
+// What the ranks tell each other of the ports they listen on.
+bool ArePorts(const Bytes& mine) { return mine.size() == sizeof(uint16_t); }
+
+Socket CallPort(const Bytes& port_bytes) {
+  uint16_t port = 0;
+  std::memcpy(&port, port_bytes.data(), sizeof(port));
+  return Connect(kLoopback, port, Clock::now() + kLong);
+}
+
+void ExpectTurnedAway(const Socket& stranger) {
+  pollfd entry{.fd = stranger.descriptor(), .events = POLLIN, .revents = 0};
+  ASSERT_TRUE(AwaitEvents(std::span(&entry, 1), Clock::now() + kLong));
+  std::array<std::byte, 1> answer{};
+  EXPECT_EQ(ReceiveSome(stranger, answer), -1);
+}
 
 void ExpectMessages(TcpTransport& transport, int64_t sequence, int64_t bytes) {
   std::vector<Bytes> sent;
@@ -110,18 +124,89 @@ void ExpectMessages(TcpTransport& transport, int64_t sequence, int64_t bytes) {
   }
 }
 
+// Strangers call the port of each rank the moment it is told, before the ranks do.
 TEST(Tcp, WhoDoesNotKnowTheTokenIsTurnedAway) {
   RunInprocWorld({.ranks = 3}, [](InprocRank& rank) {
-    NosyBootstrap nosy(rank.bootstrap);
-    TcpTransport transport(nosy, "lo", kLong);
+    std::vector<Socket> strangers;
+    MeddledBootstrap meddled(rank.bootstrap, [&](const Bytes& mine, std::vector<Bytes>& all) {
+      if (!ArePorts(mine)) return;
+      for (const Bytes& port : all) {
+        strangers.push_back(CallPort(port));
+        const std::array<std::byte, 20> guess{};
+        SendAll(strangers.back(), guess, Clock::now() + kLong);
+      }
+      rank.bootstrap.Barrier();
+    });
+    TcpTransport transport(meddled, "lo", kLong);
     EXPECT_EQ(transport.network(), "lo (127.0.0.1)");
-    ASSERT_EQ(nosy.strangers().size(), 3u);
-    for (const Socket& stranger : nosy.strangers()) {
-      std::array<std::byte, 1> answer{};
-      EXPECT_FALSE(ReceiveAll(stranger, answer, Clock::now() + kLong));
-    }
+    ASSERT_EQ(strangers.size(), 3u);
+    for (const Socket& stranger : strangers) ExpectTurnedAway(stranger);
     ExpectMessages(transport, 1, 1000);
   });
+}
+
+// Nor do those who say nothing, or begin to, keep the ranks from each other: more of them than may
+// stay, and less time than all of them would take one by one.
+TEST(Tcp, WhoeverCallsAndIsSilentKeepsNobodyWaiting) {
+  constexpr int kStrangers = 300;
+  RunInprocWorld({.ranks = 2}, [](InprocRank& rank) {
+    std::vector<Socket> strangers;
+    MeddledBootstrap meddled(rank.bootstrap, [&](const Bytes& mine, std::vector<Bytes>& all) {
+      if (!ArePorts(mine)) return;
+      for (int i = 0; rank.bootstrap.rank() == 1 && i < kStrangers; ++i) {
+        strangers.push_back(CallPort(all[0]));
+        const std::array<std::byte, 7> begun{};
+        SendAll(strangers.back(), std::span(begun).first(static_cast<size_t>(i % 7)),
+                Clock::now() + kLong);
+      }
+      rank.bootstrap.Barrier();
+    });
+    TcpTransport transport(meddled, "lo", kLong);
+    ExpectMessages(transport, 1, 1000);
+    for (const Socket& stranger : strangers) ExpectTurnedAway(stranger);
+  });
+}
+
+// A rank that is refused waits, by the bootstrap, for one that still waits to be called.
+TEST(Tcp, AllRanksHearOfARefusedCallWithinTheirTimeOut) {
+  constexpr std::chrono::milliseconds kTimeout{4'000};
+  InprocWorldOptions options{.ranks = 2};
+  options.bootstrap.collective_timeout = kTimeout;
+  RunInprocWorld(options, [&](InprocRank& rank) {
+    MeddledBootstrap meddled(rank.bootstrap, [&](const Bytes& mine, std::vector<Bytes>& all) {
+      const uint16_t nobodys = 1;
+      if (ArePorts(mine)) std::memcpy(all[0].data(), &nobodys, sizeof(nobodys));
+    });
+    EXPECT_THAT(ErrorOfMaking(meddled, "lo", kTimeout),
+                HasSubstr("connecting to 127.0.0.1: Connection refused"));
+    rank.bootstrap.Barrier();
+  });
+}
+
+TEST(Tcp, AllRanksHearWhyOneCannotListen) {
+  RunInprocWorld({.ranks = 3}, [](InprocRank& rank) {
+    int calls = 0;
+    MeddledBootstrap meddled(rank.bootstrap, [&](const Bytes&, std::vector<Bytes>& all) {
+      const uint32_t nobodys = 0xc0000201;  // 192.0.2.1, of documentation
+      // The first call is of the addresses.
+      if (++calls == 1) std::memcpy(all[1].data(), &nobodys, sizeof(nobodys));
+    });
+    EXPECT_THAT(ErrorOfMaking(meddled, "lo"), HasSubstr("listening on 192.0.2.1: "));
+  });
+}
+
+// A caller who is not accepted would make the listener ready for ever.
+TEST(Tcp, WithoutADescriptorAcceptingFails) {
+  const Socket listener = Listen(kLoopback);
+  const Socket caller = Connect(kLoopback, PortOf(listener), Clock::now() + kLong);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  EXPECT_THROW(Accept(listener), CommError);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_TRUE(Accept(listener));
+  EXPECT_FALSE(Accept(listener));
 }
 
 // More than what the kernel takes, so that both sides have to send and receive at once.
@@ -152,8 +237,8 @@ TEST(Tcp, ARankAtAnotherNumberIsNamed) {
 
 TEST(Tcp, AConnectionThatEndsIsNamedWhenItsTimeIsOver) {
   RunInprocWorld({.ranks = 3}, [](InprocRank& rank) {
-    auto transport =
-        std::make_unique<TcpTransport>(rank.bootstrap, "lo", std::chrono::milliseconds(700));
+    auto transport = std::make_unique<TcpTransport>(
+        rank.bootstrap, ConnectMesh(rank.bootstrap, "lo", kLong), kShort);
     rank.bootstrap.Barrier();
     if (rank.bootstrap.rank() == 1) {
       transport.reset();
@@ -165,11 +250,69 @@ TEST(Tcp, AConnectionThatEndsIsNamedWhenItsTimeIsOver) {
       } catch (const CommError& error) {
         EXPECT_STREQ(error.what(), "the connection to rank 1 has ended");
       }
-      EXPECT_GE(Clock::now() - begin, std::chrono::milliseconds(600));
+      EXPECT_GE(Clock::now() - begin, kShort);
       EXPECT_LT(Clock::now() - begin, std::chrono::seconds(30));
     }
     rank.bootstrap.Barrier();
   });
+}
+
+// What TcpTransport sends before each message.
+struct WireHeader {
+  int64_t sequence = 0;
+  int64_t bytes = 0;
+};
+
+// What rank 0 says when rank 1 sends these bytes, then ends or falls silent, in place of a message
+// number 5 of 1,000 bytes.
+std::string ErrorAfter(const Bytes& sent, bool ends) {
+  std::string error;
+  RunInprocWorld({.ranks = 2}, [&](InprocRank& rank) {
+    if (rank.bootstrap.rank() == 1) {
+      TcpMesh mesh = ConnectMesh(rank.bootstrap, "lo", kLong);
+      SendAll(mesh.sockets[0], sent, Clock::now() + kLong);
+      if (ends) mesh.sockets.clear();
+      rank.bootstrap.Barrier();
+      return;
+    }
+    TcpTransport transport(rank.bootstrap, ConnectMesh(rank.bootstrap, "lo", kLong), kShort);
+    Bytes received(1000);
+    try {
+      transport.Exchange({.sequence = 5,
+                          .sends = {},
+                          .receives = {{.peer = 1, .data = received.data(), .bytes = 1000}}});
+    } catch (const CommError& caught) {
+      error = caught.what();
+    }
+    rank.bootstrap.Barrier();
+  });
+  return error;
+}
+
+Bytes Sent(const WireHeader& header, size_t bytes) {
+  Bytes sent(sizeof(header) + bytes);
+  std::memcpy(sent.data(), &header, sizeof(header));
+  return sent;
+}
+
+TEST(Tcp, ARankThatEndsWithinAMessageIsNamed) {
+  Bytes header = Sent({.sequence = 5, .bytes = 1000}, 0);
+  header.pop_back();
+  EXPECT_EQ(ErrorAfter(header, true), "the connection to rank 1 has ended");
+  const Bytes half = Sent({.sequence = 5, .bytes = 1000}, 500);
+  EXPECT_EQ(ErrorAfter(half, true), "the connection to rank 1 has ended");
+}
+
+TEST(Tcp, ARankThatFallsSilentWithinAMessageIsNamed) {
+  const Bytes half = Sent({.sequence = 5, .bytes = 1000}, 500);
+  EXPECT_EQ(ErrorAfter(half, false), "no answer from rank 1 for 700 ms");
+}
+
+TEST(Tcp, AMessageOfAnotherLengthIsRefused) {
+  for (int64_t bytes : {int64_t{0}, int64_t{999}, int64_t{1} << 62, int64_t{-1}}) {
+    EXPECT_EQ(ErrorAfter(Sent({.sequence = 5, .bytes = bytes}, 1000), false),
+              "rank 1 sent " + std::to_string(bytes) + " bytes instead of 1000");
+  }
 }
 
 }  // namespace

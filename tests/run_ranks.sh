@@ -3,6 +3,7 @@
 # A folder of the job's own: Open MPI leaves files behind when it is killed.
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+trap : TERM INT HUP  # mpirun is told too, and waited for
 root=
 [ "$(id -u)" -ne 0 ] || root=--allow-run-as-root
 # As the launcher does, whose mpirun.cpp says why.

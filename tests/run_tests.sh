@@ -20,10 +20,29 @@ if [ "$preset" = cpu-tsan ]; then
 fi
 
 rm -rf "$build/test-results"
+mkdir -p "$build/test-results"
 shopt -s nullglob
-"${fixed_addresses[@]}" ctest --test-dir "$build" -j "$(nproc)" --no-tests=error -L "$with" -LE "$without" \
-  2>&1 | grep -v '^ *Start '
-ctest_status=${PIPESTATUS[0]}
+# A group of its own, which is told when the suite is stopped and waited for until its programs have ended.
+set -m
+{
+  "${fixed_addresses[@]}" ctest --test-dir "$build" -j "$(nproc)" --no-tests=error -L "$with" -LE "$without" 2>&1
+  echo $? >"$build/test-results/status"
+} | grep -v '^ *Start ' &
+suite=$(jobs -p %%)
+stop() {
+  trap '' TERM INT HUP
+  kill -TERM -- "-$suite"
+  for ((i = 0; i < 600; i++)); do
+    kill -0 -- "-$suite" || break
+    sleep 0.1
+  done
+  exit 143
+} 2>/dev/null
+trap stop TERM INT HUP
+wait %%
+set +m
+trap - TERM INT HUP
+ctest_status=$(cat "$build/test-results/status")
 
 # GoogleTest's own result lines, one a case. A program that ends badly has every case without a
 # result counted as failed; a test that is no GoogleTest program counts as one.

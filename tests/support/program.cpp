@@ -3,7 +3,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,36 +21,24 @@ std::string ReadText(const std::filesystem::path& path) {
   return std::string(std::istreambuf_iterator<char>(in), {});
 }
 
-std::filesystem::path MakeFolder(const char* purpose) {
-  std::string name = testing::TempDir() + "hearth-cli-" + purpose + "-XXXXXX";
-  return mkdtemp(name.data());
-}
-
 }  // namespace
 
-Workplace::Workplace() : folder_(MakeFolder("work")), streams_(MakeFolder("streams")) {}
-
-Workplace::~Workplace() {
-  std::filesystem::remove_all(folder_);
-  std::filesystem::remove_all(streams_);
-}
-
 void Workplace::Write(const std::string& name, const std::string& text) const {
-  std::ofstream(folder_ / name, std::ios::binary) << text;
+  std::ofstream(folder() / name, std::ios::binary) << text;
 }
 
-std::string Workplace::Read(const std::string& name) const { return ReadText(folder_ / name); }
+std::string Workplace::Read(const std::string& name) const { return ReadText(folder() / name); }
 
-std::string Workplace::Errors() const { return ReadText(streams_ / "errors"); }
+std::string Workplace::Errors() const { return ReadText(streams_.path() / "errors"); }
 
 bool Workplace::Exists(const std::string& name) const {
-  return std::filesystem::exists(folder_ / name);
+  return std::filesystem::exists(folder() / name);
 }
 
 std::vector<std::string> Workplace::Content() const {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_)) {
-    names.push_back(std::filesystem::relative(entry.path(), folder_).string());
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder())) {
+    names.push_back(std::filesystem::relative(entry.path(), folder()).string());
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -61,14 +50,15 @@ pid_t Workplace::Start(const std::vector<std::string>& arguments) const {
   pointers.push_back(nullptr);
   const pid_t program = fork();
   if (program == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     const auto redirect = [&](int stream, const char* name) {
-      const std::string path = (streams_ / name).string();
+      const std::string path = (streams_.path() / name).string();
       dup2(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), stream);
     };
     redirect(STDOUT_FILENO, "output");
     redirect(STDERR_FILENO, "errors");
     setpgid(0, 0);
-    if (chdir(folder_.c_str()) != 0) _exit(126);
+    if (chdir(folder().c_str()) != 0) _exit(126);
     execv(pointers[0], pointers.data());
     _exit(127);
   }
@@ -85,8 +75,8 @@ ProgramResult Workplace::Run(const std::vector<std::string>& arguments) const {
   const pid_t program = Start(arguments);
   ProgramResult result;
   result.exit_code = Await(program);
-  result.output = ReadText(streams_ / "output");
-  result.errors = ReadText(streams_ / "errors");
+  result.output = ReadText(streams_.path() / "output");
+  result.errors = ReadText(streams_.path() / "errors");
   return result;
 }
 

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/temporary_folder.h"
+
 namespace hearth::test {
 
 struct ProgramResult {
@@ -18,12 +20,7 @@ struct ProgramResult {
 // A working folder of the test's own, and the program run in it.
 class Workplace {
  public:
-  Workplace();
-  ~Workplace();
-  Workplace(const Workplace&) = delete;
-  Workplace& operator=(const Workplace&) = delete;
-
-  const std::filesystem::path& folder() const { return folder_; }
+  const std::filesystem::path& folder() const { return folder_.path(); }
 
   void Write(const std::string& name, const std::string& text) const;
   std::string Read(const std::string& name) const;
@@ -42,8 +39,8 @@ class Workplace {
   std::string Errors() const;
 
  private:
-  std::filesystem::path folder_;
-  std::filesystem::path streams_;  // standard output and error
+  TemporaryFolder folder_;
+  TemporaryFolder streams_;  // standard output and error
 };
 
 // Tokens of a repeated text in tokens.hearth, and a run of a tiny model on them in run.yaml.

@@ -196,8 +196,6 @@ pid_t FindRank(const std::filesystem::path& folder, int rank) {
 }  // namespace
 
 FakeJob::FakeJob(const FakeOptions& options) : options_(options) {
-  std::string name = testing::TempDir() + "hearth-job-test-XXXXXX";
-  folder_ = mkdtemp(name.data());
   std::filesystem::create_directory(folder_ / "jobs");
   std::ofstream(folder_ / "run.yaml") << "model: {name_or_path: configs/models/tiny.yaml}\n"
                                          "data: {datasets: [{path: nothing.hearth}]}\n";
@@ -216,7 +214,6 @@ FakeJob::~FakeJob() {
   }
   AwaitNothingLeft();
   hosts_.reset();
-  std::filesystem::remove_all(folder_);
 }
 
 void FakeJob::Start() {

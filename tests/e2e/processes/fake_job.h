@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/support/fake_hosts.h"
+#include "tests/support/temporary_folder.h"
 
 namespace hearth::test {
 
@@ -66,7 +67,8 @@ class FakeJob {
 
  private:
   FakeOptions options_;
-  std::filesystem::path folder_;
+  const TemporaryFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
   pid_t launcher_ = -1;
   std::unique_ptr<FakeHosts> hosts_;
 };

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include "kernels/core/error.h"
 #include "launcher/process.h"
 #include "launcher/run_lock.h"
+#include "tests/support/temporary_folder.h"
 
 namespace hearth {
 namespace {
@@ -35,12 +35,6 @@ bool Eventually(Condition condition) {
 
 class JobFolderTest : public testing::Test {
  protected:
-  JobFolderTest() {
-    std::string name = testing::TempDir() + "hearth-jobs-XXXXXX";
-    base_ = mkdtemp(name.data());
-  }
-  ~JobFolderTest() override { std::filesystem::remove_all(base_); }
-
   // A process that owns a job folder and waits to be killed. Returns when the folder is there.
   pid_t StartOwner(pid_t* guard) {
     int ready[2];
@@ -61,7 +55,8 @@ class JobFolderTest : public testing::Test {
 
   bool IsEmpty() const { return std::filesystem::is_empty(base_); }
 
-  std::filesystem::path base_;
+  const test::TemporaryFolder temporary_;
+  const std::filesystem::path base_ = temporary_.path();
 };
 
 TEST_F(JobFolderTest, GoesWithItsObject) {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -28,12 +27,6 @@ using test::TemporaryFolder;
 // Jobs of shell processes: no rank among them ever appears on the heartbeat page.
 class SupervisorTest : public testing::Test {
  protected:
-  SupervisorTest() {
-    std::string name = testing::TempDir() + "hearth-supervisor-XXXXXX";
-    base_ = mkdtemp(name.data());
-  }
-  ~SupervisorTest() override { std::filesystem::remove_all(base_); }
-
   int RunJob(const std::string& script, int64_t max_restarts = 0, bool remote_ranks = false,
              milliseconds reach_timeout = seconds(60)) {
     testing::internal::CaptureStderr();
@@ -79,7 +72,8 @@ class SupervisorTest : public testing::Test {
     });
   }
 
-  std::filesystem::path base_;
+  const TemporaryFolder temporary_;
+  const std::filesystem::path base_ = temporary_.path();
   std::filesystem::path run_folder_;
   std::string errors_;
 };
@@ -226,9 +220,8 @@ TEST(ProcessTest, SeesWhoRunsAndWhoIsGone) {
 }
 
 TEST(ProcessTest, ChildrenHaveAnEmptyInputAndOurEnvironmentAlone) {
-  std::string name = testing::TempDir() + "hearth-process-XXXXXX";
-  const std::filesystem::path folder = mkdtemp(name.data());
-  const std::string out = (folder / "out").string();
+  const TemporaryFolder folder;
+  const std::string out = (folder.path() / "out").string();
   StartProcess({.arguments = {"/bin/sh", "-c", "cat > $OUT; echo $A >> $OUT; exit 5"},
                 .environment = {"OUT=" + out, "A=b c"}});
   while (!Children().empty() && IsRunning(Children()[0])) {
@@ -237,7 +230,6 @@ TEST(ProcessTest, ChildrenHaveAnEmptyInputAndOurEnvironmentAlone) {
   KillChildren({}, -1, 1000);
   std::ifstream in(out);
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "b c\n");
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

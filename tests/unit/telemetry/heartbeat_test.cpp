@@ -1,7 +1,6 @@
 #include "runtime/telemetry/heartbeat.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 #include <thread>
 
 #include "kernels/core/error.h"
+#include "tests/support/temporary_folder.h"
 
 namespace hearth {
 namespace {
@@ -20,15 +20,9 @@ using std::chrono::milliseconds;
 
 class HeartbeatTest : public testing::Test {
  protected:
-  HeartbeatTest() {
-    std::string name = testing::TempDir() + "hearth-beat-XXXXXX";
-    folder_ = mkdtemp(name.data());
-    path_ = folder_ / "heartbeat";
-  }
-  ~HeartbeatTest() override { std::filesystem::remove_all(folder_); }
-
-  std::filesystem::path folder_;
-  std::filesystem::path path_;
+  const test::TemporaryFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
+  const std::filesystem::path path_ = folder_ / "heartbeat";
 };
 
 TEST_F(HeartbeatTest, ShowsARankFromStartToEnd) {

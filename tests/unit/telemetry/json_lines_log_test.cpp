@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 
 #include <bit>
@@ -17,19 +16,13 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/philox.h"
+#include "tests/support/temporary_folder.h"
 
 namespace hearth {
 namespace {
 
 class JsonLinesLogTest : public testing::Test {
  protected:
-  JsonLinesLogTest() {
-    std::string name = testing::TempDir() + "hearth-log-XXXXXX";
-    folder_ = mkdtemp(name.data());
-    log_ = folder_ / "log.jsonl";
-  }
-  ~JsonLinesLogTest() override { std::filesystem::remove_all(folder_); }
-
   void WriteText(const std::string& text) { std::ofstream(log_, std::ios::binary) << text; }
 
   std::string Text() const {
@@ -37,8 +30,9 @@ class JsonLinesLogTest : public testing::Test {
     return std::string(std::istreambuf_iterator<char>(in), {});
   }
 
-  std::filesystem::path folder_;
-  std::filesystem::path log_;
+  const test::TemporaryFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
+  const std::filesystem::path log_ = folder_ / "log.jsonl";
 };
 
 TEST(StepRecordTest, LinesAreJsonInTheOrderOfTheValues) {

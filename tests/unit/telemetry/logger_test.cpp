@@ -1,7 +1,6 @@
 #include "runtime/telemetry/logger.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -10,17 +9,13 @@
 #include <fstream>
 #include <string>
 
+#include "tests/support/temporary_folder.h"
+
 namespace hearth {
 namespace {
 
 class LoggerTest : public testing::Test {
  protected:
-  LoggerTest() {
-    std::string name = testing::TempDir() + "hearth-logger-XXXXXX";
-    folder_ = mkdtemp(name.data());
-  }
-  ~LoggerTest() override { std::filesystem::remove_all(folder_); }
-
   LoggerOptions Options(int64_t resume_step = -1) const {
     return {.output_dir = folder_,
             .run_name = "run",
@@ -45,7 +40,8 @@ class LoggerTest : public testing::Test {
     return {.step = step, .values = {{"train/loss", loss}}};
   }
 
-  std::filesystem::path folder_;
+  const test::TemporaryFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
 };
 
 TEST_F(LoggerTest, FlushedRecordsAreInTheFile) {

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,6 +10,7 @@
 
 #include "kernels/core/error.h"
 #include "runtime/telemetry/crc32c.h"
+#include "tests/support/temporary_folder.h"
 
 namespace hearth {
 namespace {
@@ -49,8 +49,8 @@ TEST(TensorboardLogTest, RecordsAreThoseOfTensorBoard) {
 }
 
 TEST(TensorboardLogTest, FilesSortInTheOrderOfTheirMaking) {
-  std::string name = testing::TempDir() + "hearth-tb-XXXXXX";
-  const std::filesystem::path folder = mkdtemp(name.data());
+  const test::TemporaryFolder temporary;
+  const std::filesystem::path folder = temporary.path();
   std::vector<std::string> made;
   for (int i = 0; i < 3; ++i) {
     TensorboardLog log(folder / "tb", i);
@@ -63,7 +63,6 @@ TEST(TensorboardLogTest, FilesSortInTheOrderOfTheirMaking) {
   ASSERT_EQ(made.size(), 3u);
   EXPECT_TRUE(std::is_sorted(made.begin(), made.end()));
   for (const std::string& file : made) EXPECT_EQ(file.rfind("events.out.tfevents.", 0), 0u);
-  std::filesystem::remove_all(folder);
 }
 
 TEST(TensorboardLogTest, AFolderThatCannotBeIsAnError) {

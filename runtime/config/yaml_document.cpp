@@ -41,6 +41,15 @@ size_t CharacterLength(std::string_view text) {
   return length;
 }
 
+bool IsUtf8(std::string_view text) {
+  while (!text.empty()) {
+    const size_t length = CharacterLength(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
 bool IsForbiddenControl(std::string_view text, size_t at) {
   const auto byte = static_cast<uint8_t>(text[at]);
   if (byte == '\t' || byte == '\n') return false;
@@ -134,6 +143,13 @@ class TreeBuilder : public YAML::EventHandler {
     node.quoted = tag == "!";
     RefuseTag(node, tag, Offset(mark));
     if (node.quoted) CheckQuoteIsClosed(node, Offset(mark));
+    // yaml-cpp makes one byte each of these two escapes.
+    if (!IsUtf8(value)) {
+      document_.Fail(
+          node.mark,
+          "the escapes \\N and \\_ are not allowed; write the character itself, \\u0085 or "
+          "\\u00a0");
+    }
     Add(std::move(node));
   }
 

@@ -178,6 +178,15 @@ TEST(YamlDocument, InvalidUtf8IsAnError) {
   EXPECT_EQ(Error("a: \xC3\xA9 \xE2\x82\xAC \xF0\x9F\x94\xA5\n"), "no error");
 }
 
+TEST(YamlDocument, EscapesThatBecomeBytesAreErrors) {
+  EXPECT_EQ(
+      Error("a:\n  b: \"x\\_y\"\n"),
+      "f.yaml:2:6: error: the escapes \\N and \\_ are not allowed; write the character itself, "
+      "\\u0085 or \\u00a0");
+  EXPECT_THAT(Error("\"\\N\": 1\n"), StartsWith("f.yaml:1:1: error: the escapes"));
+  EXPECT_EQ(Error("a: \"\\u00a0\\u00e9\\U0001f525\\L\"\nb: '\\_'\n"), "no error");
+}
+
 TEST(YamlDocument, Utf16IsAnError) {
   EXPECT_THAT(Error(std::string("\xff\xfe"
                                 "a\0:\0",

@@ -38,7 +38,12 @@ class Region {
 
  private:
   MemoryPool& Pool(std::string_view name) {
-    for (MemoryPool& pool : pools_) {
+    // The planner counts thousands of plans, each of them pool by pool.
+    const bool again = name.data() == last_name_.data() && name.size() == last_name_.size();
+    if (again && last_ < pools_.size()) return pools_[last_];
+    last_name_ = name;
+    for (last_ = 0; last_ < pools_.size(); ++last_) {
+      MemoryPool& pool = pools_[last_];
       if (pool.tier == tier_ && pool.name == name) return pool;
     }
     return pools_.emplace_back(MemoryPool{tier_, std::string(name), 0});
@@ -46,6 +51,8 @@ class Region {
 
   const Tier tier_;
   std::vector<MemoryPool>& pools_;
+  size_t last_ = 0;  // the pool asked for last
+  std::string_view last_name_;
   int64_t bytes_ = 0;
 };
 

@@ -71,13 +71,16 @@ std::vector<Lever> FixedLevers(const std::vector<std::string>& chunk_counts) {
                     .paths = {"memory.schedule", "memory.micro_batches_per_group"},
                     .values = {{"horizontal", "1"},
                                {"vertical", "2"},
+                               {"vertical", "3"},
                                {"vertical", "4"},
+                               {"vertical", "6"},
                                {"vertical", "8"},
+                               {"vertical", "12"},
                                {"vertical", "auto"}}});
   levers.push_back(One(LeverKind::kPlacement, "memory.offload.residual", {"none", "host"}));
   levers.push_back(
       {.kind = LeverKind::kPlacement,
-       .paths = {kMoment, "memory.offload.v", "memory.offload.master", "memory.optimizer_device"},
+       .paths = {kMoment, "memory.offload.v", "memory.offload.master", kOptimizerDevice},
        .values = {{"none", "none", "none", "gpu"},
                   {"host", "none", "none", "gpu"},
                   {"host", "host", "none", "gpu"},

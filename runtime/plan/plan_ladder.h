@@ -33,6 +33,8 @@ struct Lever {
 std::vector<Lever> PlanLadder(const ResolvedConfig& resolved, const ModelSpec& spec,
                               const RankGrid& grid, const HardwareProfile& hardware);
 
+inline constexpr const char* kOptimizerDevice = "memory.optimizer_device";
+
 // What the planner decides behind the levers, for the plan that they lead to.
 inline constexpr const char* kResidentLayers = "memory.resident_layers";
 inline constexpr const char* kHostUpdatedLayers = "memory.host_updated_layers";

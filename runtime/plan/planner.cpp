@@ -9,21 +9,18 @@
 #include "kernels/core/error.h"
 #include "runtime/config/field_table.h"
 #include "runtime/plan/plan_ladder.h"
+#include "runtime/plan/resident_layers.h"
 #include "runtime/plan/rough_clock.h"
+#include "runtime/plan/state_places.h"
 
 namespace hearth {
 
 namespace {
 
-// A step that is slower by less is as good: predictions are not that exact.
-constexpr double kWorthAChange = 0.005;
 constexpr double kRoughError = 0.12;  // of a look at a few layers alone
 constexpr size_t kMostBeside = 8;
 constexpr double kMostGained = 0.2;
 constexpr size_t kNearestShown = 4;
-// Of the blocks that the device does not keep, beyond which the host is the slower one.
-constexpr int64_t kMostEighths = 6;
-constexpr const char* kOptimizerDevice = "memory.optimizer_device";
 constexpr int64_t kLayersOfALargeModel = 8;
 
 // The index of each lever's value.
@@ -33,11 +30,13 @@ struct Candidate {
   Setting setting;
   MemoryNeed need;
   bool fits = false;
+  int64_t resident = 0;  // blocks whose state the host has no room for
   double seconds = std::numeric_limits<double>::infinity();
 
   // Levers that are not at their usual value.
   auto changes() const {
-    return std::count_if(setting.begin(), setting.end(), [](size_t value) { return value > 0; });
+    return std::count_if(setting.begin(), setting.end(), [](size_t value) { return value > 0; }) +
+           (resident > 0 ? 1 : 0);
   }
 };
 
@@ -47,6 +46,7 @@ class Planner {
       : request_(request),
         ladder_(PlanLadder(request.resolved, request.spec, request.grid, request.hardware)),
         clock_(request.spec, request.hardware),
+        places_(request, clock_),
         scratch_(request.resolved) {}
 
   ChosenPlan Run() {
@@ -115,7 +115,7 @@ class Planner {
         continue;
       }
       fitting.push_back(candidate->setting);
-      candidate->seconds = SecondsOf(*PlanWith(candidate->setting));
+      candidate->seconds = SecondsOf(*PlanWith(candidate->setting, candidate->resident));
       fastest_ = std::min(fastest_, candidate->seconds);
       fits_.push_back(std::move(*candidate));
     }
@@ -179,17 +179,30 @@ class Planner {
   std::optional<Candidate> Look(const Setting& setting) {
     const std::optional<Plan> plan = PlanWith(setting);
     if (!plan) return std::nullopt;
-    ++looked_at_;
-    // Ranks differ by a few blocks: the others are counted where the first one fits.
-    const MemoryLayout first = MakeMemoryLayout(*plan, request_.spec, 0);
-    Candidate candidate{.setting = setting,
-                        .need = {.device_bytes = first.slab_bytes + first.arena_bytes,
-                                 .host_bytes = first.host_bytes}};
+    Candidate candidate{.setting = setting, .need = Count(*plan)};
     candidate.fits = Fits(candidate.need, request_.limits);
-    if (!candidate.fits || request_.grid.ranks == 1) return candidate;
-    candidate.need = NeedOf(*plan, request_.spec);
-    candidate.fits = Fits(candidate.need, request_.limits);
+    if (candidate.fits || !IsOpen(request_.resolved, kResidentLayers)) return candidate;
+    const auto need_with = [&](int64_t count) {
+      const std::optional<Plan> with = PlanWith(setting, count);
+      return with ? std::optional(Count(*with)) : std::nullopt;
+    };
+    const std::optional<ResidentFit> fit =
+        FewestResidentLayers(*plan, request_.spec, candidate.need, request_.limits, need_with);
+    if (!fit) return candidate;
+    candidate.need = fit->need;
+    candidate.resident = fit->layers;
+    candidate.fits = true;
     return candidate;
+  }
+
+  // Ranks differ by a few blocks: the others are counted where the first one fits.
+  MemoryNeed Count(const Plan& plan) {
+    ++looked_at_;
+    const MemoryLayout first = MakeMemoryLayout(plan, request_.spec, 0);
+    const MemoryNeed need{.device_bytes = first.slab_bytes + first.arena_bytes,
+                          .host_bytes = first.host_bytes};
+    const bool counts = request_.grid.ranks > 1 && Fits(need, request_.limits);
+    return counts ? NeedOf(plan, request_.spec) : need;
   }
 
   // A large model for which even everything moved off the device is not enough: nothing less is.
@@ -197,12 +210,13 @@ class Planner {
   std::optional<Candidate> Hopeless(const Group& group) {
     if (request_.spec.config.num_layers < kLayersOfALargeModel) return std::nullopt;
     std::optional<Candidate> least;
-    for (Setting setting : Product(group.setting, {LeverKind::kOrder})) {
-      for (size_t lever = 0; lever < ladder_.size(); ++lever) {
-        const LeverKind kind = ladder_[lever].kind;
-        if (kind != LeverKind::kPlacement && kind != LeverKind::kChunks) continue;
-        setting[lever] = ladder_[lever].values.size() - 1;
-      }
+    Setting moved = group.setting;
+    for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+      const LeverKind kind = ladder_[lever].kind;
+      if (kind != LeverKind::kPlacement && kind != LeverKind::kChunks) continue;
+      moved[lever] = ladder_[lever].values.size() - 1;
+    }
+    for (Setting& setting : WithEveryUpdater(Product(moved, {LeverKind::kOrder}))) {
       std::optional<Candidate> candidate = Look(setting);
       if (!candidate) return std::nullopt;
       const auto room = request_.limits.device.ArenaBytes();
@@ -210,6 +224,23 @@ class Planner {
       if (!least || Excess(*candidate) < Excess(*least)) least = std::move(candidate);
     }
     return least;
+  }
+
+  // Each also with the host's optimizer, if the ladder has it: no state passes through the device.
+  std::vector<Setting> WithEveryUpdater(std::vector<Setting> settings) const {
+    for (size_t lever = 0; lever < ladder_.size(); ++lever) {
+      const auto& paths = ladder_[lever].paths;
+      const auto place = std::find(paths.begin(), paths.end(), kOptimizerDevice) - paths.begin();
+      if (place == std::ssize(paths)) continue;
+      for (size_t value = 0; value < ladder_[lever].values.size(); ++value) {
+        if (ladder_[lever].values[value][static_cast<size_t>(place)] != "cpu") continue;
+        for (size_t i = 0, count = settings.size(); i < count; ++i) {
+          settings.push_back(settings[i]);
+          settings.back()[lever] = value;
+        }
+      }
+    }
+    return settings;
   }
 
   // Bytes beyond the limits.
@@ -251,17 +282,29 @@ class Planner {
     return chosen;
   }
 
-  std::optional<Plan> PlanWith(const Setting& setting) {
+  std::optional<Plan> PlanWith(const Setting& setting, int64_t resident = 0) {
     for (size_t lever = 0; lever < ladder_.size(); ++lever) {
       if (!pulled_.empty() && pulled_[lever] == setting[lever]) continue;
       Pull(ladder_[lever], setting[lever], scratch_.config);
     }
     pulled_ = setting;
+    if (IsOpen(request_.resolved, kResidentLayers)) {
+      scratch_.config.memory.resident_layers =
+          resident > 0 ? std::optional(resident) : std::nullopt;
+    }
     try {
       return MakePlan(scratch_, request_.spec, request_.grid);
     } catch (const ConfigError&) {
       return std::nullopt;  // this combination is no run at all
     }
+  }
+
+  KeyValues ValuesOf(const Candidate& candidate) const {
+    KeyValues values = ValuesOf(candidate.setting);
+    if (candidate.resident > 0) {
+      values.emplace_back(kResidentLayers, std::to_string(candidate.resident));
+    }
+    return values;
   }
 
   KeyValues ValuesOf(const Setting& setting) const {
@@ -291,7 +334,7 @@ class Planner {
       size_t shown = 0;
       for (const Candidate& candidate : *list) {
         if (&candidate == chosen || shown == kNearestShown) continue;
-        run.nearest.push_back({.values = ValuesOf(candidate.setting),
+        run.nearest.push_back({.values = ValuesOf(candidate),
                                .need = candidate.need,
                                .fits = candidate.fits,
                                .seconds = candidate.fits ? candidate.seconds : 0});
@@ -305,13 +348,13 @@ class Planner {
   ChosenPlan Settled(const Candidate* candidate) {
     ChosenPlan run{.resolved = request_.resolved, .fits = candidate != nullptr && candidate->fits};
     if (candidate != nullptr) {
-      run.values = ValuesOf(candidate->setting);
+      run.values = ValuesOf(*candidate);
       run.usual = ValuesOf(Setting(ladder_.size()));
       run.usual.insert(run.usual.end(), {{kResidentLayers, "0"}, {kHostUpdatedLayers, "0"}});
       for (const auto& [path, value] : run.values) run.resolved.SetPlanned(path, value);
     }
     run.plan = MakePlan(run.resolved, request_.spec, request_.grid);
-    if (run.fits) PlaceStates(run);
+    if (run.fits) places_.Place(run);
     return run;
   }
 
@@ -324,98 +367,22 @@ class Planner {
     for (const Candidate& candidate : fits_) {
       if (looked == kMostBeside || candidate.seconds > fastest_ * (1 + kMostGained)) break;
       const std::optional<Plan> plan = PlanWith(candidate.setting);
-      if (&candidate == chosen || !plan || !KeepsStateOnHost(*plan)) continue;
+      if (&candidate == chosen || !plan || !StatePlaces::KeepsStateOnHost(*plan)) continue;
       ++looked;
       ChosenPlan other = Settled(&candidate);
       const double seconds = clock_.StepSeconds(other.plan);
-      if (!(seconds < least * (1 - kWorthAChange))) continue;
+      const bool is_simpler = candidate.changes() <= chosen->changes();
+      if (!(seconds < least * (is_simpler ? 1 : 1 - kWorthAChange))) continue;
       least = seconds;
       run = std::move(other);
       chosen = &candidate;
     }
   }
 
-  static bool KeepsStateOnHost(const Plan& plan) {
-    const OptimizerPlacement& place = plan.optimizer;
-    return place.master == Tier::kHost && place.m == Tier::kHost && place.v == Tier::kHost;
-  }
-
-  // Which costs nothing that is priced: state that the device has room for stays there. Where it
-  // was left open who updates, host and device share what is left if that makes the step shorter.
-  void PlaceStates(ChosenPlan& run) {
-    const RunConfig& given = request_.resolved.config;
-    if (given.memory.plan.mode == PlanMode::kManual || !KeepsStateOnHost(run.plan)) return;
-    std::optional<ChosenPlan> shared;
-    if (IsOpen(request_.resolved, kOptimizerDevice) &&
-        IsOpen(request_.resolved, kHostUpdatedLayers))
-      shared = run;
-    FillDevice(run);
-    if (!shared) return;
-    Decide(*shared, kOptimizerDevice, "gpu");
-    if (!Fits(NeedOf(shared->plan, request_.spec), request_.limits)) return;
-    FillDevice(*shared);
-    ShareUpdates(*shared);
-    if (Seconds(shared->plan) < Seconds(run.plan) * (1 - kWorthAChange)) run = std::move(*shared);
-  }
-
-  double Seconds(const Plan& plan) const { return clock_.StepSeconds(plan); }
-
-  void FillDevice(ChosenPlan& run) {
-    if (!IsOpen(request_.resolved, kResidentLayers)) return;
-    if (!request_.limits.device.ArenaBytes()) return;
-    const int64_t most = MostResident(run.resolved, request_.spec.config.num_layers);
-    Decide(run, kResidentLayers, std::to_string(most));
-  }
-
-  void ShareUpdates(ChosenPlan& run) {
-    const int64_t offloaded =
-        request_.spec.config.num_layers - run.resolved.config.memory.resident_layers.value_or(0);
-    int64_t best = 0;
-    double least = Seconds(run.plan);
-    for (int64_t eighth = 1; eighth <= kMostEighths; ++eighth) {
-      const int64_t count = offloaded * eighth / 8;
-      const std::optional<Plan> plan = PlanBeside(run.resolved, kHostUpdatedLayers, count);
-      if (!plan) continue;
-      const double seconds = Seconds(*plan);
-      if (!(seconds < least * (1 - kWorthAChange))) continue;
-      least = seconds;
-      best = count;
-    }
-    if (best > 0) Decide(run, kHostUpdatedLayers, std::to_string(best));
-  }
-
-  void Decide(ChosenPlan& run, const std::string& key, const std::string& value) {
-    run.resolved.SetPlanned(key, value);
-    std::erase_if(run.values, [&](const auto& each) { return each.first == key; });
-    run.values.emplace_back(key, value);
-    run.plan = MakePlan(run.resolved, request_.spec, request_.grid);
-  }
-
-  // The plan with that many; nullopt where it does not fit, or is none.
-  std::optional<Plan> PlanBeside(const ResolvedConfig& resolved, const char* key, int64_t count) {
-    ResolvedConfig changed = resolved;
-    changed.SetPlanned(key, std::to_string(count));
-    try {
-      Plan plan = MakePlan(changed, request_.spec, request_.grid);
-      if (Fits(NeedOf(plan, request_.spec), request_.limits)) return plan;
-    } catch (const ConfigError&) {
-      // More blocks than there are.
-    }
-    return std::nullopt;
-  }
-
-  int64_t MostResident(const ResolvedConfig& resolved, int64_t layers) {
-    int64_t fits = 0, does_not = layers + 1;
-    while (does_not - fits > 1) {
-      const int64_t count = (fits + does_not) / 2;
-      (PlanBeside(resolved, kResidentLayers, count) ? fits : does_not) = count;
-    }
-    return fits;
-  }
-
   const PlanRequest& request_;
   const std::vector<Lever> ladder_;
-  RoughClock clock_;
+  const RoughClock clock_;
+  const StatePlaces places_;
   ResolvedConfig scratch_;
   Setting pulled_;  // what `scratch_` has
   double fastest_ = std::numeric_limits<double>::infinity();

@@ -42,6 +42,9 @@ struct ChosenPlan {
   std::vector<PlanOption> nearest;  // others: the fastest, then those that do not fit
 };
 
+// A step that is slower by less is as good: predictions are not that exact.
+inline constexpr double kWorthAChange = 0.005;
+
 // The fastest option that fits; of those hardly slower the one that changes fewest defaults.
 // With `memory.plan: manual` nothing is chosen.
 ChosenPlan ChoosePlan(const PlanRequest& request);

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "runtime/plan/schedule_builder.h"
 #include "runtime/plan/simulation.h"
 
 namespace hearth {
@@ -19,7 +20,8 @@ constexpr int64_t kFinelyTogether = 16;
 // Each micro-batch for `times` as many.
 double SimulatedSeconds(const Plan& plan, const ModelSpec& spec, const HardwareProfile& hardware,
                         double times = 1) {
-  const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
+  // Not checked, which takes as long as to make it: what is run is.
+  const Schedule schedule = ScheduleBuilder(Phase::kTrain, plan, spec, 0).Build();
   std::vector<TaskPrice> prices = PriceTasks(schedule, plan, spec, hardware);
   for (const Task& task : schedule.tasks) {
     // Collectives are once per step and unit, but where ranks are added first.
@@ -71,7 +73,8 @@ double RoughClock::OfLayers(const Plan& plan, const ModelSpec& spec,
         cut, spec, hardware_,
         static_cast<double>(plan.micro_batches) / static_cast<double>(micro_batches_together));
   }
-  const int64_t few = kFewGroups * group, more = few + group;
+  // Of either as many in the last group as there are.
+  const int64_t few = kFewGroups * group + plan.micro_batches % group, more = few + group;
   if (plan.micro_batches <= more) return SimulatedSeconds(cut, spec, hardware_);
   cut.micro_batches = few;
   const double fewer = SimulatedSeconds(cut, spec, hardware_);

@@ -79,11 +79,14 @@ void ValidateSchedule(const Schedule& schedule) {
   TaskOrder order;
   AccessHistory history;
   std::array<bool, kStreamCount> started{};
+  std::vector<int> conflicts;
   for (const Task& task : tasks) {
     const TaskOrder::Clock clock = order.ClockOf(task.stream, task.waits);
     order.Add(task);
     for (const Access& access : task.accesses) {
-      for (int conflict : history.Conflicts(access)) {
+      conflicts.clear();
+      history.AppendConflicts(access, conflicts);
+      for (int conflict : conflicts) {
         CHECK(order.Before(conflict, clock),
               "{} and {} touch the same resource and are not ordered",
               Describe(tasks[static_cast<size_t>(conflict)]), Describe(task));

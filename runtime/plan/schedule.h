@@ -87,6 +87,7 @@ enum class ResourceKind : uint8_t {
   kScales,   // FP8 scales from one step to the next
   kNetwork,  // what is on its way between boxes
 };
+constexpr int kResourceKindCount = static_cast<int>(ResourceKind::kNetwork) + 1;
 
 struct Access {
   ResourceKind kind = ResourceKind::kWork;

@@ -49,9 +49,7 @@ int ScheduleBuilder::Add(Task task) {
   // A stream's first task waits for the step's first: the step before has then ended.
   if (!started_[stream] && task.id > 0) candidates.push_back(0);
   started_[stream] = true;
-  for (const Access& access : task.accesses) {
-    for (int conflict : history_.Conflicts(access)) candidates.push_back(conflict);
-  }
+  for (const Access& access : task.accesses) history_.AppendConflicts(access, candidates);
   std::sort(candidates.rbegin(), candidates.rend());
   task.waits.clear();
   for (int candidate : candidates) {

@@ -36,17 +36,18 @@ bool TaskOrder::Before(int earlier, const Clock& clock) const {
   return clock[static_cast<size_t>(stream)] >= earlier;
 }
 
-std::vector<int> AccessHistory::Conflicts(const Access& access) const {
-  const auto found = states_.find({access.kind, access.index});
-  if (found == states_.end()) return {};
-  std::vector<int> tasks;
-  if (access.write) tasks = found->second.readers;
-  if (found->second.writer >= 0) tasks.push_back(found->second.writer);
-  return tasks;
+void AccessHistory::AppendConflicts(const Access& access, std::vector<int>& tasks) const {
+  const std::vector<State>& states = states_[static_cast<size_t>(access.kind)];
+  if (access.index >= std::ssize(states)) return;
+  const State& state = states[static_cast<size_t>(access.index)];
+  if (access.write) tasks.insert(tasks.end(), state.readers.begin(), state.readers.end());
+  if (state.writer >= 0) tasks.push_back(state.writer);
 }
 
 void AccessHistory::Add(const Access& access, int task) {
-  State& state = states_[{access.kind, access.index}];
+  std::vector<State>& states = states_[static_cast<size_t>(access.kind)];
+  if (access.index >= std::ssize(states)) states.resize(static_cast<size_t>(access.index) + 1);
+  State& state = states[static_cast<size_t>(access.index)];
   if (access.write) {
     state.writer = task;
     state.readers.clear();

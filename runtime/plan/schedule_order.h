@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <map>
 #include <vector>
 
 #include "runtime/plan/schedule.h"
@@ -39,8 +38,8 @@ class TaskOrder {
 // Last writer and readers since, by resource.
 class AccessHistory {
  public:
-  // Tasks that must have finished before `access` may happen.
-  std::vector<int> Conflicts(const Access& access) const;
+  // Appends the tasks that must have finished before `access` may happen.
+  void AppendConflicts(const Access& access, std::vector<int>& tasks) const;
   void Add(const Access& access, int task);
 
  private:
@@ -48,7 +47,7 @@ class AccessHistory {
     int writer = -1;
     std::vector<int> readers;
   };
-  std::map<std::pair<ResourceKind, int>, State> states_;
+  std::array<std::vector<State>, kResourceKindCount> states_;  // by kind and index
 };
 
 }  // namespace hearth

@@ -56,6 +56,37 @@ TEST(H200Planner, MoreMemoryIsNotSlower) {
   }
 }
 
+// A 14B model's state, weights and gradients take 122.4 GiB of host memory: with less, blocks whose
+// state stays on the device make it fit, as long as the device has room for them.
+TEST(H200Planner, WhatTheHostHasNoRoomForStaysOnTheDevice) {
+  const HardwareProfile hardware = ParseHardware(TextOf(kConfigs + "/hardware/h200.yaml"), "h200");
+  const ModelSpec spec = BuildModelSpec(LoadModel("models/qwen2.5-14b.yaml", kConfigs).config);
+  const std::string text =
+      "model: {name_or_path: models/qwen2.5-14b.yaml}\n"
+      "data: {datasets: [{path: x}], sequence_len: 1024, sample_packing: false}\n"
+      "training: {global_batch_size: 128}\n"
+      "optimizer: {master_dtype: bf16_stochastic}\n";
+  double less = std::numeric_limits<double>::infinity();
+  for (const int64_t gibibytes : {116, 118, 123}) {
+    const MemoryLimits limits = Limits(23.5, gibibytes);
+    const ChosenPlan chosen = ChoosePlan({Resolve(text), spec, 1, limits, hardware});
+    ASSERT_TRUE(chosen.fits) << gibibytes;
+    EXPECT_TRUE(Fits(NeedOf(chosen.plan, spec), limits)) << gibibytes;
+    const double seconds = EstimateStep(chosen.plan, spec, hardware).seconds;
+    EXPECT_FALSE(!(seconds <= less * 1.01)) << gibibytes << " GiB: " << seconds;
+    less = seconds;
+    // A block's state is 1.54 GiB.
+    const int64_t resident = chosen.resolved.config.memory.resident_layers.value_or(0);
+    EXPECT_FALSE(
+        !(static_cast<double>(resident) >= (122.3 - static_cast<double>(gibibytes)) / 1.54))
+        << gibibytes;
+  }
+  EXPECT_FALSE(ChoosePlan({Resolve(text), spec, 1, Limits(15.6, 118), hardware}).fits);
+  // What is named stays.
+  const ResolvedConfig none = Resolve(text + "memory: {resident_layers: 0}\n");
+  EXPECT_FALSE(ChoosePlan({none, spec, 1, Limits(23.5, 118), hardware}).fits);
+}
+
 // A 7B model's state fits a host of 128 GiB once, and not twice: a copy for saves is left out,
 // unless it is asked for.
 TEST(H200Planner, AModelDataAndABudgetAreEnough) {

@@ -1,0 +1,38 @@
+// Where each block's optimizer state is and who updates it, for a plan whose levers are set.
+#pragma once
+
+#include "runtime/plan/planner.h"
+#include "runtime/plan/rough_clock.h"
+
+namespace hearth {
+
+class StatePlaces {
+ public:
+  // Both must outlive it.
+  StatePlaces(const PlanRequest& request, const RoughClock& clock)
+      : request_(request), clock_(clock) {}
+
+  // Whether that is all in host memory, but for some blocks'.
+  static bool KeepsStateOnHost(const Plan& plan);
+
+  // Which costs nothing that is priced: state that the device has room for stays there. Where it
+  // was left open who updates, host and device share what is left if that makes the step shorter.
+  // `run` fits, and still does afterwards.
+  void Place(ChosenPlan& run) const;
+
+  // Gives a key its value, and makes the plan anew.
+  void Decide(ChosenPlan& run, const std::string& key, const std::string& value) const;
+
+ private:
+  bool Relieve(ChosenPlan& run) const;
+  void FillDevice(ChosenPlan& run) const;
+  void ShareUpdates(ChosenPlan& run) const;
+  std::optional<Plan> PlanBeside(const ResolvedConfig& resolved, const char* key,
+                                 int64_t count) const;
+  double Seconds(const Plan& plan) const { return clock_.StepSeconds(plan); }
+
+  const PlanRequest& request_;
+  const RoughClock& clock_;
+};
+
+}  // namespace hearth

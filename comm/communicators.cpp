@@ -64,7 +64,7 @@ NetworkCommunicator MakeNetworkCommunicator(Bootstrap& bootstrap, KernelBackend&
         std::make_unique<TcpTransport>(bootstrap, options.interface, options.collective_timeout);
     result.description = "TCP on " + tcp->network();
     transport = std::move(tcp);
-  } catch (const CommError& error) {
+  } catch (const UnreachableError& error) {  // by all ranks alike
     result.description = "mpi";
     result.warning = Format(
         "between hosts gradients go by MPI, which is slower: {}; name the network device that all "

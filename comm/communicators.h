@@ -47,7 +47,8 @@ std::unique_ptr<Communicator> MakeCommunicator(std::string_view kind, Bootstrap&
                                                KernelBackend& backend,
                                                const CommunicatorOptions& options);
 
-// Between boxes, and in words how: by "tcp", or by "mpi" where that does not work, with a warning.
+// Between boxes, and in words how: by "tcp", or by "mpi" where the ranks do not reach each other
+// so, with a warning. Any other failure is an error.
 struct NetworkCommunicator {
   std::unique_ptr<Communicator> communicator;
   std::string description;  // "TCP on eth0 (10.77.0.1)"

@@ -121,7 +121,7 @@ class Attempt {
     try {
       listener = Listen(network_[static_cast<size_t>(bootstrap_.rank())]);
       port = PortOf(listener);
-    } catch (const CommError& error) {
+    } catch (const UnreachableError& error) {
       problem = error.what();
     }
     std::vector<uint16_t> ports;
@@ -132,7 +132,7 @@ class Attempt {
     if (std::count(ports.begin(), ports.end(), 0) > 0) return problem;
     try {
       Meet(listener, ports);
-    } catch (const CommError& error) {
+    } catch (const UnreachableError& error) {
       problem = error.what();
     }
     return problem;
@@ -157,8 +157,8 @@ class Attempt {
       HalfToken answer{};
       const Socket& socket = sockets_[static_cast<size_t>(peer)];
       if (ReceiveAll(socket, BytesOf(answer), deadline) && answer == token_.called) continue;
-      throw CommError(Format("rank {} does not answer at {}", bootstrap_.job_rank(peer),
-                             AddressText(network_[static_cast<size_t>(peer)])));
+      throw UnreachableError(Format("rank {} does not answer at {}", bootstrap_.job_rank(peer),
+                                    AddressText(network_[static_cast<size_t>(peer)])));
     }
   }
 
@@ -179,9 +179,9 @@ class Attempt {
         entries.push_back({.fd = caller.socket.descriptor(), .events = POLLIN, .revents = 0});
       }
       if (!AwaitEvents(entries, deadline) || std::chrono::steady_clock::now() >= deadline) {
-        throw CommError(Format("{} of the ranks behind {} did not call at {}", missing,
-                               bootstrap_.job_rank(rank),
-                               AddressText(network_[static_cast<size_t>(rank)])));
+        throw UnreachableError(Format("{} of the ranks behind {} did not call at {}", missing,
+                                      bootstrap_.job_rank(rank),
+                                      AddressText(network_[static_cast<size_t>(rank)])));
       }
       if (Socket socket = Accept(listener)) callers.push_back({.socket = std::move(socket)});
       if (callers.size() > kMostCallers) callers.pop_front();
@@ -257,9 +257,10 @@ TcpMesh ConnectMesh(Bootstrap& bootstrap, const std::string& interface,
     tried += (tried.empty() ? "" : "; ") + problem;
     if (!interface.empty()) break;
   }
-  if (!tried.empty()) throw CommError(tried);
-  throw CommError(interface.empty() ? "the ranks have no network in common"
-                                    : Format("not all ranks have an address on {}", interface));
+  if (!tried.empty()) throw UnreachableError(tried);
+  throw UnreachableError(interface.empty()
+                             ? "the ranks have no network in common"
+                             : Format("not all ranks have an address on {}", interface));
 }
 
 }  // namespace hearth

@@ -18,7 +18,8 @@ struct TcpMesh {
 // Collective. By the device `interface`; where it is empty, by the first network to which all ranks
 // belong with addresses of their own, and in which they reach each other within `timeout`. Nothing
 // listens on any other network, nor after the call, and who does not know the job's token is turned
-// away. CommError on all ranks alike, with what was tried, when no network will do.
+// away. UnreachableError on all ranks alike, with what was tried, when no network will do; what
+// else goes wrong is an error of the rank it happens to.
 TcpMesh ConnectMesh(Bootstrap& bootstrap, const std::string& interface,
                     std::chrono::milliseconds timeout);
 

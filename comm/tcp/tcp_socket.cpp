@@ -22,8 +22,19 @@ namespace hearth {
 
 namespace {
 
-[[noreturn]] void Fail(std::string_view call) {
-  throw CommError(Format("{}: {}", call, SystemErrorText(errno)));
+// What the network, or who watches over it, answers; all else is this program's doing or what its
+// host has left.
+constexpr std::array kNetworkErrors{
+    EACCES,       EADDRINUSE, EADDRNOTAVAIL, ECONNABORTED, ECONNREFUSED, ECONNRESET, EHOSTDOWN,
+    EHOSTUNREACH, ENETDOWN,   ENETUNREACH,   EPERM,        EPIPE,        ETIMEDOUT,
+};
+
+[[noreturn]] void Fail(const std::string& what, int error = errno) {
+  const std::string text = Format("{}: {}", what, SystemErrorText(error));
+  if (std::find(kNetworkErrors.begin(), kNetworkErrors.end(), error) != kNetworkErrors.end()) {
+    throw UnreachableError(text);
+  }
+  throw CommError(text);
 }
 
 Socket NewSocket() {
@@ -115,7 +126,7 @@ Socket Listen(uint32_t address) {
   const sockaddr_in place = SocketAddress(address, 0);
   if (bind(listener.descriptor(), reinterpret_cast<const sockaddr*>(&place), sizeof(place)) != 0 ||
       listen(listener.descriptor(), SOMAXCONN) != 0) {
-    throw CommError(Format("listening on {}: {}", AddressText(address), SystemErrorText(errno)));
+    Fail("listening on " + AddressText(address));
   }
   return listener;
 }
@@ -154,9 +165,7 @@ Socket Connect(uint32_t address, uint16_t port, Deadline deadline) {
       if (getsockopt(socket.descriptor(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
     }
   }
-  if (error != 0) {
-    throw CommError(Format("connecting to {}: {}", AddressText(address), SystemErrorText(error)));
-  }
+  if (error != 0) Fail("connecting to " + AddressText(address), error);
   return socket;
 }
 
@@ -168,7 +177,7 @@ void SendAll(const Socket& socket, std::span<const std::byte> bytes, Deadline de
     } else if (sent < 0 && errno != EAGAIN && errno != EINTR) {
       Fail("send");
     } else if (!AwaitEvent(socket, POLLOUT, deadline)) {
-      throw CommError("send: nobody receives");
+      throw UnreachableError("send: nobody receives");
     }
   }
 }

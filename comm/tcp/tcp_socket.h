@@ -10,7 +10,15 @@
 #include <string>
 #include <vector>
 
+#include "kernels/core/error.h"
+
 namespace hearth {
+
+// By this network ranks do not reach each other; by another one they may.
+class UnreachableError : public CommError {
+ public:
+  using CommError::CommError;
+};
 
 using Deadline = std::chrono::steady_clock::time_point;
 
@@ -43,8 +51,9 @@ class Socket {
   int descriptor_ = -1;
 };
 
-// All of these are CommErrors that name the address or the call when they do not succeed in time.
-// The sockets do not block, and send what is small at once.
+// All of these are errors that name the address or the call when they do not succeed in time:
+// UnreachableError where that is the network's doing, else CommError. The sockets do not block, and
+// send what is small at once.
 
 // On a port of the kernel's choice.
 Socket Listen(uint32_t address);

@@ -19,7 +19,7 @@ namespace hearth {
 // seconds: time for who watches the job to say why.
 class TcpTransport final : public Transport {
  public:
-  // Collective over the ranks of the bootstrap; CommError as of ConnectMesh.
+  // Collective over the ranks of the bootstrap; errors as of ConnectMesh.
   TcpTransport(Bootstrap& bootstrap, const std::string& interface,
                std::chrono::milliseconds timeout);
   // By connections that are there.

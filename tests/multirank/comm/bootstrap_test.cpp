@@ -30,6 +30,33 @@ TEST(MpiBootstrap, NamesTheRankThatSleeps) {
   all->Barrier();
 }
 
+TEST(NetworkCommunicator, GoesByMpiWhereTheRanksDoNotReachEachOther) {
+  const auto all = MakeMpiBootstrap({.collective_timeout = std::chrono::seconds(60)});
+  if (all->world() == 1) return;
+  const auto backend = MakeBackend("cpu", {});
+  for (const std::string interface : {"lo", "nowhere0"}) {
+    const auto stream = backend->device().CreateStream("test");
+    const NetworkCommunicator network = MakeNetworkCommunicator(
+        *all, *backend, {.collective_timeout = std::chrono::seconds(60), .interface = interface});
+    if (interface == "lo") {
+      EXPECT_EQ(network.description, "TCP on lo (127.0.0.1)");
+      EXPECT_EQ(network.warning, "");
+    } else {
+      EXPECT_EQ(network.description, "mpi");
+      EXPECT_THAT(network.warning,
+                  ::testing::HasSubstr("slower: not all ranks have an address on nowhere0; name"));
+    }
+    const Buffer slab = backend->device().Allocate(64, MemoryKind::kDevice);
+    int64_t value = all->rank();
+    std::memcpy(slab.View(0, DType::kI64, {1}).data(), &value, sizeof(value));
+    network.communicator->RegisterSlab(slab.View(0, DType::kU8, {64}));
+    network.communicator->AllReduce(*stream, {.dtype = DType::kI64, .range = {0, 8}});
+    stream->Synchronize(std::chrono::seconds(60));
+    std::memcpy(&value, slab.View(0, DType::kI64, {1}).data(), sizeof(value));
+    EXPECT_EQ(value, all->world() * (all->world() - 1) / 2);
+  }
+}
+
 TEST(MpiBootstrap, PartsAreJobsOfTheirOwn) {
   const auto all = MakeMpiBootstrap({.collective_timeout = std::chrono::seconds(60)});
   const int number = all->rank();

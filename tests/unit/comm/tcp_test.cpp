@@ -33,7 +33,7 @@ std::string ErrorOfMaking(Bootstrap& bootstrap, const std::string& interface,
                           std::chrono::milliseconds timeout = kLong) {
   try {
     const TcpTransport transport(bootstrap, interface, timeout);
-  } catch (const CommError& error) {
+  } catch (const UnreachableError& error) {
     return error.what();
   }
   return "";
@@ -207,6 +207,39 @@ TEST(Tcp, WithoutADescriptorAcceptingFails) {
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   EXPECT_TRUE(Accept(listener));
   EXPECT_FALSE(Accept(listener));
+}
+
+// Not to be taken for a network by which there is no way.
+TEST(Tcp, WhatAHostIsShortOfIsNoFaultOfTheNetwork) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  std::string error;
+  try {
+    Listen(kLoopback);
+  } catch (const UnreachableError&) {
+    error = "the network's fault";
+  } catch (const CommError& caught) {
+    error = caught.what();
+  }
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(error, "socket: Too many open files");
+}
+
+// A rank that is silent in the bootstrap is lost by whatever way; the others must not take another.
+TEST(Tcp, BoxesWithASilentRankDoNotGoByMpi) {
+  RunInprocWorld({.ranks = 2}, [](InprocRank& rank) {
+    MeddledBootstrap meddled(rank.bootstrap, [](const Bytes&, std::vector<Bytes>&) {
+      throw CommError("no answer from rank 1");
+    });
+    try {
+      MakeNetworkCommunicator(meddled, rank.backend, {.interface = "lo"});
+      ADD_FAILURE() << "no error";
+    } catch (const CommError& error) {
+      EXPECT_STREQ(error.what(), "no answer from rank 1");
+    }
+  });
 }
 
 // More than what the kernel takes, so that both sides have to send and receive at once.

@@ -52,6 +52,9 @@ std::vector<std::string> HostArguments(const MpirunOptions& options) {
   };
   // Else "box-1.example.org" would be asked for as "box-1".
   set_parameter("orte_keep_fqdn_hostnames", "1");
+  // It kills the others three times this long (seconds, one by default) before it says who died,
+  // though none of them heeds the SIGTERM that comes first.
+  set_parameter("odls_base_sigkill_timeout", "0");
   // Nobody can answer a question of ssh: it fails instead.
   if (!HasVariable(options.environment, "OMPI_MCA_plm_rsh_agent") &&
       !HasVariable(options.environment, "OMPI_MCA_plm_rsh_args")) {

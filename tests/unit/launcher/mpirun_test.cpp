@@ -61,6 +61,7 @@ TEST(MpirunTest, RootAndHostsAreToldToMpirun) {
   EXPECT_TRUE(HasSequence(process.arguments, {"--hostfile", "/dev/shm/job/hosts"}));
   EXPECT_TRUE(HasSequence(process.arguments, {"--wdir", "/home/me"}));
   EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "orte_keep_fqdn_hostnames", "1"}));
+  EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "odls_base_sigkill_timeout", "0"}));
   EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "btl_tcp_if_include", "eth1"}));
   EXPECT_TRUE(HasSequence(process.arguments, {"--mca", "oob_tcp_if_include", "eth1"}));
   EXPECT_TRUE(HasSequence(process.arguments, {"-x", "NCCL_SOCKET_IFNAME==eth1"}));

@@ -58,10 +58,12 @@ std::optional<std::string> HangWatch::JudgeSilence(const std::vector<HeartbeatRe
       return fmt::format("rank {} did not start within {:.0f} s", rank, Seconds(silent));
     }
     if (reading.state == RankState::kRunning && silent > limits_.silence) {
-      return fmt::format(
-          "{} does not answer for {:.0f} s: it is stopped, or its machine is "
-          "overloaded; last seen at {}",
-          DescribeRank(rank, reading), Seconds(silent), DescribePlace(reading));
+      return fmt::format("{} does not answer for {:.0f} s: it is stopped, {}; last seen at {}",
+                         DescribeRank(rank, reading), Seconds(silent),
+                         reading.host.empty()
+                             ? "or its machine is overloaded"
+                             : "its machine is overloaded or the network to it is down",
+                         DescribePlace(reading));
     }
   }
   return std::nullopt;

@@ -12,6 +12,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "launcher/heartbeat_relay.h"
@@ -167,6 +168,10 @@ class Attempt {
     if (auto dead = FindDead(readings))
       return AttemptResult{AttemptEnd::kLost, kExitRankLost, *dead};
     if (starter_ended) return JudgeStarter(*starter_status_, readings);
+    // mpirun needs seconds from there to its end.
+    if (output_ && output_->verdict() && output_->verdict()->started) {
+      return AttemptResult{AttemptEnd::kLost, kExitRankLost, output_->verdict()->message};
+    }
     if (auto hung = watch_.Look(readings, Clock::now())) {
       const std::string message = "hearth: " + *hung;
       // A dead rank is silent too, and mpirun takes its time to say that it is dead.
@@ -287,6 +292,17 @@ class Attempt {
   std::optional<Clock::time_point> finished_since_;
 };
 
+AttemptResult RunAttempt(const SupervisorOptions& options, int64_t start, SignalInbox* inbox,
+                         int* stop_requests, MessageLog* log) {
+  Attempt attempt(options, start, inbox, stop_requests, log);
+  AttemptResult result = attempt.Run();
+  // To end what runs on a host that is out of reach takes seconds: first who is to blame.
+  if (options.remote_ranks && result.end == AttemptEnd::kLost && !result.message.empty()) {
+    Say(std::exchange(result.message, ""), log);
+  }
+  return result;
+}
+
 // How long a restart has been waiting for a host.
 class Reach {
  public:
@@ -327,9 +343,9 @@ int Supervise(const SupervisorOptions& options) {
   MessageLog log(options.run_folder);
   Reach reach(options, &log);
   for (int64_t start = 0;; ++start) {
-    AttemptResult result = Attempt(options, start, &inbox, &stop_requests, &log).Run();
+    AttemptResult result = RunAttempt(options, start, &inbox, &stop_requests, &log);
     while (start > 0 && reach.TryAgain(result, &inbox, &stop_requests)) {
-      result = Attempt(options, start, &inbox, &stop_requests, &log).Run();
+      result = RunAttempt(options, start, &inbox, &stop_requests, &log);
     }
     if (!result.message.empty()) Say(result.message, &log);
     if (result.end != AttemptEnd::kLost) return result.exit_code;

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <regex>
 #include <sstream>
 #include <string>
@@ -21,6 +22,11 @@ namespace hearth::test {
 namespace {
 
 constexpr int kNotHere = 77;  // lab.sh's exit code for what the machine does not allow
+
+// A rank that died is named within two seconds, one that hangs within the collectives' time-out
+// (here three seconds) and five more.
+constexpr int64_t kDeadMs = 2'000;
+constexpr int64_t kHungMs = 8'000;
 
 class LabTest : public testing::Test {
  protected:
@@ -144,10 +150,17 @@ TEST_F(LabTest, TheInterfaceIsTheOneToUse) {
 // What happens to box2 when the first checkpoint is there, and what becomes of the run.
 class LabFailure : public LabTest {
  protected:
-  // Runs on both hosts; `mishap` is a command for box2's console, once. Afterwards nothing may be
-  // left on either host, and the run must have gone on to the numbers of one that nothing befell.
-  // The words say when what was noticed, in seconds.
-  void ExpectRecovery(const std::string& mishap, const std::string& said) {
+  static int64_t NoticedAfterMs(const std::string& words) {
+    std::smatch noticed;
+    const bool found = std::regex_search(words, noticed, std::regex("noticed after ([0-9]+) ms"));
+    return found ? std::stoll(noticed[1]) : std::numeric_limits<int64_t>::max();
+  }
+
+  // Runs on both hosts; `mishap` is a command for box2's console, once. What it did has to be named
+  // within five times `promised_ms`, before hosts that are out of reach are waited for. Afterwards
+  // nothing may be left on either host, and the run must have gone on from its checkpoint to the
+  // numbers of one that nothing befell.
+  void ExpectRecovery(const std::string& mishap, const std::string& said, int64_t promised_ms) {
     constexpr int kSteps = 300;
     const std::string more =
         "comm: {collective_timeout_s: 3}\nresilience: {heartbeat_s: 0.5}\n"
@@ -163,6 +176,8 @@ class LabFailure : public LabTest {
               said +
               "' said; do sleep 0.02; kill -0 $! || break; done\n"
               "echo noticed after $((($(date +%s%N) - begin) / 1000000)) ms\n"
+              "until grep -q 'starting again' said; do sleep 0.02; kill -0 $! || break; done\n"
+              "echo restarted after $((($(date +%s%N) - begin) / 1000000)) ms\n"
               "wait $!; end=$?; cat said; grep -q '" +
               said +
               "' said || exit 99\n"
@@ -180,7 +195,10 @@ class LabFailure : public LabTest {
               std::string::npos)
         << words;
     EXPECT_EQ(words.find("(2 of 3 restarts)"), std::string::npos) << words;
+    EXPECT_NE(words.find("going on from stormy/checkpoint-"), std::string::npos) << words;
     EXPECT_NE(words.find("clean after"), std::string::npos) << words;
+    EXPECT_LE(NoticedAfterMs(words), 5 * promised_ms) << words;
+    EXPECT_FALSE(std::filesystem::exists(Work("box2") / "stormy"));
     const std::string numbers = Numbers("calm");
     EXPECT_EQ(std::count(numbers.begin(), numbers.end(), '\n'), kSteps);
     EXPECT_EQ(Numbers("stormy"), numbers);
@@ -192,14 +210,14 @@ class LabFailure : public LabTest {
 };
 
 TEST_F(LabFailure, AKilledRankIsNamedAndTheRunGoesOn) {
-  ExpectRecovery("kill -9 $(pgrep -x hearth)", "rank 1 (process [0-9]* on box2) died");
+  ExpectRecovery("kill -9 $(pgrep -x hearth)", "rank 1 (process [0-9]* on box2) died", kDeadMs);
 }
 
 class LongLabFailure : public LabFailure {};
 
 TEST_F(LongLabFailure, AStoppedRankIsNamedAndTheRunGoesOn) {
-  ExpectRecovery("kill -STOP $(pgrep -x hearth)",
-                 "rank 1 (process [0-9]* on box2) does not answer");
+  ExpectRecovery("kill -STOP $(pgrep -x hearth)", "rank 1 (process [0-9]* on box2) does not answer",
+                 kHungMs);
 }
 
 // The slices of a kind in a trace.
@@ -316,7 +334,7 @@ TEST_F(LongLabTiming, TheExchangeTakesItsBytesAndIsHidden) {
 // The host is out of reach for ten seconds, also at the first restarts.
 TEST_F(LongLabFailure, AnUnpluggedHostIsNamedAndTheRunGoesOn) {
   ExpectRecovery("ip link set eth0 down; (sleep 10; ip link set eth0 up) >/dev/null 2>&1 &",
-                 "on box2) does not answer\\|host box2 was lost");
+                 "on box2) does not answer\\|host box2 was lost", kHungMs);
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ class SupervisorTest : public testing::Test {
              milliseconds reach_timeout = seconds(60)) {
     testing::internal::CaptureStderr();
     const int code = Supervise({.ranks = 1,
-                                .limits = {},
+                                .limits = limits_,
                                 .max_restarts = max_restarts,
                                 .reach_timeout = reach_timeout,
                                 .reach_pause = milliseconds(10),
@@ -75,6 +75,7 @@ class SupervisorTest : public testing::Test {
   const TemporaryFolder temporary_;
   const std::filesystem::path base_ = temporary_.path();
   std::filesystem::path run_folder_;
+  HangLimits limits_;
   std::string errors_;
 };
 
@@ -158,6 +159,22 @@ TEST_F(SupervisorTest, WhatIsSaidIsKeptInTheRunsFolder) {
   EXPECT_NE(words[1].find("was killed by signal 9"), std::string::npos) << words[1];
   EXPECT_NE(words[2].find("starting again from the last checkpoint (1 of 1"), std::string::npos);
   EXPECT_EQ(words[3], "late");
+}
+
+// Ranks on a host that is out of reach are waited for in vain, and then killed: nobody has to wait
+// for that to hear which one it is.
+TEST_F(SupervisorTest, ARankElsewhereIsNamedBeforeAllAreEnded) {
+  const TemporaryFolder folder;
+  run_folder_ = folder.path();
+  limits_.start = milliseconds(100);
+  const std::string messages = (run_folder_ / kMessagesFile).string();
+  EXPECT_EQ(RunJob("trap 'until grep -q \"rank 0 did not start\" " + messages +
+                       "; do sleep 0.02; done; touch $BASE/named; exit 1' TERM; "
+                       "while :; do sleep 0.02; done",
+                   0, true),
+            kExitRankLost);
+  EXPECT_TRUE(std::filesystem::exists(base_ / "named")) << errors_;
+  EXPECT_EQ(errors_.find("did not start"), errors_.rfind("did not start")) << errors_;
 }
 
 // A script may have started it before it became the launcher by exec.

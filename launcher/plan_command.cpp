@@ -11,6 +11,7 @@
 #include "launcher/program_info.h"
 #include "launcher/run_check.h"
 #include "launcher/supervisor.h"
+#include "runtime/plan/memory_budget.h"
 #include "runtime/plan/plan_file.h"
 #include "runtime/plan/schedule.h"
 #include "runtime/train/hardware_choice.h"
@@ -31,6 +32,25 @@ void AddOptions(po::options_description* options) {
                    "also print rank 0's tasks of a training step, in order");
 }
 
+// The steps that the plan is not of.
+std::string DescribeFinish(const CheckedRun& run) {
+  if (!run.finish) return "";
+  const MemoryNeed need = NeedOf(run.finish->plan, run.model.spec);
+  std::string text =
+      fmt::format("The last {} of {} steps are in bf16", run.finish_steps, run.total_steps);
+  if (run.hardware) {
+    const StepEstimate estimate = EstimateStep(run.finish->plan, run.model.spec, *run.hardware);
+    text += fmt::format(", {:.4g} ms each", estimate.seconds * 1e3);
+  }
+  text += fmt::format("; they take {} of each device, {} of the host for each rank.\n",
+                      DescribeNeed(need.device_bytes, run.limits.device),
+                      DescribeNeed(HostNeed(need, run.limits), run.limits.host));
+  for (const auto& [path, value] : run.finish->values) {
+    text += fmt::format("  in bf16 {}: {}\n", path, value);
+  }
+  return text;
+}
+
 int Run(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
   const Placement placement = PlaceRanks(invocation, resolved.config);
@@ -45,6 +65,7 @@ int Run(const Invocation& invocation) {
     estimate = EstimateStep(run.plan, run.model.spec, *run.hardware);
     explanation = DescribeEstimate(*estimate) + BoxesWarning(run, *run.hardware) + explanation;
   }
+  explanation += DescribeFinish(run);
   const std::string text = PlanFileText({.resolved = run.choice.resolved,
                                          .plan = run.plan,
                                          .spec = run.model.spec,

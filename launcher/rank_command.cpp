@@ -34,12 +34,9 @@ void RequireToldInterface(const RankContext& context) {
                   *interface));
 }
 
-int TrainOnRank(const RankContext& context) {
+// One stage of the run (runtime/plan/run_stage.h), on a device and with exchanges of its own.
+RunSummary TrainStage(const RankContext& context, std::optional<int64_t> goes_on_from) {
   const RunConfig& config = context.config.config;
-  RequireToldInterface(context);
-  std::unique_ptr<RunLock> lock;
-  if (context.bootstrap.rank() == 0) lock = std::make_unique<RunLock>(config.output_dir);
-  context.bootstrap.Barrier();  // nobody writes before the folder is ours
   const auto backend = MakeRankBackend(
       {.device = config.device, .local_rank = context.local_rank, .threads = context.threads});
   const RunLinks links(config, context.bootstrap, *backend);
@@ -56,14 +53,27 @@ int TrainOnRank(const RankContext& context) {
                                    .progress = context.progress,
                                    .exchange = links.description(),
                                    .version = kBuildVersion,
-                                   .links = links.links()};
+                                   .links = links.links(),
+                                   .goes_on_from = goes_on_from};
   std::unique_ptr<Trainer> trainer;  // outlives the catch block: nothing is unwound there
   try {
     trainer = std::make_unique<Trainer>(context.config, environment);
-    trainer->Run();
+    return trainer->Run();
   } catch (...) {
     context.end_job();
   }
+  return {.end = RunEnd::kStopped};
+}
+
+int TrainOnRank(const RankContext& context) {
+  RequireToldInterface(context);
+  std::unique_ptr<RunLock> lock;
+  if (context.bootstrap.rank() == 0) {
+    lock = std::make_unique<RunLock>(context.config.config.output_dir);
+  }
+  context.bootstrap.Barrier();  // nobody writes before the folder is ours
+  const RunSummary first = TrainStage(context, std::nullopt);
+  if (first.end == RunEnd::kTurnsToBf16) TrainStage(context, first.steps);
   return kExitDone;
 }
 

@@ -12,6 +12,7 @@
 #include "runtime/config/config_paths.h"
 #include "runtime/config/suggestion.h"
 #include "runtime/plan/plan_file.h"
+#include "runtime/plan/run_stage.h"
 #include "runtime/plan/smallest_change.h"
 #include "runtime/plan/step_estimate.h"
 #include "runtime/train/hardware_choice.h"
@@ -42,7 +43,7 @@ std::string ReadPlanFile(const ResolvedConfig& resolved) {
 
 CheckedRun CheckRun(const ResolvedConfig& resolved, const RankGrid& grid, bool are_remote,
                     const std::optional<HardwareProfile>& other) {
-  ModelSetup model = SetUpModel(resolved, InstalledConfigs());
+  const ModelSetup model = SetUpModel(resolved, InstalledConfigs());
   const auto data = OpenTrainingData(resolved, model.spec);
   OpenEvaluationData(resolved, model.spec);
   const bool gpus = UsesGpus(resolved.config.device);
@@ -61,20 +62,31 @@ CheckedRun CheckRun(const ResolvedConfig& resolved, const RankGrid& grid, bool a
   // nothing.
   const MemoryLimits expected =
       gpus && hardware ? LimitsOf(resolved.config.memory, WithDevice(machine, *hardware)) : limits;
-  ChosenPlan choice = hardware ? ChoosePlan({resolved, model.spec, grid, expected, *hardware})
-                               : LeavePlan(resolved, model.spec, grid, limits);
-  choice.plan.ranks_per_host = ranks_per_box;
-  choice.plan.communicator = communicator;
-  choice.plan.exchange = grid.ranks > 1 ? exchange.description : "";
-  const int64_t total_steps = TotalSteps(resolved, choice.plan, *data);
-  if (!are_remote || other) RequirePlanFits(choice.resolved, choice.plan, model.spec, limits);
-  return {.resolved = resolved,
-          .model = std::move(model),
-          .plan = choice.plan,
-          .choice = std::move(choice),
-          .hardware = hardware,
-          .limits = expected,
-          .total_steps = total_steps};
+  const auto choose = [&](const ResolvedConfig& config) {
+    ChosenPlan choice = hardware ? ChoosePlan({config, model.spec, grid, expected, *hardware})
+                                 : LeavePlan(config, model.spec, grid, limits);
+    choice.plan.ranks_per_host = ranks_per_box;
+    choice.plan.communicator = communicator;
+    choice.plan.exchange = grid.ranks > 1 ? exchange.description : "";
+    return choice;
+  };
+  CheckedRun run{.resolved = resolved,
+                 .model = model,
+                 .plan = {},
+                 .choice = choose(resolved),
+                 .hardware = hardware,
+                 .limits = expected};
+  run.plan = run.choice.plan;
+  run.total_steps = TotalSteps(resolved, run.plan.global_batch_size, *data);
+  const bool knows_memory = !are_remote || other;
+  if (knows_memory) RequirePlanFits(run.choice.resolved, run.plan, model.spec, limits);
+  run.finish_steps = FinishSteps(resolved.config.precision, run.total_steps);
+  if (run.finish_steps == 0) return run;
+  run.finish = choose(FinishConfig(resolved, run.plan.numeric));
+  if (knows_memory) {
+    RequireFinishFits(run.finish->resolved, run.finish->plan, model.spec, limits);
+  }
+  return run;
 }
 
 std::string BoxesWarning(const CheckedRun& run, const HardwareProfile& hardware) {
@@ -89,10 +101,12 @@ std::string BoxesWarning(const CheckedRun& run, const HardwareProfile& hardware)
 
 std::string DescribeRun(const CheckedRun& run) {
   const RunConfig& config = run.resolved.config;
+  std::string precision(EnumName(config.precision.compute_dtype));
+  if (run.finish_steps > 0) precision += fmt::format(", the last {} in bf16", run.finish_steps);
   return fmt::format("{}: fine: {} steps of {} sequences of {} tokens; {}, {}; {} ranks; into {}",
                      run.resolved.file_name, run.total_steps, run.plan.global_batch_size,
-                     run.plan.sequence_len, config.model.name_or_path,
-                     EnumName(config.precision.compute_dtype), run.plan.world, config.output_dir);
+                     run.plan.sequence_len, config.model.name_or_path, precision, run.plan.world,
+                     config.output_dir);
 }
 
 }  // namespace hearth

@@ -21,6 +21,9 @@ struct CheckedRun {
   std::optional<HardwareProfile> hardware;
   MemoryLimits limits;
   int64_t total_steps = 0;
+  // Of the last steps, where they are in bf16 behind steps in FP8.
+  std::optional<ChosenPlan> finish = std::nullopt;
+  int64_t finish_steps = 0;
 };
 
 // LoadConfig with this build and installation, and the plan's file where it names one.

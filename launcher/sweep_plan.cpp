@@ -48,13 +48,19 @@ void RequireMetric(const ResolvedConfig& resolved, const SweepMetric& metric) {
   }
 }
 
-int64_t BytesOf(const CheckedRun& run) {
+int64_t BytesOf(const Plan& plan, const ModelSpec& spec) {
   int64_t bytes = 0;
-  for (int rank = 0; rank < run.plan.world; ++rank) {
-    const MemoryLayout layout = MakeMemoryLayout(run.plan, run.model.spec, rank);
+  for (int rank = 0; rank < plan.world; ++rank) {
+    const MemoryLayout layout = MakeMemoryLayout(plan, spec, rank);
     bytes += layout.slab_bytes + layout.arena_bytes + layout.host_bytes;
   }
   return bytes;
+}
+
+// At the time when it takes most.
+int64_t BytesOf(const CheckedRun& run) {
+  const int64_t bytes = BytesOf(run.plan, run.model.spec);
+  return run.finish ? std::max(bytes, BytesOf(run.finish->plan, run.model.spec)) : bytes;
 }
 
 PlannedRun PlanRun(const SweepRun& run, const SweepPlan& sweep) {

@@ -87,6 +87,7 @@ ResolvedConfig Shortened(const ResolvedConfig& given, int64_t steps) {
   resolved.config.lr_scheduler = {.lr_scheduler_type = LrSchedulerType::kConstant,
                                   .warmup_steps = 0,
                                   .warmup_ratio = std::nullopt};
+  resolved.config.precision.bf16_finish_ratio = 0;
   resolved.SetPlanned("checkpoint.async_save", "false");  // plans no memory for a copy
   resolved.config.resilience.on_nonfinite = OnNonfinite::kStop;
   resolved.config.logging.logging_steps = 1;

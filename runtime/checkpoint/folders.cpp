@@ -49,14 +49,6 @@ void RemoveTree(const std::filesystem::path& folder) {
   if (error) FailDisk(folder, "cannot be removed", error.value());
 }
 
-// A folder loses its name before its content, so that it is never taken for a damaged checkpoint.
-void RemoveCheckpoint(const std::filesystem::path& output_dir, int64_t step) {
-  const std::filesystem::path removed = Hidden(output_dir, step, kRemoved);
-  RemoveTree(removed);
-  Rename(output_dir / CheckpointName(step), removed);
-  RemoveTree(removed);
-}
-
 std::optional<int64_t> StepOf(std::string_view name) {
   if (!name.starts_with(kPrefix)) return std::nullopt;
   name.remove_prefix(kPrefix.size());
@@ -90,6 +82,16 @@ std::filesystem::path MakeUnfinishedFolder(const std::filesystem::path& output_d
   std::filesystem::create_directories(folder, error);
   if (error) FailDisk(folder, "cannot be created", error.value());
   return folder;
+}
+
+// A folder loses its name before its content, so that it is never taken for a damaged checkpoint.
+void RemoveCheckpoint(const std::filesystem::path& output_dir, int64_t step) {
+  const std::filesystem::path folder = output_dir / CheckpointName(step);
+  if (std::error_code ignored; !std::filesystem::exists(folder, ignored)) return;
+  const std::filesystem::path removed = Hidden(output_dir, step, kRemoved);
+  RemoveTree(removed);
+  Rename(folder, removed);
+  RemoveTree(removed);
 }
 
 void PublishCheckpoint(const std::filesystem::path& unfinished,

@@ -23,6 +23,9 @@ std::filesystem::path MakeUnfinishedFolder(const std::filesystem::path& output_d
 void PublishCheckpoint(const std::filesystem::path& unfinished,
                        const std::filesystem::path& output_dir, int64_t step);
 
+// Removes the checkpoint of a step, if there is one. IoError.
+void RemoveCheckpoint(const std::filesystem::path& output_dir, int64_t step);
+
 // Keeps the newest `limit` up to `step`, whose checkpoint stays in any case, and everything later.
 void RemoveOldCheckpoints(const std::filesystem::path& output_dir, int64_t step, int64_t limit);
 

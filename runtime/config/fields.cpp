@@ -180,6 +180,8 @@ void AddPrecision(std::vector<Field>& table) {
            "forward matmuls in FP8: faster, less exact sums on a GPU; exact on the CPU");
   rows.Add("fp8_lm_head", &PrecisionSection::fp8_lm_head, BooleanCodec{},
            "the LM head's matmuls in FP8 too; with compute_dtype fp8");
+  rows.Add("bf16_finish_ratio", &PrecisionSection::bf16_finish_ratio, NumberCodec(kShareBelowOne),
+           "last share of the steps that computes in bf16; with compute_dtype fp8");
   rows.Add("attention_provider", &PrecisionSection::attention_provider,
            EnumCodec<AttentionChoice>{},
            "whose attention a GPU runs; auto: cuDNN's where it is measured to be faster");

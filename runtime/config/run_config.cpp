@@ -18,6 +18,10 @@ std::string_view WordOf(Enum value) {
   return "";
 }
 
+// Keeps a product such as 0.07 * 100, a hair above 7, or 0.29 * 100, a hair below 29, from costing
+// a step.
+constexpr double kStepSlack = 1e-6;
+
 }  // namespace
 
 std::string_view EnumName(DeviceKind value) { return WordOf(value); }
@@ -45,9 +49,15 @@ std::string_view EnumName(ReportTarget value) { return WordOf(value); }
 int64_t WarmupSteps(const LrSchedulerSection& lr_scheduler, int64_t total_steps) {
   if (lr_scheduler.warmup_steps) return *lr_scheduler.warmup_steps;
   const double share = lr_scheduler.warmup_ratio.value_or(0.0);
-  // The slack keeps a product such as 0.07 * 100, a hair above 7, from costing a step.
-  const double steps = std::ceil(share * static_cast<double>(total_steps) - 1e-6);
+  const double steps = std::ceil(share * static_cast<double>(total_steps) - kStepSlack);
   return std::clamp<int64_t>(static_cast<int64_t>(steps), 0, total_steps);
+}
+
+int64_t FinishSteps(const PrecisionSection& precision, int64_t total_steps) {
+  if (precision.compute_dtype != ComputeDtype::kFp8) return 0;
+  const double steps =
+      std::floor(precision.bf16_finish_ratio * static_cast<double>(total_steps) + kStepSlack);
+  return std::clamp<int64_t>(static_cast<int64_t>(steps), 0, std::max<int64_t>(total_steps - 1, 0));
 }
 
 }  // namespace hearth

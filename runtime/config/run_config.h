@@ -125,6 +125,7 @@ struct PrecisionSection {
   Fp8Format fp8_format = Fp8Format::kE4m3;
   bool fp8_fast_accumulation = false;
   bool fp8_lm_head = false;
+  double bf16_finish_ratio = 0.0;  // of the steps, the last ones; with kFp8 only
   AttentionChoice attention_provider = AttentionChoice::kAuto;
   FloatDtype grad_dtype = FloatDtype::kBf16;  // fp32 after resolution when compute_dtype is fp32
   bool operator==(const PrecisionSection&) const = default;
@@ -260,5 +261,9 @@ struct RunConfig {
 // Steps of the warm-up in a run of `total_steps`: warmup_steps, or warmup_ratio of the run rounded
 // up.
 int64_t WarmupSteps(const LrSchedulerSection& lr_scheduler, int64_t total_steps);
+
+// The last steps of an FP8 run that compute in bf16: bf16_finish_ratio of `total_steps` rounded
+// down, never all of them.
+int64_t FinishSteps(const PrecisionSection& precision, int64_t total_steps);
 
 }  // namespace hearth

@@ -97,6 +97,24 @@ void SettleOffload(ResolvedConfig& resolved) {
   resolved.config.memory.offload.optimizer.reset();
 }
 
+// Sets a key that only means something under compute_dtype fp8 to its default under another one,
+// unless it was given later.
+void SettleFp8Key(ResolvedConfig& resolved, std::string_view path, std::string_view why) {
+  const RunConfig& config = resolved.config;
+  const std::string off = FindField(path)->print(RunConfig{});
+  if (config.precision.compute_dtype == ComputeDtype::kFp8) return;
+  if (FindField(path)->print(config) == off) return;
+  const LeafOrigin compute = OriginOf(resolved, "precision.compute_dtype");
+  LeafOrigin& origin = resolved.origins[path];
+  if (origin.kind >= compute.kind) {
+    resolved.Fail(path, fmt::format("{} only where compute_dtype is fp8, not {}; write {}, or "
+                                    "compute_dtype: fp8",
+                                    why, EnumName(config.precision.compute_dtype), off));
+  }
+  SetText(resolved, path, off);
+  origin = compute;
+}
+
 // Keys that only mean something, or only have one value, under a value of another key.
 void SettleDependent(ResolvedConfig& resolved) {
   RunConfig& config = resolved.config;
@@ -111,18 +129,8 @@ void SettleDependent(ResolvedConfig& resolved) {
     config.precision.grad_dtype = FloatDtype::kFp32;
     grad = compute;
   }
-  if (config.precision.fp8_lm_head && config.precision.compute_dtype != ComputeDtype::kFp8) {
-    const LeafOrigin& compute = OriginOf(resolved, "precision.compute_dtype");
-    LeafOrigin& head = resolved.origins["precision.fp8_lm_head"];
-    if (head.kind >= compute.kind) {
-      resolved.Fail("precision.fp8_lm_head",
-                    fmt::format("the head is in FP8 only where compute_dtype is fp8, not {}; write "
-                                "false, or compute_dtype: fp8",
-                                EnumName(config.precision.compute_dtype)));
-    }
-    config.precision.fp8_lm_head = false;
-    head = compute;
-  }
+  SettleFp8Key(resolved, "precision.fp8_lm_head", "the head is in FP8");
+  SettleFp8Key(resolved, "precision.bf16_finish_ratio", "the last steps change to bf16");
   LrSchedulerSection& schedule = config.lr_scheduler;
   if (schedule.lr_scheduler_type != LrSchedulerType::kWsd && schedule.decay_steps) {
     const LeafOrigin& type = OriginOf(resolved, "lr_scheduler.lr_scheduler_type");

@@ -47,12 +47,7 @@ int64_t ChooseMicroBatch(int64_t global_batch, int world) {
 void PlanBatch(const ResolvedConfig& resolved, Plan& plan) {
   const RunConfig& config = resolved.config;
   const TrainingSection& training = config.training;
-  if (training.gradient_accumulation_steps) {
-    const int64_t micro = training.micro_batch_size.value_or(1);
-    plan.global_batch_size = micro * *training.gradient_accumulation_steps * plan.world;
-  } else {
-    plan.global_batch_size = training.global_batch_size.value_or(1);
-  }
+  plan.global_batch_size = GlobalBatchSize(training, plan.world);
   if (plan.global_batch_size < plan.world) {
     throw ConfigError(fmt::format(
         "{}: error: global_batch_size {} is smaller than the number of ranks {}; raise it or start "
@@ -308,6 +303,11 @@ int64_t Plan::GroupsOfMicroBatches() const { return DivUp(micro_batches, micro_b
 
 bool Plan::IsDeferred(int unit) const {
   return std::floor((unit + 1) * deferred_share) > std::floor(unit * deferred_share);
+}
+
+int64_t GlobalBatchSize(const TrainingSection& training, int ranks) {
+  if (!training.gradient_accumulation_steps) return training.global_batch_size.value_or(1);
+  return training.micro_batch_size.value_or(1) * *training.gradient_accumulation_steps * ranks;
 }
 
 Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, const RankGrid& grid) {

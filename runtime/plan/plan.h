@@ -143,6 +143,9 @@ struct Plan {
   bool IsDeferred(int unit) const;
 };
 
+// Sequences of a step, by all ranks.
+int64_t GlobalBatchSize(const TrainingSection& training, int ranks);
+
 // The largest micro-batch of at most eight sequences that divides every rank's share, unless the
 // configuration names one. ConfigError where the batch cannot be formed.
 Plan MakePlan(const ResolvedConfig& resolved, const ModelSpec& spec, const RankGrid& grid);

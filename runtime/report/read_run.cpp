@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -16,7 +17,8 @@ namespace hearth {
 
 namespace {
 
-constexpr int64_t kMostFileBytes = 4 << 20;  // of a configuration or plan
+constexpr int64_t kMostFileBytes = 4 << 20;           // of a configuration or plan
+constexpr int64_t kMostPoolBytes = int64_t{1} << 44;  // counted; no sum of a file's pools overflows
 constexpr size_t kMostSeries = 400;
 constexpr size_t kMostEvents = 200;
 constexpr size_t kMostTextValues = 64;  // names of text values whose changes are watched
@@ -142,6 +144,28 @@ std::optional<int64_t> PositiveInteger(const std::string& text) {
   return value && *value > 0 ? value : std::nullopt;
 }
 
+int64_t BytesOf(const std::vector<PlannedPool>& pools, std::string_view tier) {
+  int64_t bytes = 0;
+  for (const PlannedPool& pool : pools) {
+    if (pool.tier == tier) bytes += std::min(pool.bytes, kMostPoolBytes);
+  }
+  return bytes;
+}
+
+// Steps in FP8 and in bf16 have a plan each; what was measured is the most of both.
+void TakeLargerTiers(const ReportFiles& files, RunData* run) {
+  const std::optional<std::string> text =
+      files.ReadTail(run->folder / "plan-bf16.yaml", kMostFileBytes);
+  if (!text) return;
+  const PlanText finish = ReadPlanText(*text);
+  for (const char* tier : {"device", "host", "ssd"}) {
+    if (BytesOf(finish.pools, tier) <= BytesOf(run->pools, tier)) continue;
+    const auto is_here = [&](const PlannedPool& pool) { return pool.tier == tier; };
+    std::erase_if(run->pools, is_here);
+    std::copy_if(finish.pools.begin(), finish.pools.end(), std::back_inserter(run->pools), is_here);
+  }
+}
+
 void ReadPlanFile(const ReportFiles& files, RunData* run) {
   const std::optional<std::string> text = files.ReadTail(run->folder / "plan.yaml", kMostFileBytes);
   if (!text) {
@@ -155,6 +179,7 @@ void ReadPlanFile(const ReportFiles& files, RunData* run) {
   }
   run->plan = std::move(plan.facts);
   run->pools = std::move(plan.pools);
+  TakeLargerTiers(files, run);
   std::optional<int64_t> sequences;
   std::optional<int64_t> length;
   for (const ConfigLeaf& fact : run->plan) {

@@ -11,6 +11,7 @@
 
 #include "kernels/core/check.h"
 #include "runtime/checkpoint/find_checkpoint.h"
+#include "runtime/checkpoint/folders.h"
 #include "runtime/data/hashing.h"
 #include "runtime/model/hf_config.h"
 #include "runtime/model/json_reader.h"
@@ -49,6 +50,25 @@ void CopyPiece(Executor& executor, Bootstrap& peers, const TensorView& piece) {
   const Bytes first = peers.Broadcast(bytes, 0);
   CHECK(first.size() == bytes.size(), "{} bytes of state for {}", first.size(), bytes.size());
   if (peers.rank() != 0) executor.transfer().Upload(first.data(), piece);
+}
+
+// FindCheckpoint by the first box, for all.
+std::unique_ptr<Checkpoint> ReadTogether(const ResolvedConfig& resolved,
+                                         const RunEnvironment& environment) {
+  std::unique_ptr<Checkpoint> checkpoint;
+  InFirstBox(environment, [&](const std::function<void()>& tick) {
+    Bootstrap& readers = environment.links ? environment.links->box : environment.bootstrap;
+    checkpoint = FindCheckpoint(resolved, readers, [&] {
+      environment.heartbeat.Progress(0, RunPhase::kLoading);
+      tick();
+    });
+  });
+  if (!environment.links) return checkpoint;
+  const std::string folder = Tell(environment, checkpoint ? checkpoint->folder().string() : "");
+  const std::string manifest =
+      Tell(environment, checkpoint ? ManifestText(checkpoint->manifest()) : "");
+  if (IsInFirstBox(environment) || folder.empty()) return checkpoint;
+  return std::make_unique<Checkpoint>(folder, ParseManifest(manifest, folder));
 }
 
 }  // namespace
@@ -95,22 +115,18 @@ void InFirstBox(const RunEnvironment& environment,
   peers.Broadcast({kReady}, 0);
 }
 
-std::unique_ptr<Checkpoint> FindCheckpointTogether(const ResolvedConfig& resolved,
+std::unique_ptr<Checkpoint> FindCheckpointTogether(const ResolvedConfig& given,
                                                    const RunEnvironment& environment) {
-  std::unique_ptr<Checkpoint> checkpoint;
-  InFirstBox(environment, [&](const std::function<void()>& tick) {
-    Bootstrap& readers = environment.links ? environment.links->box : environment.bootstrap;
-    checkpoint = FindCheckpoint(resolved, readers, [&] {
-      environment.heartbeat.Progress(0, RunPhase::kLoading);
-      tick();
-    });
-  });
-  if (!environment.links) return checkpoint;
-  const std::string folder = Tell(environment, checkpoint ? checkpoint->folder().string() : "");
-  const std::string manifest =
-      Tell(environment, checkpoint ? ManifestText(checkpoint->manifest()) : "");
-  if (IsInFirstBox(environment) || folder.empty()) return checkpoint;
-  return std::make_unique<Checkpoint>(folder, ParseManifest(manifest, folder));
+  ResolvedConfig resolved = given;
+  if (environment.goes_on_from) resolved.config.checkpoint.resume = {};
+  std::unique_ptr<Checkpoint> checkpoint = ReadTogether(resolved, environment);
+  const int64_t step = checkpoint ? checkpoint->manifest().info.step : 0;
+  if (step == environment.goes_on_from.value_or(step)) return checkpoint;
+  throw IoError(
+      fmt::format("{}: error: {} was written and cannot be read again; see to the disk, and start "
+                  "the run once more: it goes on from {}",
+                  resolved.config.output_dir, CheckpointName(*environment.goes_on_from),
+                  step > 0 ? CheckpointName(step) : "its beginning"));
 }
 
 void CopyStateFromFirstBox(Executor& executor, const RunEnvironment& environment) {

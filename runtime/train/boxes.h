@@ -16,7 +16,8 @@ namespace hearth {
 // SetUpModel; only the first box needs the model's files.
 ModelSetup SetUpModelTogether(const ResolvedConfig& resolved, const RunEnvironment& environment);
 
-// FindCheckpoint; outside the first box it has no files, only what the manifest says.
+// FindCheckpoint; outside the first box it has no files, only what the manifest says. IoError where
+// the run goes on from its own checkpoint and cannot.
 std::unique_ptr<Checkpoint> FindCheckpointTogether(const ResolvedConfig& resolved,
                                                    const RunEnvironment& environment);
 

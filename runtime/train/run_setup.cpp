@@ -144,7 +144,8 @@ std::shared_ptr<const TokenDataset> OpenEvaluationData(const ResolvedConfig& res
   return Open(resolved.config.data.eval_datasets, resolved, spec, SampleOrdering::kSequential);
 }
 
-int64_t TotalSteps(const ResolvedConfig& resolved, const Plan& plan, const TokenDataset& data) {
+int64_t TotalSteps(const ResolvedConfig& resolved, int64_t global_batch_size,
+                   const TokenDataset& data) {
   const TrainingSection& training = resolved.config.training;
   int64_t steps = 0;
   std::string key = "training.max_steps";
@@ -152,16 +153,16 @@ int64_t TotalSteps(const ResolvedConfig& resolved, const Plan& plan, const Token
     steps = *training.max_steps;
   } else if (training.max_tokens) {
     key = "training.max_tokens";
-    steps = *training.max_tokens / (plan.global_batch_size * plan.sequence_len);
+    steps = *training.max_tokens / (global_batch_size * resolved.config.data.sequence_len);
   } else {
     key = "training.num_epochs";
-    steps = training.num_epochs.value_or(1) * data.samples_per_epoch() / plan.global_batch_size;
+    steps = training.num_epochs.value_or(1) * data.samples_per_epoch() / global_batch_size;
   }
   if (steps < 1) {
     throw ConfigError(fmt::format(
         "{}: error: the run has no step: {} samples in an epoch, {} in a step; give more data, a "
         "smaller global_batch_size or sequence_len, or max_steps",
-        resolved.Place(key), data.samples_per_epoch(), plan.global_batch_size));
+        resolved.Place(key), data.samples_per_epoch(), global_batch_size));
   }
   CheckRunLength(resolved, steps);
   return steps;

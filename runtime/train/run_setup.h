@@ -45,6 +45,8 @@ struct RunEnvironment {
   std::string exchange = {};                     // in words, how the ranks exchange
   std::string version = "unknown";               // of Hearth, for the manifests of checkpoints
   std::optional<BoxLinks> links = std::nullopt;  // where there are several boxes
+  // The step of the run's own checkpoint that it goes on from, whatever `checkpoint.resume` says.
+  std::optional<int64_t> goes_on_from = std::nullopt;
 
   RankGrid grid() const { return {bootstrap.world(), links ? links->peers.world() : 1}; }
   // Enqueued so far, for who watches.
@@ -72,7 +74,8 @@ std::shared_ptr<const TokenDataset> OpenEvaluationData(const ResolvedConfig& res
 
 // Optimizer steps of the run: max_steps, or what num_epochs or max_tokens amount to. ConfigError
 // when that is none.
-int64_t TotalSteps(const ResolvedConfig& resolved, const Plan& plan, const TokenDataset& data);
+int64_t TotalSteps(const ResolvedConfig& resolved, int64_t global_batch_size,
+                   const TokenDataset& data);
 
 // Gives logical elements [begin, begin + out) of a parameter (an index in ModelSpec::parameters).
 using WeightReader = std::function<void(size_t parameter, int64_t begin, std::span<float> out)>;

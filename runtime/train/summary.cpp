@@ -90,6 +90,18 @@ std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::st
   return text;
 }
 
+std::string DescribeSpeed(const Precision& precision, double tokens_per_second,
+                          const std::optional<Efficiency>& efficiency) {
+  if (tokens_per_second <= 0) return "";
+  std::string text = fmt::format("{:.0f} tokens per second over all ranks in {}", tokens_per_second,
+                                 DescribePrecision(precision));
+  if (efficiency) {
+    text += fmt::format(": {:.1f} % of the speed of light, MFU {:.1f} %", 100 * efficiency->sol,
+                        100 * efficiency->mfu);
+  }
+  return text + ".\n";
+}
+
 std::string DescribeEnd(const RankMemory& memory, const EndOfRun& end) {
   const int columns = end.terminal_columns > 0 ? end.terminal_columns : kColumnsWithoutTerminal;
   std::string text = LossCurveText(end.curve, std::min(columns, kLargestCurveColumns), kCurveRows);
@@ -101,15 +113,7 @@ std::string DescribeEnd(const RankMemory& memory, const EndOfRun& end) {
     }
     text += ".\n";
   }
-  if (end.tokens_per_second > 0) {
-    text += fmt::format("{:.0f} tokens per second over all ranks in {}", end.tokens_per_second,
-                        DescribePrecision(memory.plan.precision));
-    if (end.efficiency) {
-      text += fmt::format(": {:.1f} % of the speed of light, MFU {:.1f} %",
-                          100 * end.efficiency->sol, 100 * end.efficiency->mfu);
-    }
-    text += ".\n";
-  }
+  text += DescribeSpeed(memory.plan.precision, end.tokens_per_second, end.efficiency);
   if (end.predicted && end.step_seconds) {
     text +=
         fmt::format("A step took {:.4g} ms; {:.4g} ms were predicted on {} ({:+.0f} %).\n",

@@ -43,6 +43,10 @@ struct MemoryUse {
 };
 MemoryUse UseOf(const RankMemory& memory);
 
+// How fast a run was; "" where it made no step.
+std::string DescribeSpeed(const Precision& precision, double tokens_per_second,
+                          const std::optional<Efficiency>& efficiency);
+
 // The loss curve in characters, the losses, the speed, predicted and measured memory.
 std::string DescribeEnd(const RankMemory& memory, const EndOfRun& end);
 

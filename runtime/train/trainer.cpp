@@ -77,32 +77,45 @@ Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environme
       rehearsal_(std::move(rehearsal)),
       model_(SetUpModelTogether(resolved, environment)),
       checkpoint_(rehearsal_ ? nullptr : FindCheckpointTogether(resolved, environment)),
+      data_(rehearsal_ ? rehearsal_->data : OpenTrainingData(resolved, model_.spec)),
+      total_steps_(TotalSteps(
+          resolved, GlobalBatchSize(resolved.config.training, environment.bootstrap.world()),
+          *data_)),
+      stage_(StageOf(resolved.config.precision, total_steps_,
+                     checkpoint_ ? checkpoint_->manifest().info.step + 1 : 1)),
       limits_(LimitsOf(resolved.config.memory, MeasureMachine(environment))),
-      decided_(DecidePlan(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved, model_.spec,
-                          environment, limits_)),
-      resolved_(decided_.run.resolved),
+      decided_(DecidePlan(
+          StageConfig(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved, stage_),
+          model_.spec, environment, limits_)),
+      resolved_(OfWholeRun(decided_.run.resolved, resolved)),
       config_hash_(ConfigHash(resolved)),
       plan_(decided_.run.plan),
       peaks_(FindDevicePeaks(environment.backend.device().name())) {
-  Prepare();
+  Prepare(resolved);
 }
 
 Trainer::~Trainer() = default;
 
-void Trainer::Prepare() {
+void Trainer::CheckFinish(const ResolvedConfig& given) const {
+  if (IsLastStage()) return;
+  const DecidedPlan finish =
+      DecidePlan(FinishConfig(given, plan_.numeric), model_.spec, environment_, limits_);
+  RequireFinishFits(finish.run.resolved, finish.run.plan, model_.spec, limits_);
+}
+
+void Trainer::Prepare(const ResolvedConfig& given) {
   environment_.heartbeat.Progress(0, RunPhase::kLoading);
   RequireFp8(resolved_, environment_.backend.device().gpu());
   RequireAttention(resolved_, environment_.backend);
   if (checkpoint_) RequireFittingCheckpoint(*checkpoint_, resolved_, model_.spec, plan_);
-  data_ = rehearsal_ ? rehearsal_->data : OpenTrainingData(resolved_, model_.spec);
   if (checkpoint_) RequireSameData(*checkpoint_, *data_, environment_.bootstrap);
   if (!rehearsal_) {
     RequireEqualData(resolved_, "data.datasets", *data_, environment_);
     eval_data_ = OpenEvaluationData(resolved_, model_.spec);
   }
   if (eval_data_) RequireEqualData(resolved_, "data.eval_datasets", *eval_data_, environment_);
-  total_steps_ = TotalSteps(resolved_, plan_, *data_);
-  RequirePlanFits(resolved_, plan_, model_.spec, limits_);
+  RequirePlanFits(decided_.run.resolved, plan_, model_.spec, limits_);
+  CheckFinish(given);
   executor_ = std::make_unique<Executor>(
       environment_.backend, environment_.communicator, plan_, model_.spec,
       environment_.bootstrap.rank(),
@@ -132,6 +145,7 @@ void Trainer::Prepare() {
     OpenLogger();
     if (environment_.progress.enabled) {
       fmt::print("{}", DescribeStart(model_.spec, plan_, DescribeDevices(), total_steps_));
+      fmt::print("{}", DescribeFinish());
       std::fflush(stdout);
     }
   }
@@ -222,7 +236,7 @@ void Trainer::StartLoader() {
                                              .rank = environment_.bootstrap.rank(),
                                              .world_size = plan_.world},
                                .first_step = first_step_ - 1,
-                               .last_step = total_steps_ - 1});
+                               .last_step = stage_.last_step - 1});
 }
 
 void Trainer::StartSaver() {
@@ -274,7 +288,7 @@ RunSummary Trainer::Run() {
   environment_.backend.device().Seal();
   summary_.steps = first_step_ - 1;
   if (!resumed_) Evaluate(0);
-  for (int64_t step = first_step_; step <= total_steps_; ++step) {
+  for (int64_t step = first_step_; step <= stage_.last_step; ++step) {
     const StepHeader header = Agree();
     if (header.written != 0) FinishSave();
     if (header.stop != 0) {
@@ -319,7 +333,7 @@ void Trainer::Step(int64_t step, const StepHeader& header) {
        .wants_amax = LogsAmax(step)});
   // While the device works: the next step can then start as soon as this one has ended.
   staged_targets_.reset();
-  if (step < total_steps_) StageNext();
+  if (step < stage_.last_step) StageNext();
   LookAtDevice(step);
   const StepResult result = executor_->FinishTraining();
   const double loss = result.loss_sum / static_cast<double>(header.targets);
@@ -454,6 +468,9 @@ void Trainer::RequireSaved(int64_t step) {
 void Trainer::Finish(int64_t step) {
   executor_->Drain();
   if (saver_) RequireSaved(step);
+  const bool turns = summary_.end == RunEnd::kFinished && !IsLastStage();
+  if (turns) summary_.end = RunEnd::kTurnsToBf16;
+  if (summary_.end == RunEnd::kFinished) RemoveStageCheckpoint();
   if (!rehearsal_ && summary_.end == RunEnd::kFinished &&
       resolved_.config.checkpoint.export_hf == ExportHf::kEnd) {
     environment_.heartbeat.Progress(step, RunPhase::kExporting, environment_.collectives());
@@ -475,7 +492,8 @@ void Trainer::Finish(int64_t step) {
   if (rehearsal_) return;
   logger_->Flush();
   CompletePlanFile();
-  if (environment_.progress.enabled) fmt::print("{}", DescribeEnd(executor_->memory(), MakeEnd()));
+  if (!environment_.progress.enabled) return;
+  fmt::print("{}", turns ? DescribeStage() : DescribeEnd(executor_->memory(), MakeEnd()));
 }
 
 }  // namespace hearth

@@ -9,6 +9,7 @@
 #include "runtime/checkpoint/checkpoint_saver.h"
 #include "runtime/checkpoint/find_checkpoint.h"
 #include "runtime/data/data_loader.h"
+#include "runtime/plan/run_stage.h"
 #include "runtime/telemetry/device_peaks.h"
 #include "runtime/telemetry/logger.h"
 #include "runtime/train/machine_memory.h"
@@ -22,6 +23,9 @@ namespace hearth {
 enum class RunEnd : uint8_t {
   kFinished,  // all steps done
   kStopped,   // asked to stop; everything saved
+  // The steps in FP8 are done and saved; those in bf16 are for another Trainer, on a backend and a
+  // communicator of its own, which goes on from there.
+  kTurnsToBf16,
 };
 
 struct RunSummary {
@@ -41,14 +45,15 @@ struct TrainingRehearsal {
   WeightReader weights = {};  // to begin with; empty: the configuration's
 };
 
-// One run on one rank. Every rank makes the same calls.
+// One run on one rank, or what it has left: in FP8 and then bf16 (runtime/plan/run_stage.h) it
+// takes two of them. Every rank makes the same calls.
 class Trainer {
  public:
   Trainer(const ResolvedConfig& resolved, const RunEnvironment& environment,
           std::optional<TrainingRehearsal> rehearsal = std::nullopt);
   ~Trainer();
 
-  // From the start, or the newest checkpoint, to the end of the run.
+  // From the start, or the newest checkpoint, to the end of the run or of this stage.
   RunSummary Run();
 
   Executor& executor() { return *executor_; }
@@ -70,7 +75,10 @@ class Trainer {
   };
 
   bool IsRoot() const { return environment_.bootstrap.rank() == 0; }
-  void Prepare();
+  bool IsLastStage() const { return stage_.last_step == total_steps_; }
+  void Prepare(const ResolvedConfig& given);
+  // Refuses a run whose last steps will not fit, before its first ones begin.
+  void CheckFinish(const ResolvedConfig& given) const;
   void FillState();
   // This rank's part of the checkpoint or of the first weights; calls `tick` now and then.
   void ReadState(const std::function<void()>& tick);
@@ -81,8 +89,14 @@ class Trainer {
   void StartLoader();
   void StartSaver();
   void WriteRunFiles() const;
+  // Of this stage.
+  std::filesystem::path PlanPath() const;
   // The devices of the run, for people.
   std::string DescribeDevices() const;
+  // What follows this stage; "" behind the last one.
+  std::string DescribeFinish() const;
+  // How fast this one was.
+  std::string DescribeStage() const;
   // Where the device's peak is known.
   std::optional<Efficiency> EfficiencyAt(double tokens_per_second) const;
   void OpenLogger();
@@ -111,6 +125,8 @@ class Trainer {
   // The checkpoint of the step is there on return; IoError where that fails.
   void RequireSaved(int64_t step);
   bool SaveIsDue(int64_t step) const;
+  // The one that led to this stage, now that the run has its last one; a failure is a warning.
+  void RemoveStageCheckpoint() const;
   void Finish(int64_t step);
   EndOfRun MakeEnd() const;
   // What a step took, once more than one was made; the middle one of the latest.
@@ -123,14 +139,15 @@ class Trainer {
   const std::optional<TrainingRehearsal> rehearsal_;
   const ModelSetup model_;
   std::unique_ptr<Checkpoint> checkpoint_;  // to go on from; gone when it is loaded
+  const std::shared_ptr<const TokenDataset> data_;
+  const int64_t total_steps_;  // of the whole run
+  const RunStage stage_;
   const MemoryLimits limits_;
-  const DecidedPlan decided_;      // behind what the checkpoint decides
-  const ResolvedConfig resolved_;  // with all that was decided
+  const DecidedPlan decided_;      // of the stage, behind what the checkpoint decides
+  const ResolvedConfig resolved_;  // of the run, with all that was decided
   const Hash128 config_hash_;      // of the configuration as given
   const Plan plan_;
-  std::shared_ptr<const TokenDataset> data_;
   std::shared_ptr<const TokenDataset> eval_data_;
-  int64_t total_steps_ = 0;
   int64_t first_step_ = 1;
   bool resumed_ = false;
   std::string saved_matmuls_;  // the checkpoint's table of matmul algorithms

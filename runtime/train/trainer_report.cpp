@@ -26,6 +26,7 @@ namespace {
 // Vocabularies for which a table of token pairs is counted quickly and says something.
 constexpr int64_t kLargestPairTable = 1024;
 constexpr const char* kPlanName = "plan.yaml";
+constexpr const char* kFinishPlanName = "plan-bf16.yaml";
 
 void WriteText(const std::filesystem::path& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
@@ -71,20 +72,37 @@ std::vector<std::pair<std::string, std::string>> ConfigTexts(const RunConfig& co
 
 }  // namespace
 
+std::filesystem::path Trainer::PlanPath() const {
+  return std::filesystem::path(resolved_.config.output_dir) /
+         (stage_.in_bf16 ? kFinishPlanName : kPlanName);
+}
+
 void Trainer::WriteRunFiles() const {
   const std::filesystem::path folder = resolved_.config.output_dir;
   std::filesystem::create_directories(folder);
   RemoveLeftovers(folder);
   WriteText(folder / "resolved.yaml",
             fmt::format("# {} x {}\n{}", plan_.world, DescribeDevices(), resolved_.ToYaml()));
-  std::string plan = PlanFileText({.resolved = resolved_,
+  std::string plan = PlanFileText({.resolved = decided_.run.resolved,
                                    .plan = plan_,
                                    .spec = model_.spec,
                                    .explanation = DescribeChoice(decided_.run, limits_),
                                    .estimate = predicted_});
   const std::string matmuls = environment_.backend.MatmulTable();
   if (!matmuls.empty()) plan += BlockYaml("matmuls", matmuls);
-  WriteText(folder / kPlanName, plan);
+  // Another run's, or what this one will write anew.
+  if (!stage_.in_bf16) std::filesystem::remove(folder / kFinishPlanName);
+  WriteText(PlanPath(), plan);
+}
+
+void Trainer::RemoveStageCheckpoint() const {
+  const int64_t step = total_steps_ - FinishSteps(resolved_.config.precision, total_steps_);
+  if (!IsRoot() || !saver_ || !stage_.in_bf16 || SaveIsDue(step)) return;
+  try {
+    RemoveCheckpoint(resolved_.config.output_dir, step);
+  } catch (const IoError& error) {
+    LogWarning(error.what());
+  }
 }
 
 WeightReader Trainer::WatchedWeights() const {
@@ -125,6 +143,16 @@ std::string Trainer::DescribeDevices() const {
   const std::optional<DeviceHealth> health = device.Health();
   if (!health || !health->memory_bytes) return device.name();
   return fmt::format("{}, {}", device.name(), FormatBytes(*health->memory_bytes));
+}
+
+std::string Trainer::DescribeFinish() const {
+  if (IsLastStage()) return "";
+  return fmt::format("Its last {} steps compute in bf16.\n", total_steps_ - stage_.last_step);
+}
+
+std::string Trainer::DescribeStage() const {
+  return DescribeSpeed(plan_.precision, summary_.tokens_per_second,
+                       EfficiencyAt(summary_.tokens_per_second));
 }
 
 std::optional<Efficiency> Trainer::EfficiencyAt(double tokens_per_second) const {
@@ -233,8 +261,7 @@ void Trainer::CompletePlanFile() const {
   const auto figures = PredictionFigures();
   for (const auto& [name, value] : figures) yaml += fmt::format("  {}: {}\n", name, ToJson(value));
   if (figures.empty()) return;
-  std::ofstream(std::filesystem::path(resolved_.config.output_dir) / kPlanName, std::ios::app)
-      << yaml;
+  std::ofstream(PlanPath(), std::ios::app) << yaml;
 }
 
 EndOfRun Trainer::MakeEnd() const {

@@ -12,7 +12,9 @@
 #include <optional>
 #include <span>
 
+#include "kernels/core/check.h"
 #include "kernels/core/philox.h"
+#include "runtime/checkpoint/folders.h"
 #include "runtime/config/resolved_config.h"
 #include "runtime/data/hearth_writer.h"
 #include "runtime/telemetry/json_lines_log.h"
@@ -117,6 +119,12 @@ std::vector<float> AllWeights(Executor& executor, Bootstrap& bootstrap) {
   return weights;
 }
 
+// That a run in `folder` goes on from.
+int64_t StepsSaved(const std::filesystem::path& folder) {
+  const std::vector<int64_t> steps = CheckpointSteps(folder / "out");
+  return steps.empty() ? 0 : steps.back();
+}
+
 ResolvedConfig Parse(const TrainingRunOptions& options, const std::filesystem::path& folder) {
   return ParseConfig({.text = RunYaml(options, folder),
                       .file_name = "test.yaml",
@@ -129,6 +137,7 @@ struct RankParts {
   std::string_view kind;
   const CommunicatorOptions& communicator;
   int boxes = 1;
+  std::optional<int64_t> goes_on_from = std::nullopt;
 };
 
 // Whether box k's ranks have the bytes of box 0's: state and working weights.
@@ -154,9 +163,14 @@ bool BoxesAgree(Executor& executor, Bootstrap& peers) {
   return std::all_of(all.begin(), all.end(), [&](const Bytes& bytes) { return bytes == mine; });
 }
 
+struct StageResult {
+  TrainingRunResult run;
+  RunEnd end = RunEnd::kFinished;
+};
+
 // What one rank knows of the result at the end: weights and steps.
-TrainingRunResult RunTrainer(const TrainingRunOptions& options, const ResolvedConfig& resolved,
-                             const RankParts& rank) {
+StageResult RunTrainer(const TrainingRunOptions& options, const ResolvedConfig& resolved,
+                       const RankParts& rank) {
   Heartbeat heartbeat;
   int64_t steps_begun = 0;
   const int per_box = rank.bootstrap.world() / rank.boxes;
@@ -181,10 +195,14 @@ TrainingRunResult RunTrainer(const TrainingRunOptions& options, const ResolvedCo
           [&] { return options.stop_after >= 0 && steps_begun++ >= options.stop_after; },
       .host_threads = options.threads,
       .amend_plan = options.amend_plan,
-      .links = links};
+      .links = links,
+      .goes_on_from = rank.goes_on_from};
   Trainer trainer(resolved, environment);
-  TrainingRunResult result;
-  result.steps = trainer.Run().steps;
+  StageResult stage;
+  TrainingRunResult& result = stage.run;
+  const RunSummary summary = trainer.Run();
+  stage.end = summary.end;
+  result.steps = summary.steps;
   const RankMemory& memory = trainer.executor().memory();
   result.planned_bytes =
       memory.layout.slab_bytes + memory.layout.arena_bytes + memory.layout.host_bytes;
@@ -195,7 +213,7 @@ TrainingRunResult RunTrainer(const TrainingRunOptions& options, const ResolvedCo
   for (const Bytes& theirs : rank.bootstrap.AllGather(agree)) {
     result.boxes_agree &= theirs == Bytes{std::byte{1}};
   }
-  return result;
+  return stage;
 }
 
 template <typename T>
@@ -256,22 +274,34 @@ void WriteGradients(const ResolvedConfig& resolved, int ranks, const std::filesy
   });
 }
 
-TrainingRunResult TrainInProcess(const TrainingRunOptions& options) {
+TrainingRunResult TrainInProcess(const TrainingRunOptions& given) {
+  TrainingRunOptions options = given;
   const TemporaryFolder temporary;
   const std::filesystem::path folder = options.folder.empty() ? temporary.path() : options.folder;
   if (!std::filesystem::exists(folder / "model.yaml")) WriteInputs(options, folder);
   const ResolvedConfig resolved = Parse(options, folder);
-  TrainingRunResult result;
+  StageResult stage;
   const InprocWorldOptions world{
       .ranks = options.ranks, .threads = options.threads, .backend = options.backend};
-  RunInprocWorld(world, [&](InprocRank& rank) {
-    TrainingRunResult mine =
-        RunTrainer(options, resolved,
-                   {rank.bootstrap, rank.backend, "inproc", world.communicator, options.boxes});
-    if (rank.bootstrap.rank() == 0) result = std::move(mine);
-  });
-  ReadLog(folder, result);
-  return result;
+  int64_t done = StepsSaved(folder);
+  std::optional<int64_t> goes_on_from;
+  do {
+    RunInprocWorld(world, [&](InprocRank& rank) {
+      StageResult mine = RunTrainer(options, resolved,
+                                    {.bootstrap = rank.bootstrap,
+                                     .backend = rank.backend,
+                                     .kind = "inproc",
+                                     .communicator = world.communicator,
+                                     .boxes = options.boxes,
+                                     .goes_on_from = goes_on_from});
+      if (rank.bootstrap.rank() == 0) stage = std::move(mine);
+    });
+    if (options.stop_after >= 0) options.stop_after -= stage.run.steps - done;
+    done = stage.run.steps;
+    goes_on_from = done;
+  } while (stage.end == RunEnd::kTurnsToBf16);
+  ReadLog(folder, stage.run);
+  return stage.run;
 }
 
 TrainingRunResult TrainAsRank(const TrainingRunOptions& options, const TrainingRank& rank) {
@@ -287,9 +317,10 @@ TrainingRunResult TrainAsRank(const TrainingRunOptions& options, const TrainingR
   const Bytes shared = rank.bootstrap.Broadcast(Bytes(bytes.begin(), bytes.end()), 0);
   path.assign(reinterpret_cast<const char*>(shared.data()), shared.size());
   const ResolvedConfig resolved = Parse(options, path);
-  TrainingRunResult result;
-  result = RunTrainer(options, resolved,
-                      {rank.bootstrap, rank.backend, rank.kind, rank.communicator, rank.boxes});
+  const StageResult stage = RunTrainer(
+      options, resolved, {rank.bootstrap, rank.backend, rank.kind, rank.communicator, rank.boxes});
+  CHECK(stage.end != RunEnd::kTurnsToBf16, "a second stage needs a backend of its own");
+  TrainingRunResult result = stage.run;
   if (rank.bootstrap.rank() == 0) ReadLog(path, result);
   rank.bootstrap.Barrier();  // nobody reads the folder any more
   return result;

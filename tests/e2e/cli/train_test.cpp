@@ -39,6 +39,44 @@ TEST(TrainTest, TheFileMayBeAnOptionAndKeysMayBeOptions) {
   EXPECT_FALSE(workplace.Exists("runs"));
 }
 
+// Two stages in the same processes, the second one from the first one's checkpoint.
+TEST(TrainTest, TheLastStepsMayBeInBf16) {
+  const Workplace workplace;
+  WriteTinyRun(workplace, 4);
+  const auto run = [&](const char* command) {
+    return workplace.Run({command, "run.yaml", "-n", "2", "--compute-dtype", "fp8",
+                          "--bf16-finish-ratio", "0.5", "--resume", "none"});
+  };
+  const ProgramResult validated = run("validate");
+  EXPECT_NE(validated.output.find(", fp8, the last 2 in bf16; 2 ranks"), std::string::npos)
+      << validated.output;
+  const ProgramResult planned = run("plan");
+  EXPECT_NE(planned.output.find("\n# The last 2 of 4 steps are in bf16"), std::string::npos)
+      << planned.output;
+  const ProgramResult result = run("train");
+  ASSERT_EQ(result.exit_code, 0) << result.errors;
+  size_t from = 0;
+  for (const char* said : {"Its last 2 steps compute in bf16.\n", "over all ranks in fp8 with a",
+                           "over all ranks in bf16", "The run lies in runs/run."}) {
+    const size_t at = result.output.find(said, from);
+    ASSERT_NE(at, std::string::npos) << said << " in " << result.output;
+    from = at;
+  }
+  EXPECT_NE(result.errors.find("going on from runs/run/checkpoint-2\n"), std::string::npos)
+      << result.errors;
+  const std::string log = workplace.Read("runs/run/log.jsonl");
+  EXPECT_EQ(Lines(log), 4) << log;
+  for (int step = 1; step <= 4; ++step) {
+    EXPECT_NE(log.find("{\"step\":" + std::to_string(step) + ","), std::string::npos) << log;
+  }
+  const std::string resolved = workplace.Read("runs/run/resolved.yaml");
+  EXPECT_NE(resolved.find("resume: none"), std::string::npos) << resolved;
+  EXPECT_NE(resolved.find("compute_dtype: fp8"), std::string::npos) << resolved;
+  EXPECT_TRUE(workplace.Exists("runs/run/hf/model.safetensors"));
+  EXPECT_TRUE(workplace.Exists("runs/run/checkpoint-4"));
+  EXPECT_FALSE(workplace.Exists("runs/run/checkpoint-2"));
+}
+
 TEST(TrainTest, ValidateAndARefusedTrainCreateNothing) {
   const Workplace workplace;
   WriteTinyRun(workplace, 3);

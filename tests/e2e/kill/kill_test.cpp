@@ -51,7 +51,9 @@ std::string FileText(const std::filesystem::path& file) {
 
 class KilledRun {
  public:
-  KilledRun(const std::filesystem::path& data, int64_t steps) : steps_(steps) {
+  // `more`: further sections of the configuration.
+  KilledRun(const std::filesystem::path& data, int64_t steps, const std::string& more = "")
+      : steps_(steps) {
     std::ofstream(folder_.path() / "model.yaml") << kModel;
     std::ofstream(folder_.path() / "run.yaml")
         << "output_dir: " << out().string()
@@ -62,7 +64,8 @@ class KilledRun {
         << ", global_batch_size: 8}\noptimizer: {learning_rate: 0.01}\n"
         << "eval: {eval_steps: 25, eval_max_batches: 1}\n"
         << "checkpoint: {save_steps: 4, save_interval_minutes: 0, save_total_limit: 2}\n"
-        << "logging: {report_to: [jsonl]}\n";
+        << "logging: {report_to: [jsonl]}\n"
+        << more;
   }
   ~KilledRun() { Kill(); }
   KilledRun(const KilledRun&) = delete;
@@ -250,6 +253,35 @@ TEST(Kill, ACheckpointExportsAsTheRunDid) {
 }
 
 TEST(Kill, TwentyTimes) { ExpectSurvives(20, 120, 1); }
+
+// While an FP8 run turns to bf16: from its last step in FP8, over the checkpoint between the
+// stages, into its first steps in bf16.
+TEST(Kill, InTheChangeToBf16) {
+  constexpr int64_t kSteps = 16, kInFp8 = 10;
+  const std::string finish = "precision: {bf16_finish_ratio: 0.375}\n";
+  const TemporaryFolder data;
+  WriteData(data.path() / "data.hearth");
+  KilledRun whole(data.path() / "data.hearth", kSteps, finish);
+  whole.Start();
+  ASSERT_EQ(whole.Wait(), 0) << whole.Terminal();
+  for (const int milliseconds : {0, 5, 15, 40, 100}) {
+    SCOPED_TRACE(milliseconds);
+    KilledRun killed(data.path() / "data.hearth", kSteps, finish);
+    killed.Start();
+    const auto begin = Clock::now();
+    while (killed.LastLoggedStep() < kInFp8 && Clock::now() - begin < kPatience) {
+      ASSERT_EQ(killed.Poll(), -1) << killed.Terminal();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+    killed.Kill();
+    killed.Start();
+    ASSERT_EQ(killed.Wait(), 0) << killed.Terminal();
+    EXPECT_EQ(killed.Log(), whole.Log()) << killed.Terminal();
+    EXPECT_EQ(killed.Results(), whole.Results());
+    EXPECT_EQ(killed.Names(), whole.Names());
+  }
+}
 
 // A thousand in all.
 class LongKill : public testing::TestWithParam<unsigned> {};

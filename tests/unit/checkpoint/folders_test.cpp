@@ -71,6 +71,14 @@ TEST_F(Folders, KeepsTheNewestUpToTheStep) {
   EXPECT_EQ(Entries(), 2u);
 }
 
+TEST_F(Folders, RemovesOne) {
+  for (int64_t step : {1, 2, 3}) Publish(step);
+  RemoveCheckpoint(dir(), 2);
+  RemoveCheckpoint(dir(), 2);
+  EXPECT_EQ(CheckpointSteps(dir()), Steps({1, 3}));
+  EXPECT_EQ(Entries(), 2u);
+}
+
 TEST_F(Folders, RemovesOnlyItsOwnLeftovers) {
   Publish(3);
   MakeUnfinishedFolder(dir(), 7);

@@ -123,6 +123,39 @@ TEST(ConfigRules, AnFp8HeadNeedsFp8Blocks) {
               HasSubstr("precision.fp8_lm_head: the head is in FP8 only where"));
 }
 
+TEST(ConfigRules, OnlyAnFp8RunChangesToBf16) {
+  const std::string finish = "precision: {bf16_finish_ratio: 0.1}\n";
+  EXPECT_EQ(MoreConfig(finish).precision.bf16_finish_ratio, 0.1);
+  EXPECT_EQ(MoreError("precision: {compute_dtype: bf16, bf16_finish_ratio: 0.1}\n"),
+            "run.yaml:5:53: error: precision.bf16_finish_ratio: the last steps change to bf16 only "
+            "where compute_dtype is fp8, not bf16; write 0.0, or compute_dtype: fp8");
+  // What is asked for later decides.
+  EXPECT_EQ(MoreConfig(finish, {"--compute-dtype=bf16"}).precision.bf16_finish_ratio, 0.0);
+  EXPECT_THAT(MoreError("precision: {compute_dtype: fp32}\n", {"--bf16-finish-ratio", "0.1"}),
+              HasSubstr("precision.bf16_finish_ratio: the last steps change to bf16 only"));
+  for (const char* value : {"1", "1.5", "-0.1", "true", "half", ".nan", "null"}) {
+    SCOPED_TRACE(value);
+    const std::string error =
+        MoreError(std::string("precision: {bf16_finish_ratio: ") + value + "}\n");
+    EXPECT_THAT(error, StartsWith("run.yaml:5:32: error: precision.bf16_finish_ratio: "));
+    EXPECT_THAT(error, HasSubstr("below 1"));
+  }
+}
+
+TEST(ConfigRules, FinishStepsAreAShareRoundedDown) {
+  const auto steps = [](double ratio, int64_t total) {
+    return FinishSteps({.bf16_finish_ratio = ratio}, total);
+  };
+  EXPECT_EQ(steps(0.1, 1000), 100);
+  EXPECT_EQ(steps(0.29, 100), 29);  // the product is a hair below 29
+  EXPECT_EQ(steps(0.1, 9), 0);
+  EXPECT_EQ(steps(0.5, 3), 1);
+  EXPECT_EQ(steps(0.0, 1000), 0);
+  EXPECT_EQ(steps(0.9999999, 10), 9);  // one step at least is in FP8
+  EXPECT_EQ(steps(0.9, 1), 0);
+  EXPECT_EQ(FinishSteps({.compute_dtype = ComputeDtype::kBf16, .bf16_finish_ratio = 0.1}, 1000), 0);
+}
+
 TEST(ConfigRules, OffloadOptimizerSetsThree) {
   const OffloadSection all =
       MoreConfig("memory: {offload: {m: auto, optimizer: host}}\n").memory.offload;

@@ -103,6 +103,20 @@ TEST_F(ReportTest, HasEverythingThatARunLogged) {
   EXPECT_EQ(loss->count("lo"), 0u);
 }
 
+// What the last steps are planned to take in bf16 counts where it is more than in FP8.
+TEST_F(ReportTest, MemoryIsThatOfTheLargerPlan) {
+  WriteRun(Path("a"));
+  WriteFile(Path("a") / "plan-bf16.yaml",
+            "plan_version: 1\nmemory:\n  - {tier: device, pool: bf16 weights, bytes: 1530}\n"
+            "  - {tier: host, pool: bf16 batch, bytes: 299}\n");
+  const std::string html = ReportOf({Path("a")});
+  ExpectSound(html);
+  const std::string text = VisibleText(html);
+  EXPECT_THAT(text, HasSubstr("+0.0 % of the prediction"));
+  EXPECT_THAT(text, HasSubstr("bf16 weights"));
+  EXPECT_THAT(text, Not(HasSubstr("bf16 batch")));
+}
+
 TEST_F(ReportTest, IsDrawnWithoutAScript) {
   WriteRun(Path("a"));
   const std::string markup = Markup(ReportOf({Path("a")}));

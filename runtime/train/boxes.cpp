@@ -56,12 +56,10 @@ void CopyPiece(Executor& executor, Bootstrap& peers, const TensorView& piece) {
 std::unique_ptr<Checkpoint> ReadTogether(const ResolvedConfig& resolved,
                                          const RunEnvironment& environment) {
   std::unique_ptr<Checkpoint> checkpoint;
-  InFirstBox(environment, [&](const std::function<void()>& tick) {
+  const auto progress = [&] { environment.heartbeat.Progress(0, RunPhase::kLoading); };
+  InFirstBox(environment, progress, [&](const std::function<void()>& tick) {
     Bootstrap& readers = environment.links ? environment.links->box : environment.bootstrap;
-    checkpoint = FindCheckpoint(resolved, readers, [&] {
-      environment.heartbeat.Progress(0, RunPhase::kLoading);
-      tick();
-    });
+    checkpoint = FindCheckpoint(resolved, readers, tick);
   });
   if (!environment.links) return checkpoint;
   const std::string folder = Tell(environment, checkpoint ? checkpoint->folder().string() : "");
@@ -94,19 +92,17 @@ ModelSetup SetUpModelTogether(const ResolvedConfig& resolved, const RunEnvironme
   return setup;
 }
 
-void InFirstBox(const RunEnvironment& environment,
-                const std::function<void(const std::function<void()>& tick)>& work,
-                RunPhase phase) {
-  if (!environment.links) return work([] {});
+void InFirstBox(const RunEnvironment& environment, const std::function<void()>& progress,
+                const std::function<void(const std::function<void()>& tick)>& work) {
+  if (!environment.links) return work(progress);
   Bootstrap& peers = environment.links->peers;
   if (peers.rank() != 0) {
-    while (peers.Broadcast({}, 0) != Bytes{kReady}) {
-      environment.heartbeat.Progress(0, phase);
-    }
+    while (peers.Broadcast({}, 0) != Bytes{kReady}) progress();
     return;
   }
   auto told = std::chrono::steady_clock::now();
   work([&] {
+    progress();
     const auto now = std::chrono::steady_clock::now();
     if (now - told < kTickInterval) return;
     told = now;

@@ -22,10 +22,10 @@ std::unique_ptr<Checkpoint> FindCheckpointTogether(const ResolvedConfig& resolve
                                                    const RunEnvironment& environment);
 
 // Runs `work` in the first box, which calls `tick` at least once for each few seconds of it; the
-// others wait meanwhile, in that phase. Everywhere when there is one box.
-void InFirstBox(const RunEnvironment& environment,
-                const std::function<void(const std::function<void()>& tick)>& work,
-                RunPhase phase = RunPhase::kLoading);
+// others wait meanwhile. Everywhere when there is one box. `progress` is what tells the heartbeat
+// where the run is: called at each tick, and by who waits whenever it hears of one.
+void InFirstBox(const RunEnvironment& environment, const std::function<void()>& progress,
+                const std::function<void(const std::function<void()>& tick)>& work);
 
 // Gives every box the first one's optimizer state. What is equal already is compared, not sent.
 void CopyStateFromFirstBox(Executor& executor, const RunEnvironment& environment);

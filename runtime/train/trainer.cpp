@@ -155,7 +155,9 @@ void Trainer::Prepare(const ResolvedConfig& given) {
 void Trainer::FillState() {
   // Drawn weights are drawn everywhere.
   if (checkpoint_ || model_.pretrained) {
-    InFirstBox(environment_, [this](const std::function<void()>& tick) { ReadState(tick); });
+    InFirstBox(
+        environment_, [this] { environment_.heartbeat.Progress(0, RunPhase::kLoading); },
+        [this](const std::function<void()>& tick) { ReadState(tick); });
   } else {
     ReadState([] {});
   }
@@ -194,7 +196,6 @@ void Trainer::ReadState(const std::function<void()>& tick) {
   LoadOptimizerState(*checkpoint_, executor_->optimizer(), executor_->memory(),
                      [this, tick](const void* source, const TensorView& destination) {
                        executor_->transfer().Upload(source, destination);
-                       environment_.heartbeat.Progress(0, RunPhase::kLoading);
                        tick();
                      });
 }
@@ -473,15 +474,15 @@ void Trainer::Finish(int64_t step) {
   if (summary_.end == RunEnd::kFinished) RemoveStageCheckpoint();
   if (!rehearsal_ && summary_.end == RunEnd::kFinished &&
       resolved_.config.checkpoint.export_hf == ExportHf::kEnd) {
-    environment_.heartbeat.Progress(step, RunPhase::kExporting, environment_.collectives());
-    InFirstBox(
-        environment_,
-        [this](const std::function<void()>& tick) {
-          Bootstrap& box = environment_.links ? environment_.links->box : environment_.bootstrap;
-          const std::filesystem::path folder = resolved_.config.output_dir;
-          ExportWeights(*executor_, box, model_, {.folder = folder / "hf", .tick = tick});
-        },
-        RunPhase::kExporting);
+    const auto progress = [&] {
+      environment_.heartbeat.Progress(step, RunPhase::kExporting, environment_.collectives());
+    };
+    progress();
+    InFirstBox(environment_, progress, [this](const std::function<void()>& tick) {
+      Bootstrap& box = environment_.links ? environment_.links->box : environment_.bootstrap;
+      const std::filesystem::path folder = resolved_.config.output_dir;
+      ExportWeights(*executor_, box, model_, {.folder = folder / "hf", .tick = tick});
+    });
   }
   if (stepping_seconds_ > 0) {
     summary_.tokens_per_second = static_cast<double>(stepped_tokens_) / stepping_seconds_;

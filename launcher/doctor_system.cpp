@@ -122,7 +122,7 @@ CommandEnd RealSystem::StartTwoRanks(milliseconds timeout) {
                           .hostfile = "",
                           .interface = "",
                           .as_root = geteuid() == 0,
-                          .rank_environment = {},
+                          .rank_environment = RankEnvironment{},
                           .environment = Environment()};
     options.rank_environment.init_timeout = timeout;
     options.rank_environment.launcher_pid = getpid();

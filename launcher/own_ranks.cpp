@@ -18,7 +18,7 @@ CommandEnd RunOwnRanks(const OwnRanks& job) {
                         .hostfile = "",
                         .interface = "",
                         .as_root = geteuid() == 0,
-                        .rank_environment = {},
+                        .rank_environment = RankEnvironment{},
                         .environment = Environment()};
   if (options.mpirun.empty()) {
     return {.output = "mpirun is not in PATH; install Open MPI (Debian: openmpi-bin)"};

@@ -26,6 +26,12 @@ std::unique_ptr<Bootstrap> MakeBootstrap() {
   return MakeMpiBootstrap({});
 }
 
+RunConfig OnDevice(DeviceKind device) {
+  RunConfig config;
+  config.device = device;
+  return config;
+}
+
 }  // namespace
 
 int DefaultThreads() {
@@ -33,7 +39,7 @@ int DefaultThreads() {
   return chosen > 0 ? chosen : std::max(1, static_cast<int>(UsableProcessors().size()));
 }
 
-SingleRank::SingleRank(DeviceKind device) : SingleRank(RunConfig{.device = device}) {}
+SingleRank::SingleRank(DeviceKind device) : SingleRank(OnDevice(device)) {}
 
 SingleRank::SingleRank(const RunConfig& config, const RunCommunicatorOptions& options)
     : bootstrap_(MakeBootstrap()),

@@ -78,7 +78,7 @@ ProcessOptions MakeStart(const Invocation& invocation, const RunConfig& config,
                         .folder = std::filesystem::current_path(),
                         .interface = config.comm.interface.value_or(""),
                         .as_root = geteuid() == 0,
-                        .rank_environment = {},
+                        .rank_environment = RankEnvironment{},
                         .environment = Environment()};
   if (options.mpirun.empty()) {
     throw IoError("mpirun is not in PATH; install Open MPI (Debian: openmpi-bin)");

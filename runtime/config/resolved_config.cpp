@@ -202,7 +202,8 @@ void ResolvedConfig::Fail(std::string_view path, std::string_view message) const
 }
 
 ResolvedConfig ParseConfig(const ConfigSource& source) {
-  ResolvedConfig resolved{.config = {}, .file_name = source.file_name, .origins = {}};
+  ResolvedConfig resolved;
+  resolved.file_name = source.file_name;
   ReadFile(source, resolved);
   for (const Override& override : source.overrides) ApplyOverride(override, resolved);
   CheckBuilt(resolved, source.features);

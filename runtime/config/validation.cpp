@@ -71,7 +71,8 @@ void SettleAlternatives(ResolvedConfig& resolved, const Alternatives& choice) {
     resolved.origins[path] = given.empty() ? LeafOrigin{} : OriginOf(resolved, given[0]);
   }
   if (given.empty()) {
-    SetText(resolved, choice.fallback, FindField(choice.fallback)->print(RunConfig{}));
+    const RunConfig defaults;
+    SetText(resolved, choice.fallback, FindField(choice.fallback)->print(defaults));
     resolved.origins[choice.fallback] = LeafOrigin{};
   }
 }

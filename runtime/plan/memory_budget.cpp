@@ -96,6 +96,13 @@ MemoryNeed NeedOf(const Plan& plan, const ModelSpec& spec) {
   return need;
 }
 
+MemoryNeed NeedWithin(const Plan& plan, const ModelSpec& spec, const MemoryLimits& limits) {
+  const MemoryLayout first = MakeMemoryLayout(plan, spec, 0);
+  const MemoryNeed need{.device_bytes = first.slab_bytes + first.arena_bytes,
+                        .host_bytes = first.host_bytes};
+  return plan.world > 1 && Fits(need, limits) ? NeedOf(plan, spec) : need;
+}
+
 int64_t HostNeed(const MemoryNeed& need, const MemoryLimits& limits) {
   return need.host_bytes + (limits.device_is_host ? need.device_bytes : 0);
 }

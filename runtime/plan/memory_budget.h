@@ -53,6 +53,8 @@ struct MemoryNeed {
   int64_t host_bytes = 0;
 };
 MemoryNeed NeedOf(const Plan& plan, const ModelSpec& spec);
+// The same, or rank 0's alone where that breaks a limit already: for looking at many plans.
+MemoryNeed NeedWithin(const Plan& plan, const ModelSpec& spec, const MemoryLimits& limits);
 // Of what counts against the host's budget.
 int64_t HostNeed(const MemoryNeed& need, const MemoryLimits& limits);
 

@@ -62,7 +62,8 @@ std::vector<std::string> ChunkCounts(const ResolvedConfig& resolved) {
 }
 
 // Every row that there can be, but for the micro-batch.
-std::vector<Lever> FixedLevers(const std::vector<std::string>& chunk_counts) {
+std::vector<Lever> FixedLevers(const std::vector<std::string>& chunk_counts,
+                               StateOrder order = StateOrder::kUsual) {
   std::vector<Lever> levers;
   levers.push_back(One(LeverKind::kCompute, "memory.recompute",
                        {"none", "[swiglu]", "[swiglu, norm]", "[swiglu, norm, ffn]",
@@ -78,14 +79,20 @@ std::vector<Lever> FixedLevers(const std::vector<std::string>& chunk_counts) {
                                {"vertical", "12"},
                                {"vertical", "auto"}}});
   levers.push_back(One(LeverKind::kPlacement, "memory.offload.residual", {"none", "host"}));
-  levers.push_back(
-      {.kind = LeverKind::kPlacement,
-       .paths = {kMoment, "memory.offload.v", "memory.offload.master", kOptimizerDevice},
-       .values = {{"none", "none", "none", "gpu"},
-                  {"host", "none", "none", "gpu"},
-                  {"host", "host", "none", "gpu"},
-                  {"host", "host", "host", "cpu"},
-                  {"host", "host", "host", "gpu"}}});
+  Lever states{.kind = LeverKind::kPlacement,
+               .paths = {kMoment, "memory.offload.v", "memory.offload.master", kOptimizerDevice},
+               .values = {{"none", "none", "none", "gpu"},
+                          {"host", "none", "none", "gpu"},
+                          {"host", "host", "none", "gpu"},
+                          {"host", "host", "host", "cpu"},
+                          {"host", "host", "host", "gpu"}}};
+  if (order == StateOrder::kOther) {
+    states.values = {{"none", "host", "none", "gpu"},
+                     {"none", "none", "host", "gpu"},
+                     {"host", "none", "host", "gpu"},
+                     {"none", "host", "host", "gpu"}};
+  }
+  levers.push_back(std::move(states));
   levers.push_back(One(LeverKind::kPlacement, kGradients, {"none", "host"}));
   levers.push_back(One(LeverKind::kPlacement, "memory.offload.weights", {"none", "host"}));
   levers.push_back(One(LeverKind::kChunks, kAsyncSave, {"true", "false"}));
@@ -125,20 +132,22 @@ std::vector<std::string> PlannedKeys() {
 }
 
 std::vector<Lever> PlanLadder(const ResolvedConfig& resolved, const ModelSpec& spec,
-                              const RankGrid& grid, const HardwareProfile& hardware) {
+                              const RankGrid& grid, const HardwareProfile& hardware,
+                              StateOrder order) {
   std::vector<Lever> levers;
   const RunConfig& config = resolved.config;
   if (config.memory.plan.mode == PlanMode::kManual) return levers;
-  std::vector<Lever> all = FixedLevers(ChunkCounts(resolved));
+  std::vector<Lever> all = FixedLevers(ChunkCounts(resolved), order);
   all.insert(all.begin(), MicroBatches(resolved, spec, grid, hardware));
   for (Lever& lever : all) {
     const bool open = std::any_of(lever.paths.begin(), lever.paths.end(),
                                   [&](const std::string& path) { return IsOpen(resolved, path); });
-    if (!open) continue;
     std::erase_if(lever.values, [&](const std::vector<std::string>& value) {
       return !IsPossible(lever, value, resolved);
     });
-    if (!lever.values.empty()) levers.push_back(std::move(lever));
+    const bool is_choice = open && !lever.values.empty();
+    if (!is_choice && order == StateOrder::kOther && lever.paths.front() == kMoment) return {};
+    if (is_choice) levers.push_back(std::move(lever));
   }
   return levers;
 }

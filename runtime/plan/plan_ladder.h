@@ -28,10 +28,15 @@ struct Lever {
   std::vector<std::vector<std::string>> values;
 };
 
+// Which parts of the optimizer state are moved before which: the usual ways, or all others, by
+// which a run may fit within a few bytes where it does not by the usual ones.
+enum class StateOrder : uint8_t { kUsual, kOther };
+
 // Those of which something is `auto`, with the values that this version has and that agree with
-// what is given; none under `memory.plan: manual`.
+// what is given; none under `memory.plan: manual`, nor where the state has no other order.
 std::vector<Lever> PlanLadder(const ResolvedConfig& resolved, const ModelSpec& spec,
-                              const RankGrid& grid, const HardwareProfile& hardware);
+                              const RankGrid& grid, const HardwareProfile& hardware,
+                              StateOrder order = StateOrder::kUsual);
 
 inline constexpr const char* kOptimizerDevice = "memory.optimizer_device";
 

@@ -8,6 +8,7 @@
 
 #include "kernels/core/error.h"
 #include "runtime/config/field_table.h"
+#include "runtime/plan/boundary_places.h"
 #include "runtime/plan/plan_ladder.h"
 #include "runtime/plan/resident_layers.h"
 #include "runtime/plan/rough_clock.h"
@@ -42,9 +43,9 @@ struct Candidate {
 
 class Planner {
  public:
-  explicit Planner(const PlanRequest& request)
+  Planner(const PlanRequest& request, std::vector<Lever> ladder)
       : request_(request),
-        ladder_(PlanLadder(request.resolved, request.spec, request.grid, request.hardware)),
+        ladder_(std::move(ladder)),
         clock_(request.spec, request.hardware),
         places_(request, clock_),
         scratch_(request.resolved) {}
@@ -178,7 +179,7 @@ class Planner {
 
   std::optional<Candidate> Look(const Setting& setting) {
     const std::optional<Plan> plan = PlanWith(setting);
-    if (!plan) return std::nullopt;
+    if (!plan || IsTooLargeAGroup(*plan)) return std::nullopt;
     Candidate candidate{.setting = setting, .need = Count(*plan)};
     candidate.fits = Fits(candidate.need, request_.limits);
     if (candidate.fits || !IsOpen(request_.resolved, kResidentLayers)) return candidate;
@@ -195,14 +196,19 @@ class Planner {
     return candidate;
   }
 
-  // Ranks differ by a few blocks: the others are counted where the first one fits.
+  // Whether what lies between the blocks fills the device alone, with many micro-batches together:
+  // to count everything else would take long.
+  bool IsTooLargeAGroup(const Plan& plan) const {
+    const auto room = request_.limits.device.ArenaBytes();
+    if (!room || plan.micro_batches_per_group == 1) return false;
+    return BoundaryPlaces(plan, request_.spec).count() * plan.tokens_per_micro_batch *
+               request_.spec.config.hidden_size * SizeOf(plan.precision.storage) >
+           *room;
+  }
+
   MemoryNeed Count(const Plan& plan) {
     ++looked_at_;
-    const MemoryLayout first = MakeMemoryLayout(plan, request_.spec, 0);
-    const MemoryNeed need{.device_bytes = first.slab_bytes + first.arena_bytes,
-                          .host_bytes = first.host_bytes};
-    const bool counts = request_.grid.ranks > 1 && Fits(need, request_.limits);
-    return counts ? NeedOf(plan, request_.spec) : need;
+    return NeedWithin(plan, request_.spec, request_.limits);
   }
 
   // A large model for which even everything moved off the device is not enough: nothing less is.
@@ -218,7 +224,7 @@ class Planner {
     }
     for (Setting& setting : WithEveryUpdater(Product(moved, {LeverKind::kOrder}))) {
       std::optional<Candidate> candidate = Look(setting);
-      if (!candidate) return std::nullopt;
+      if (!candidate) continue;
       const auto room = request_.limits.device.ArenaBytes();
       if (!room || candidate->need.device_bytes <= *room) return std::nullopt;
       if (!least || Excess(*candidate) < Excess(*least)) least = std::move(candidate);
@@ -394,7 +400,17 @@ class Planner {
 
 }  // namespace
 
-ChosenPlan ChoosePlan(const PlanRequest& request) { return Planner(request).Run(); }
+ChosenPlan ChoosePlan(const PlanRequest& request) {
+  const auto ladder = [&](StateOrder order) {
+    return PlanLadder(request.resolved, request.spec, request.grid, request.hardware, order);
+  };
+  ChosenPlan run = Planner(request, ladder(StateOrder::kUsual)).Run();
+  if (run.fits) return run;
+  std::vector<Lever> others = ladder(StateOrder::kOther);
+  if (others.empty()) return run;
+  ChosenPlan other = Planner(request, std::move(others)).Run();
+  return other.fits ? other : run;
+}
 
 ChosenPlan LeavePlan(const ResolvedConfig& resolved, const ModelSpec& spec, const RankGrid& grid,
                      const MemoryLimits& limits) {

@@ -3,61 +3,125 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <optional>
 
 #include "kernels/core/error.h"
 #include "runtime/config/field_table.h"
+#include "runtime/plan/plan_ladder.h"
+#include "runtime/plan/resident_layers.h"
 
 namespace hearth {
 
 namespace {
 
-// One key and the values that free memory, the mildest first.
+constexpr const char* kOptimizer = "memory.offload.optimizer";  // stands for the three of them
+constexpr std::array<const char*, 3> kStates = {"memory.offload.m", "memory.offload.v",
+                                                "memory.offload.master"};
+
+// One way to another need of memory: keys that are set together, the mildest values first.
 struct Lever {
-  std::string path;
-  std::vector<std::string> values;
+  std::vector<KeyValues> values;
+  bool may_take_host_memory = false;
+  bool counts_blocks = false;  // the one value is a number that follows from all others
 };
 
-// In rising order of what they cost.
-std::vector<Lever> MakeLevers(const Plan& plan, const RunConfig& config) {
-  std::vector<Lever> levers;
-  Lever chunks{.path = "memory.lm_head_chunks", .values = {}};
+Lever OneKey(const std::string& path, const std::vector<std::string>& values) {
+  Lever lever;
+  for (const std::string& value : values) lever.values.push_back({{path, value}});
+  return lever;
+}
+
+Lever HeadChunks(const Plan& plan) {
+  Lever chunks;
   const int64_t slabs = DivUp(plan.tokens_per_micro_batch, plan.numeric.head_slab_tokens);
   const int64_t present = DivUp(plan.tokens_per_micro_batch, plan.head_chunk_tokens);
   for (int64_t count = 2; count < 2 * slabs; count *= 2) {
-    if (count > present) chunks.values.push_back(std::to_string(std::min(count, slabs)));
+    if (count <= present) continue;
+    chunks.values.push_back({{"memory.lm_head_chunks", std::to_string(std::min(count, slabs))}});
   }
-  levers.push_back(chunks);
-  levers.push_back({.path = "memory.recompute",
-                    .values = {"[swiglu]", "[swiglu, norm]", "[swiglu, norm, ffn]",
-                               "[swiglu, norm, ffn, attention]", "[block]"}});
-  levers.push_back({.path = "memory.offload.residual", .values = {"host"}});
-  levers.push_back({.path = "memory.offload.optimizer", .values = {"host"}});
-  levers.push_back({.path = "checkpoint.async_save", .values = {"false"}});
-  if (plan.RanksPerBox() > 1)
-    levers.push_back({.path = "parallel.zero_stage", .values = {"1", "2", "3"}});
-  levers.push_back({.path = "memory.offload.gradients", .values = {"host"}});
-  levers.push_back({.path = "memory.offload.weights", .values = {"host"}});
+  return chunks;
+}
+
+Lever MoreRecomputed(const RunConfig& config) {
+  std::vector<std::string> values = {"[swiglu]", "[swiglu, norm]", "[swiglu, norm, ffn]",
+                                     "[swiglu, norm, ffn, attention]", "[block]"};
+  const auto given =
+      std::find(values.begin(), values.end(), FindField("memory.recompute")->print(config));
+  if (given != values.end()) values.erase(values.begin(), given + 1);
+  return OneKey("memory.recompute", values);
+}
+
+// To where it is not: what is tight may be the host as well.
+Lever OtherTier(const std::string& path, Tier present) {
+  return OneKey(path, {present == Tier::kHost ? "none" : "host"});
+}
+
+void AddStates(const Plan& plan, const RunConfig& config, std::vector<Lever>& levers) {
+  const OptimizerPlacement& place = plan.optimizer;
+  const int on_host =
+      (place.master == Tier::kHost) + (place.m == Tier::kHost) + (place.v == Tier::kHost);
+  if (on_host < 3) levers.push_back(OneKey(kOptimizer, {"host"}));
+  if (on_host > 0) levers.push_back(OneKey(kOptimizer, {"none"}));
+  const bool by_gpu = config.memory.optimizer_device == OptimizerDevice::kGpu;
+  levers.push_back(OneKey(kOptimizerDevice, {by_gpu ? "cpu" : "gpu"}));
+  levers.push_back({.values = {{{kResidentLayers, ""}}}, .counts_blocks = true});
+  if (config.memory.host_updated_layers.value_or(0) > 0) {
+    levers.push_back(OneKey(kHostUpdatedLayers, {"0"}));
+  }
+}
+
+// Horizontal takes least of a device; all micro-batches together let ranks share what is on the
+// host.
+void AddOrders(const Plan& plan, const RunConfig& config, std::vector<Lever>& levers) {
+  const auto order = [&](const char* schedule, const std::string& group) {
+    KeyValues values = {{"memory.schedule", schedule}};
+    if (config.memory.micro_batches_per_group) {
+      values.emplace_back("memory.micro_batches_per_group", group);
+    }
+    levers.push_back({.values = {values}});
+  };
+  order("horizontal", "1");
+  if (plan.RanksPerBox() > 1) order("vertical", "auto");
+}
+
+// In rising order of what they cost.
+std::vector<Lever> MakeLevers(const Plan& plan, const RunConfig& config) {
+  std::vector<Lever> levers = {HeadChunks(plan)};
+  levers.push_back(MoreRecomputed(config));
+  levers.push_back(OtherTier("memory.offload.residual", plan.residual));
+  AddStates(plan, config, levers);
+  levers.push_back(OneKey("checkpoint.async_save", {"false"}));
+  if (plan.RanksPerBox() > 1) {
+    levers.push_back(OneKey("parallel.zero_stage", {"1", "2", "3"}));
+    levers.back().may_take_host_memory = true;
+  }
+  levers.push_back(OtherTier("memory.offload.gradients", plan.gradients.tier));
+  levers.push_back(OtherTier("memory.offload.weights", plan.weights.tier));
+  AddOrders(plan, config, levers);
   if (config.optimizer.master_dtype == MasterDtype::kFp32) {
-    levers.push_back({.path = "optimizer.master_dtype", .values = {"bf16_stochastic"}});
+    levers.push_back(OneKey("optimizer.master_dtype", {"bf16_stochastic"}));
   }
   if (config.training.global_batch_size) {  // steps of accumulation would shrink the batch with it
-    Lever micro_batch{.path = "training.micro_batch_size", .values = {}};
+    Lever micro_batch{.may_take_host_memory = true};
     for (int64_t size = plan.numeric.micro_batch_size / 2; size >= 1; size /= 2) {
-      micro_batch.values.push_back(std::to_string(size));
+      micro_batch.values.push_back({{"training.micro_batch_size", std::to_string(size)}});
     }
     levers.push_back(micro_batch);
   }
   // Values that this version has, and that are not in force already.
-  for (Lever& lever : levers) {
-    const Field& field = *FindField(lever.path);
+  const auto is_no_use = [&](const std::pair<std::string, std::string>& each) {
+    if (each.second.empty() || each.first == kOptimizer) return false;
+    const Field& field = *FindField(each.first);
     const std::vector<std::string_view> built = BuiltValues(field, {.cuda = true});
-    const std::string given = field.print(config);
-    std::erase_if(lever.values, [&](const std::string& value) {
-      const bool is_built =
-          built.empty() || std::find(built.begin(), built.end(), value) != built.end();
-      return !is_built || value == given;
+    const bool is_built =
+        built.empty() || std::find(built.begin(), built.end(), each.second) != built.end();
+    return !is_built || each.second == field.print(config);
+  };
+  for (Lever& lever : levers) {
+    std::erase_if(lever.values, [&](const KeyValues& values) {
+      return std::all_of(values.begin(), values.end(), is_no_use);
     });
   }
   std::erase_if(levers, [](const Lever& lever) { return lever.values.empty(); });
@@ -69,6 +133,7 @@ class Search {
   Search(const ResolvedConfig& resolved, const ModelSpec& spec, const RankGrid& grid,
          const MemoryLimits& limits)
       : resolved_(resolved),
+        changed_(resolved),
         spec_(spec),
         grid_(grid),
         limits_(limits),
@@ -84,59 +149,111 @@ class Search {
         for (size_t i = 0; i < levers_.size(); ++i) {
           turns[i] = (set >> i & 1u) ? levers_[i].values.size() : 0;
         }
-        if (FitsWith(turns)) return Mildest(turns);
+        if (FitsWith(turns) || FitsMilder(turns)) return Mildest(turns);
       }
     }
     return {};
   }
 
  private:
-  // `turns`: by lever, 0 for as given, else one more than the value's index.
-  KeyValues ValuesOf(const std::vector<size_t>& turns) const {
+  // The keys and values that make it fit with these turns. By lever, 0 for as given, else one more
+  // than the value's index.
+  std::optional<KeyValues> FitsWith(const std::vector<size_t>& turns) {
     KeyValues values;
+    const std::string* counted = nullptr;
     for (size_t i = 0; i < levers_.size(); ++i) {
-      if (turns[i] > 0) values.emplace_back(levers_[i].path, levers_[i].values[turns[i] - 1]);
+      if (turns[i] == 0) continue;
+      const KeyValues& more = levers_[i].values[turns[i] - 1];
+      if (levers_[i].counts_blocks) {
+        counted = &more.front().first;
+      } else {
+        values.insert(values.end(), more.begin(), more.end());
+      }
     }
+    changed_.config = resolved_.config;
+    for (const auto& [path, value] : values) Set(path, value);
+    if (!counted) {
+      const std::optional<MemoryNeed> need = Need();
+      return need && Fits(*need, limits_) ? std::optional(values) : std::nullopt;
+    }
+    const std::optional<int64_t> blocks = FewestBlocks();
+    if (!blocks) return std::nullopt;
+    values.emplace_back(*counted, std::to_string(*blocks));
     return values;
   }
 
-  bool FitsWith(const std::vector<size_t>& turns) const {
-    ResolvedConfig changed = resolved_;
+  // Smaller micro-batches, of which there are more, and a higher stage take a little more of a
+  // host: where that is what has no room, a milder turn may fit.
+  bool FitsMilder(std::vector<size_t>& turns) {
+    if (!last_ || !Fits({.device_bytes = last_->device_bytes}, limits_)) return false;
+    for (size_t i = 0; i < levers_.size(); ++i) {
+      if (!levers_[i].may_take_host_memory) continue;
+      const size_t strongest = turns[i];
+      for (; turns[i] > 1;) {
+        --turns[i];
+        if (FitsWith(turns)) return true;
+      }
+      turns[i] = strongest;
+    }
+    return false;
+  }
+
+  // Of `changed_`; nullopt where this combination is no run at all.
+  std::optional<MemoryNeed> Need() {
     try {
-      for (const auto& [path, value] : ValuesOf(turns)) Set(changed, path, value);
-      return Fits(NeedOf(MakePlan(changed, spec_, grid_), spec_), limits_);
+      last_ = NeedWithin(MakePlan(changed_, spec_, grid_), spec_, limits_);
     } catch (const ConfigError&) {
-      return false;  // this combination is no run at all
+      last_.reset();
     }
+    return last_;
   }
 
-  static void Set(ResolvedConfig& changed, const std::string& path, const std::string& value) {
-    if (path != "memory.offload.optimizer") {
-      changed.SetPlanned(path, value);
-      return;
-    }
-    for (const char* state : {"memory.offload.m", "memory.offload.v", "memory.offload.master"}) {
-      changed.SetPlanned(state, value);
-    }
+  // Whose state has to be on the device; nullopt where no number fits.
+  std::optional<int64_t> FewestBlocks() {
+    const auto need_with = [&](int64_t count) {
+      changed_.config.memory.resident_layers = count;
+      return Need();
+    };
+    const std::optional<MemoryNeed> need = need_with(0);
+    if (!need) return std::nullopt;
+    if (Fits(*need, limits_)) return 0;
+    const std::optional<ResidentFit> fit =
+        FewestResidentLayers(MakePlan(changed_, spec_, grid_), spec_, *need, limits_, need_with);
+    return fit ? std::optional(fit->layers) : std::nullopt;
   }
 
-  KeyValues Mildest(std::vector<size_t> turns) const {
+  void Set(const std::string& path, const std::string& value) {
+    const auto set = [&](const std::string& key) {
+      SetFieldText(*FindField(key), value, key, changed_.config);
+    };
+    if (path != kOptimizer) return set(path);
+    for (const char* state : kStates) set(state);
+  }
+
+  KeyValues Mildest(std::vector<size_t> turns) {
+    KeyValues values = *FitsWith(turns);
     for (size_t i = turns.size(); i-- > 0;) {
       while (turns[i] > 1) {
         --turns[i];
-        if (FitsWith(turns)) continue;
+        std::optional<KeyValues> milder = FitsWith(turns);
+        if (milder) {
+          values = std::move(*milder);
+          continue;
+        }
         ++turns[i];
         break;
       }
     }
-    return ValuesOf(turns);
+    return values;
   }
 
   const ResolvedConfig& resolved_;
+  ResolvedConfig changed_;
   const ModelSpec& spec_;
   const RankGrid grid_;
   const MemoryLimits& limits_;
   const std::vector<Lever> levers_;
+  std::optional<MemoryNeed> last_;  // that was counted
 };
 
 }  // namespace

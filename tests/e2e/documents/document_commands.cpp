@@ -5,7 +5,7 @@ namespace hearth::test {
 namespace {
 
 constexpr const char* kSmallQuickstart =
-    "sed -i -e 's/max_steps: 1000/max_steps: 4/' -e 's/warmup_steps: 30/warmup_steps: 1/' "
+    "sed -i -e 's/max_steps: 1000/max_steps: 10/' -e 's/warmup_steps: 30/warmup_steps: 1/' "
     "-e 's/eval_max_batches: 40/eval_max_batches: 2/' -e 's/sequence_len: 256/sequence_len: "
     "32/' "
     "configs/runs/quickstart.yaml && "

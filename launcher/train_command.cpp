@@ -6,20 +6,24 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "kernels/core/error.h"
 #include "launcher/command.h"
 #include "launcher/device_choice.h"
 #include "launcher/hostfile.h"
+#include "launcher/message_log.h"
 #include "launcher/mpirun.h"
 #include "launcher/placement.h"
 #include "launcher/program_info.h"
 #include "launcher/run_check.h"
 #include "launcher/run_communicator.h"
+#include "launcher/run_lock.h"
 #include "launcher/supervisor.h"
 #include "runtime/checkpoint/folders.h"
 #include "runtime/train/hardware_choice.h"
@@ -118,6 +122,14 @@ void RequireInterface(const ResolvedConfig& resolved) {
                             name, fmt::join(there, ", ")));
 }
 
+// A run that has nothing to go on from begins anew, and so do its messages. Not while somebody else
+// runs in the folder, who is waited for later.
+void ForgetOtherMessages(const std::filesystem::path& run_folder) {
+  if (!CheckpointSteps(run_folder).empty() || IsLocked(run_folder)) return;
+  std::error_code error;
+  std::filesystem::remove(run_folder / kMessagesFile, error);
+}
+
 int Run(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRun(invocation.file, invocation.overrides);
   const RunConfig& config = resolved.config;
@@ -133,6 +145,7 @@ int Run(const Invocation& invocation) {
     if (hardware) fmt::print(stderr, "{}", BoxesWarning(run, *hardware));
   }
   if (AreLocal(placement.hosts)) MeasureLinksFor(config, placement.ranks);
+  ForgetOtherMessages(config.output_dir);
   signal(SIGPIPE, SIG_IGN);  // a closed terminal does not end the run
   return Supervise({.ranks = placement.ranks,
                     .limits = MakeLimits(config),

@@ -81,13 +81,18 @@ TEST(ReportCommandTest, ShowsARunWhileItRunsAndAfterwards) {
 TEST(ReportCommandTest, ShowsWhatARunWarnedOf) {
   const Workplace workplace;
   WriteTinyRun(workplace, 2);
+  // Of a try that left nothing to go on from.
+  std::filesystem::create_directories(workplace.folder() / "runs/run");
+  workplace.Write("runs/run/messages.txt", "2026-03-01T12:00:05Z warning: of another time\n");
   ASSERT_EQ(workplace.Run({"train", "run.yaml"}).exit_code, 0) << workplace.Errors();
   EXPECT_FALSE(workplace.Exists("runs/run/messages.txt"));
+  workplace.Write("runs/run/messages.txt", "2026-03-01T12:00:05Z warning: of the first steps\n");
   const ProgramResult again =
       workplace.Run({"train", "run.yaml", "--max-steps", "4", "--compute-dtype", "bf16"});
   ASSERT_EQ(again.exit_code, 0) << again.errors;
   EXPECT_THAT(again.errors, HasSubstr("\nhearth: warning: "));
   EXPECT_THAT(workplace.Read("runs/run/messages.txt"), HasSubstr("Z going on from "));
+  EXPECT_THAT(workplace.Read("runs/run/messages.txt"), HasSubstr("of the first steps"));
   ASSERT_EQ(workplace.Run({"report", "runs/run", "--out", "page.html"}).exit_code, 0);
   const std::string html = workplace.Read("page.html");
   EXPECT_THAT(html, HasSubstr("warning: "));

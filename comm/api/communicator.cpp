@@ -6,6 +6,19 @@
 
 namespace hearth {
 
+namespace {
+
+void CheckRange(const SlabRange& range, int64_t of_bytes, int64_t element_bytes) {
+  CHECK(range.offset_bytes >= 0 && range.bytes >= 0 && range.bytes <= of_bytes &&
+            range.offset_bytes <= of_bytes - range.bytes,
+        "range {} + {} of {} bytes", range.offset_bytes, range.bytes, of_bytes);
+  CHECK(range.offset_bytes % element_bytes == 0 && range.bytes % element_bytes == 0,
+        "range {} + {} is not whole elements of {} bytes", range.offset_bytes, range.bytes,
+        element_bytes);
+}
+
+}  // namespace
+
 void Communicator::RegisterSlab(TensorView slab) {
   CHECK(!slab_, "the exchange slab is registered once");
   CHECK(slab && slab.dtype() == DType::kU8, "the exchange slab is a view of bytes");
@@ -17,15 +30,9 @@ void Communicator::ReleaseSlab() noexcept {
   if (slab_) DoReleaseSlab();
 }
 
-void Communicator::CheckRange(const SlabRange& range, int64_t element_bytes) const {
+void Communicator::CheckSlabRange(const SlabRange& range, int64_t element_bytes) const {
   CHECK(slab_, "no exchange slab is registered");
-  CHECK(range.offset_bytes >= 0 && range.bytes >= 0 && range.bytes <= slab_.bytes() &&
-            range.offset_bytes <= slab_.bytes() - range.bytes,
-        "range {} + {} of an exchange slab of {} bytes", range.offset_bytes, range.bytes,
-        slab_.bytes());
-  CHECK(range.offset_bytes % element_bytes == 0 && range.bytes % element_bytes == 0,
-        "range {} + {} is not whole elements of {} bytes", range.offset_bytes, range.bytes,
-        element_bytes);
+  CheckRange(range, slab_.bytes(), element_bytes);
 }
 
 TensorView Communicator::SlabBytes(const SlabRange& range) const {
@@ -35,7 +42,7 @@ TensorView Communicator::SlabBytes(const SlabRange& range) const {
 void Communicator::AllGather(Stream& stream, const AllGatherArgs& args) {
   CHECK(static_cast<int>(args.ranges.size()) == world(), "{} ranges for {} ranks",
         args.ranges.size(), world());
-  for (const SlabRange& range : args.ranges) CheckRange(range, 1);
+  for (const SlabRange& range : args.ranges) CheckSlabRange(range, 1);
   ++enqueued_;
   DoAllGather(stream, args);
 }
@@ -45,7 +52,7 @@ void Communicator::ReduceScatter(Stream& stream, const ReduceScatterArgs& args) 
         args.ranges.size(), world());
   CHECK(args.dtype == DType::kF32 || args.dtype == DType::kBF16, "reduce-scatter of {}",
         Name(args.dtype));
-  for (const SlabRange& range : args.ranges) CheckRange(range, SizeOf(args.dtype));
+  for (const SlabRange& range : args.ranges) CheckSlabRange(range, SizeOf(args.dtype));
   const SlabRange& mine = args.ranges[static_cast<size_t>(rank())];
   CHECK(mine.bytes == 0 || args.out.elements() == mine.bytes / SizeOf(args.dtype),
         "reduce-scatter of {} elements into {}", mine.bytes / SizeOf(args.dtype),
@@ -57,14 +64,14 @@ void Communicator::ReduceScatter(Stream& stream, const ReduceScatterArgs& args) 
 void Communicator::AllReduce(Stream& stream, const AllReduceArgs& args) {
   CHECK(args.dtype == DType::kF32 || args.dtype == DType::kI64, "all-reduce of {}",
         Name(args.dtype));
-  CheckRange(args.range, SizeOf(args.dtype));
+  CheckSlabRange(args.range, SizeOf(args.dtype));
   ++enqueued_;
   DoAllReduce(stream, args);
 }
 
 void Communicator::Broadcast(Stream& stream, const BroadcastArgs& args) {
   CHECK(args.root >= 0 && args.root < world(), "broadcast from rank {} of {}", args.root, world());
-  CheckRange(args.range, 1);
+  CheckSlabRange(args.range, 1);
   ++enqueued_;
   DoBroadcast(stream, args);
 }
@@ -74,12 +81,7 @@ void Communicator::SumEverywhere(Stream& stream, const SumEverywhereArgs& args) 
   CHECK(dtype == DType::kF32 || dtype == DType::kBF16, "a sum of {}", Name(dtype));
   CHECK(static_cast<int>(args.parts.size()) == world(), "{} parts for {} ranks", args.parts.size(),
         world());
-  for (const SlabRange& part : args.parts) {
-    CHECK(part.offset_bytes >= 0 && part.bytes >= 0 &&
-              part.offset_bytes + part.bytes <= args.data.bytes() &&
-              part.offset_bytes % SizeOf(dtype) == 0 && part.bytes % SizeOf(dtype) == 0,
-          "part {} + {} of {} bytes", part.offset_bytes, part.bytes, args.data.bytes());
-  }
+  for (const SlabRange& part : args.parts) CheckRange(part, args.data.bytes(), SizeOf(dtype));
   ++enqueued_;
   DoSumEverywhere(stream, args);
 }

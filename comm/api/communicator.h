@@ -108,7 +108,7 @@ class Communicator {
   virtual void DoBroadcast(Stream& stream, const BroadcastArgs& args) = 0;
   // Unless it is overridden the two collectives, one behind the other.
   virtual void DoSumEverywhere(Stream& stream, const SumEverywhereArgs& args);
-  void CheckRange(const SlabRange& range, int64_t element_bytes) const;
+  void CheckSlabRange(const SlabRange& range, int64_t element_bytes) const;
 
   TensorView slab_;  // [bytes] u8
   std::atomic<int64_t> enqueued_{0};

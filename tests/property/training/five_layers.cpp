@@ -22,4 +22,9 @@ TrainingRunOptions FiveLayerRun(const std::string& precision, int ranks) {
   return options;
 }
 
+TrainingRunResult TrainInProcess(TrainingRunOptions options, const MemoryWay& way) {
+  for (const char* key : way.keys) options.keys.emplace_back("memory", key);
+  return TrainInProcess(options);
+}
+
 }  // namespace hearth::test

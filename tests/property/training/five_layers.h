@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "tests/support/training_run.h"
 
@@ -13,5 +14,12 @@ std::string FiveLayers();
 
 // Three steps of three micro-batches a rank, evaluated on the way.
 TrainingRunOptions FiveLayerRun(const std::string& precision, int ranks);
+
+// Where a run's parts live, in keys of its memory section.
+struct MemoryWay {
+  const char* name;
+  std::vector<const char*> keys;
+};
+TrainingRunResult TrainInProcess(TrainingRunOptions options, const MemoryWay& way);
 
 }  // namespace hearth::test

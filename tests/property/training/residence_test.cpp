@@ -14,11 +14,7 @@ namespace {
 constexpr const char* kAllOnHost =
     "offload: {optimizer: host, weights: host, gradients: host, residual: host}";
 
-struct Way {
-  const char* name;
-  std::vector<const char*> memory;
-};
-const std::vector<Way> kWays = {
+const std::vector<MemoryWay> kWays = {
     {"some stay", {"offload: {optimizer: host}", "optimizer_device: gpu", "resident_layers: 2"}},
     {"some stay, some by the host, vertical",
      {kAllOnHost, "optimizer_device: gpu", "resident_layers: 2", "host_updated_layers: 2",
@@ -30,19 +26,14 @@ const std::vector<Way> kWays = {
     {"all blocks stay",
      {kAllOnHost, "optimizer_device: gpu", "resident_layers: 5", "schedule: vertical"}}};
 
-TrainingRunResult With(TrainingRunOptions options, const Way& way) {
-  for (const char* key : way.memory) options.keys.emplace_back("memory", key);
-  return TrainInProcess(options);
-}
-
 class Residence : public testing::TestWithParam<std::string> {};
 
 TEST_P(Residence, OfSomeBlocksStateChangesNothing) {
   const TrainingRunOptions options = FiveLayerRun(GetParam(), 1);
   const TrainingRunResult device = TrainInProcess(options);
-  for (const Way& way : kWays) {
+  for (const MemoryWay& way : kWays) {
     SCOPED_TRACE(way.name);
-    const TrainingRunResult run = With(options, way);
+    const TrainingRunResult run = TrainInProcess(options, way);
     ExpectSameBits(device, run);
     EXPECT_EQ(run.used_bytes, run.planned_bytes);
   }
@@ -54,7 +45,7 @@ TEST_P(Residence, WithTwoRanksItChangesNothing) {
   const TrainingRunResult device = TrainInProcess(options);
   for (size_t way : {1, 3}) {
     SCOPED_TRACE(kWays[way].name);
-    ExpectSameBits(device, With(options, kWays[way]));
+    ExpectSameBits(device, TrainInProcess(options, kWays[way]));
   }
 }
 
@@ -62,9 +53,9 @@ TEST_P(Residence, UnderTheBackwardItChangesNothing) {
   TrainingRunOptions options = FiveLayerRun(GetParam(), 1);
   options.keys.emplace_back("training", "max_grad_norm: 0");
   const TrainingRunResult device = TrainInProcess(options);
-  for (const Way& way : kWays) {
+  for (const MemoryWay& way : kWays) {
     SCOPED_TRACE(way.name);
-    ExpectSameBits(device, With(options, way));
+    ExpectSameBits(device, TrainInProcess(options, way));
   }
 }
 
@@ -74,10 +65,10 @@ TEST_P(Residence, ARunGoesOnWithAnother) {
   const TemporaryFolder folder;
   options.folder = folder.path();
   options.stop_after = 1;
-  EXPECT_EQ(With(options, kWays[1]).steps, 1);
-  EXPECT_EQ(With(options, kWays[3]).steps, 2);
+  EXPECT_EQ(TrainInProcess(options, kWays[1]).steps, 1);
+  EXPECT_EQ(TrainInProcess(options, kWays[3]).steps, 2);
   options.stop_after = -1;
-  const TrainingRunResult rest = With(options, kWays[4]);
+  const TrainingRunResult rest = TrainInProcess(options, kWays[4]);
   EXPECT_EQ(rest.weights, device.weights);
   EXPECT_EQ(rest.losses, device.losses);
 }

@@ -18,12 +18,8 @@ namespace hearth::test {
 namespace {
 
 // What happens to the weights in a step: who updates them when, how often layers want them.
-struct Way {
-  const char* name;
-  std::vector<const char*> memory;
-};
-const std::vector<Way> kWays = {
-    {"device optimizer, horizontal", {}},
+const std::vector<MemoryWay> kWays = {
+    {"device optimizer, horizontal", {"offload: {weights: host}"}},
     {"host optimizer, vertical, recompute",
      {"offload: {optimizer: host, weights: host, residual: host}", "schedule: vertical",
       "recompute: [block]"}},
@@ -31,20 +27,14 @@ const std::vector<Way> kWays = {
      {"offload: {optimizer: host, weights: host}", "optimizer_device: gpu",
       "micro_batches_per_group: 2", "recompute: [swiglu, norm]"}}};
 
-TrainingRunResult OnHost(TrainingRunOptions options, const Way& way) {
-  for (const char* key : way.memory) options.keys.emplace_back("memory", key);
-  if (way.memory.empty()) options.keys.emplace_back("memory", "offload: {weights: host}");
-  return TrainInProcess(options);
-}
-
 class Weights : public testing::TestWithParam<std::string> {};
 
 TEST_P(Weights, OnTheHostTheyAreTheSame) {
   const TrainingRunOptions options = FiveLayerRun(GetParam(), 1);
   const TrainingRunResult device = TrainInProcess(options);
-  for (const Way& way : kWays) {
+  for (const MemoryWay& way : kWays) {
     SCOPED_TRACE(way.name);
-    ExpectSameBits(device, OnHost(options, way));
+    ExpectSameBits(device, TrainInProcess(options, way));
   }
 }
 
@@ -52,12 +42,12 @@ TEST_P(Weights, OnTheHostsOfTwoRanksTheyAreTheSame) {
   if (const std::string why = WhyNotSeveralRanks(); !why.empty()) GTEST_SKIP() << why;
   TrainingRunOptions options = FiveLayerRun(GetParam(), 2);
   const TrainingRunResult device = TrainInProcess(options);
-  for (const Way& way : kWays) {
+  for (const MemoryWay& way : kWays) {
     SCOPED_TRACE(way.name);
-    ExpectSameBits(device, OnHost(options, way));
+    ExpectSameBits(device, TrainInProcess(options, way));
   }
   options.keys.emplace_back("parallel", "zero_stage: 0");  // every rank has all of them
-  ExpectSameBits(device, OnHost(options, kWays[1]));
+  ExpectSameBits(device, TrainInProcess(options, kWays[1]));
 }
 
 // Each rank keeps its shard of them, on the device or on its host: ZeRO 3 has the bits of ZeRO 2,
@@ -89,7 +79,7 @@ TEST_P(Weights, UpdatedUnderTheBackwardTheyAreTheSame) {
     TrainingRunOptions options = FiveLayerRun(GetParam(), ranks);
     options.keys.emplace_back("training", "max_grad_norm: 0");
     const TrainingRunResult device = TrainInProcess(options);
-    ExpectSameBits(device, OnHost(options, kWays[static_cast<size_t>(ranks)]));
+    ExpectSameBits(device, TrainInProcess(options, kWays[static_cast<size_t>(ranks)]));
   }
 }
 
@@ -100,11 +90,11 @@ TEST_P(Weights, ARunGoesOnWithThemElsewhere) {
   const TemporaryFolder folder;
   options.folder = folder.path();
   options.stop_after = 1;
-  EXPECT_EQ(OnHost(options, kWays[2]).steps, 1);
+  EXPECT_EQ(TrainInProcess(options, kWays[2]).steps, 1);
   options.stop_after = 2;
   TrainInProcess(options);
   options.stop_after = -1;
-  const TrainingRunResult rest = OnHost(options, kWays[1]);
+  const TrainingRunResult rest = TrainInProcess(options, kWays[1]);
   EXPECT_EQ(rest.weights, device.weights);
   EXPECT_EQ(rest.losses, device.losses);
 }

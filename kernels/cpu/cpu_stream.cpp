@@ -107,6 +107,8 @@ void CpuStream::Record(Event& event) {
   Push({[completion, number, timed = cpu_event.timed_] {
           {
             std::lock_guard lock(completion->mutex);
+            // Another stream may have got to a later record before.
+            if (number < completion->completed) return;
             completion->completed = number;
             if (timed) completion->reached = std::chrono::steady_clock::now();
           }

@@ -215,6 +215,22 @@ TEST_F(CpuStreamTest, DestructionFinishesQueuedWork) {
   EXPECT_EQ(count, 50);
 }
 
+// The later record is reached first.
+TEST_F(CpuStreamTest, AnEventStandsForItsLastRecord) {
+  CpuStream& slow = Create("slow");
+  CpuStream& fast = Create("fast");
+  auto gate = device_.CreateHostSignal();
+  auto event = device_.CreateEvent();
+  slow.Wait(*gate, 1);
+  slow.Record(*event);
+  fast.Record(*event);
+  fast.Synchronize(kLong);
+  EXPECT_TRUE(event->Done());
+  gate->Set(1);
+  slow.Synchronize(kLong);
+  EXPECT_TRUE(event->Done());
+}
+
 TEST(CpuDevice, MemoryIsAlignedCountedAndSealed) {
   CpuDevice device(1);
   {

@@ -19,8 +19,7 @@
 #include "launcher/bounded_child.h"
 #include "launcher/core_binding.h"
 #include "launcher/doctor_probes.h"
-#include "launcher/job_folder.h"
-#include "launcher/mpirun.h"
+#include "launcher/own_ranks.h"
 #include "launcher/process.h"
 #include "launcher/program_info.h"
 #include "launcher/running_command.h"
@@ -111,30 +110,14 @@ std::vector<CommandEnd> RealSystem::RunAll(const std::vector<std::vector<std::st
 }
 
 CommandEnd RealSystem::StartTwoRanks(milliseconds timeout) {
-  CommandEnd end;
   try {
-    AdoptOrphans();
-    const JobFolder folder;
-    MpirunOptions options{.mpirun = FindProgram("mpirun"),
-                          .ranks = 2,
-                          .rank_command = {OwnProgram(), "doctor", "--as-rank"},
-                          .job_folder = folder.path(),
-                          .hostfile = "",
-                          .interface = "",
-                          .as_root = geteuid() == 0,
-                          .rank_environment = RankEnvironment{},
-                          .environment = Environment()};
-    options.rank_environment.init_timeout = timeout;
-    options.rank_environment.launcher_pid = getpid();
-    RunningCommand mpirun(MpirunProcess(options));
-    const Clock::time_point deadline = Clock::now() + timeout;
-    while (!mpirun.Poll() && Clock::now() < deadline) std::this_thread::sleep_for(kPollInterval);
-    end = mpirun.Finish();
-    KillChildren({folder.guard()}, -1, 2'000);
+    return RunOwnRanks({.ranks = 2,
+                        .arguments = {"doctor", "--as-rank"},
+                        .silence = timeout,
+                        .init_timeout = timeout});
   } catch (const std::exception& error) {
-    end.output = error.what();
+    return {.output = error.what()};
   }
-  return end;
 }
 
 std::optional<int64_t> RealSystem::Limit(ProcessLimit limit) {

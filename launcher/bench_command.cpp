@@ -417,7 +417,7 @@ Command MakeBenchCommand() {
           "step: whole steps of RUN.yaml, as hearth train makes them, on random tokens; nothing\n"
           "is evaluated or saved, and the run's data, length, schedule of the learning rate,\n"
           "evaluation, checkpoints and logs do not matter, but for --trace-steps, which are not\n"
-          "measured and count from the first of two to warm up; a loss that is not finite ends\n"
+          "measured and count from the first to warm up; a loss that is not finite ends\n"
           "it. Link: what is copied between device and host memory, beside what the plan says.\n"
           "Several ranks: mpirun -n N hearth bench step RUN.yaml.\n"
           "A table for people, then one line of JSON.",

@@ -11,6 +11,7 @@
 #include "comm/api/bare_copies.h"
 #include "comm/api/bootstrap.h"
 #include "comm/api/communicator.h"
+#include "comm/api/gather_texts.h"
 #include "comm/api/topology.h"
 #include "kernels/api/kernel_backend.h"
 

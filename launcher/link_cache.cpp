@@ -89,13 +89,7 @@ std::string DeviceIdentity(KernelBackend& backend) {
 }
 
 std::vector<std::string> GatherIdentities(Bootstrap& bootstrap, KernelBackend& backend) {
-  const std::string mine = DeviceIdentity(backend);
-  const auto* data = reinterpret_cast<const std::byte*>(mine.data());
-  std::vector<std::string> identities;
-  for (const Bytes& theirs : bootstrap.AllGather({data, data + mine.size()})) {
-    identities.emplace_back(reinterpret_cast<const char*>(theirs.data()), theirs.size());
-  }
-  return identities;
+  return GatherTexts(bootstrap, DeviceIdentity(backend));
 }
 
 std::vector<std::string> GpuIdentities(int ranks) {

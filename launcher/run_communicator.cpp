@@ -80,7 +80,7 @@ Choice ChooseTogether(Bootstrap& bootstrap, KernelBackend& backend,
         options));
   }
   const Bytes bytes = bootstrap.Broadcast(ToBytes(packed), 0);
-  return Unpacked({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  return Unpacked(ToText(bytes));
 }
 
 MixedOperation OperationOf(const std::string& name) {

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
-#include <span>
 #include <vector>
 
 #include "kernels/core/error.h"
@@ -48,7 +46,8 @@ RunLinks::RunLinks(const RunConfig& config, Bootstrap& bootstrap, KernelBackend&
   }
   network_ = std::move(network.communicator);
   inside_.description += "; between hosts by " + network.description;
-  if (inside_.warning.empty()) inside_.warning = network.warning;
+  if (!inside_.warning.empty() && !network.warning.empty()) inside_.warning += "; ";
+  inside_.warning += network.warning;
 }
 
 CommunicatorMemory NetworkMemory(const RunConfig& config, int boxes, bool uses_gpus) {
@@ -67,11 +66,7 @@ void RequireSameProgram(const BoxLinks& links) {
   if (links.box.rank() != 0) return;
   const std::string mine =
       links.host + "\n" + ToHex(Xxh3Hash128(std::string_view(MappedFile("/proc/self/exe").text())));
-  const auto bytes = std::as_bytes(std::span(mine));
-  std::vector<std::string> all;
-  for (const Bytes& theirs : links.peers.AllGather(Bytes(bytes.begin(), bytes.end()))) {
-    all.emplace_back(reinterpret_cast<const char*>(theirs.data()), theirs.size());
-  }
+  const std::vector<std::string> all = GatherTexts(links.peers, mine);
   const auto host = [](const std::string& text) { return text.substr(0, text.find('\n')); };
   for (const std::string& theirs : all) {
     if (theirs.substr(theirs.find('\n')) == all.front().substr(all.front().find('\n'))) continue;

@@ -1,8 +1,8 @@
 #include "comm/api/topology.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "comm/api/gather_texts.h"
 #include "kernels/core/check.h"
 #include "kernels/core/error.h"
 
@@ -42,13 +42,7 @@ Topology TopologyOf(const std::vector<std::string>& hosts) {
 }
 
 Topology FindTopology(Bootstrap& bootstrap, std::string_view host) {
-  Bytes mine(host.size());
-  if (!mine.empty()) std::memcpy(mine.data(), host.data(), host.size());
-  std::vector<std::string> hosts;
-  for (const Bytes& theirs : bootstrap.AllGather(mine)) {
-    hosts.emplace_back(reinterpret_cast<const char*>(theirs.data()), theirs.size());
-  }
-  return TopologyOf(hosts);
+  return TopologyOf(GatherTexts(bootstrap, host));
 }
 
 }  // namespace hearth

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "comm/api/gather_texts.h"
 #include "kernels/core/check.h"
 #include "kernels/cuda/cuda_native.h"
 
@@ -65,11 +66,7 @@ PeerSlabs::PeerSlabs(Bootstrap& bootstrap, const TensorView& slab)
     mapped_.push_back(base);
     slabs_[static_cast<size_t>(rank)] = static_cast<std::byte*>(base) + theirs.offset;
   }
-  for (const Bytes& theirs : bootstrap.AllGather(ToBytes(why_not_.data(), why_not_.size()))) {
-    if (theirs.empty()) continue;
-    why_not_.assign(reinterpret_cast<const char*>(theirs.data()), theirs.size());
-    break;
-  }
+  why_not_ = GatherFirstText(bootstrap, why_not_);
   if (!why_not_.empty()) Close();
 }
 

@@ -11,6 +11,7 @@
 #include <span>
 #include <utility>
 
+#include "comm/api/gather_texts.h"
 #include "kernels/core/check.h"
 #include "kernels/core/error.h"
 
@@ -227,8 +228,8 @@ class Attempt {
 // know only that nobody came.
 std::string AgreeOn(Bootstrap& bootstrap, const std::string& problem) {
   std::string last;
-  for (const Bytes& theirs : bootstrap.AllGather(ToBytes(problem))) {
-    if (!theirs.empty()) last = ToText(theirs);
+  for (const std::string& theirs : GatherTexts(bootstrap, problem)) {
+    if (!theirs.empty()) last = theirs;
   }
   return last;
 }

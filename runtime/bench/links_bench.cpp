@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "comm/api/gather_texts.h"
 #include "kernels/core/error.h"
 #include "runtime/bench/links_timer.h"
 #include "runtime/plan/link_table.h"
@@ -55,12 +56,7 @@ class Bench {
   std::vector<std::string> Identities() const {
     const std::optional<GpuInfo> gpu = backend_.device().gpu();
     const std::string mine = gpu ? gpu->identity : backend_.device().name();
-    const auto* data = reinterpret_cast<const std::byte*>(mine.data());
-    std::vector<std::string> identities;
-    for (const Bytes& theirs : bootstrap_.AllGather({data, data + mine.size()})) {
-      identities.emplace_back(reinterpret_cast<const char*>(theirs.data()), theirs.size());
-    }
-    return identities;
+    return GatherTexts(bootstrap_, mine);
   }
 
   std::vector<SlabRange> Shares(int64_t bytes) const {
@@ -86,14 +82,10 @@ class Bench {
     } catch (const CommError& refusal) {
       error = refusal.what();
     }
-    const auto* data = reinterpret_cast<const std::byte*>(error.data());
-    for (const Bytes& theirs : bootstrap_.AllGather({data, data + error.size()})) {
-      if (theirs.empty()) continue;
-      const std::string why(reinterpret_cast<const char*>(theirs.data()), theirs.size());
-      result->left_out.push_back(fmt::format("{}: {}", name, why));
-      return nullptr;
-    }
-    return made;
+    const std::string why = GatherFirstText(bootstrap_, error);
+    if (why.empty()) return made;
+    result->left_out.push_back(fmt::format("{}: {}", name, why));
+    return nullptr;
   }
 
   void RunBareCopies(const LinksBenchWay& way, LinksBenchResult* result) {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "comm/api/gather_texts.h"
 #include "kernels/core/bfloat16.h"
 #include "kernels/core/check.h"
 #include "kernels/core/error.h"
@@ -35,15 +36,6 @@ std::byte SentByte(int rank, int round, int64_t index) {
 // Small whole numbers: every sum of them is exact in bf16.
 float SentNumber(int rank, int round, int64_t index) {
   return static_cast<float>((index + rank * 3 + round) % 8) - 3.0f;
-}
-
-// The reason of the lowest rank that has one.
-std::string Together(Bootstrap& bootstrap, const std::string& mine) {
-  const auto* data = reinterpret_cast<const std::byte*>(mine.data());
-  for (const Bytes& theirs : bootstrap.AllGather({data, data + mine.size()})) {
-    if (!theirs.empty()) return {reinterpret_cast<const char*>(theirs.data()), theirs.size()};
-  }
-  return "";
 }
 
 // Checks one communicator. What is in the slab is written and read through pinned memory.
@@ -137,11 +129,11 @@ struct OpenWay {
       : slab(backend.device().Allocate(bootstrap.world() * kSlabBytesPerRank, MemoryKind::kDevice)),
         stream(backend.device().CreateStream("probe")) {
     // Where one rank is refused nobody goes on to the next.
-    problem = Together(bootstrap, Refusal([&] { communicator = make(); }));
+    problem = GatherFirstText(bootstrap, Refusal([&] { communicator = make(); }));
     if (problem.empty()) {
-      problem = Together(bootstrap, Refusal([&] {
-                           communicator->RegisterSlab(slab.View(0, DType::kU8, {slab.bytes()}));
-                         }));
+      problem = GatherFirstText(
+          bootstrap,
+          Refusal([&] { communicator->RegisterSlab(slab.View(0, DType::kU8, {slab.bytes()})); }));
     }
     if (!problem.empty()) communicator.reset();
   }
@@ -178,11 +170,11 @@ std::string CheckExchange(Bootstrap& bootstrap, KernelBackend& backend, const Ch
   Check check(bootstrap, backend, way);
   for (int round = 0; round < kRounds; ++round) {
     for (const int64_t share : kCheckedShares) {
-      const std::string problem = Together(bootstrap, check.Gathers(share, round, senders));
+      const std::string problem = GatherFirstText(bootstrap, check.Gathers(share, round, senders));
       if (!problem.empty()) return problem;
     }
     if (std::ssize(senders) < bootstrap.world()) continue;
-    const std::string problem = Together(bootstrap, check.Sums(round));
+    const std::string problem = GatherFirstText(bootstrap, check.Sums(round));
     if (!problem.empty()) return problem;
   }
   return "";

@@ -25,12 +25,11 @@ std::optional<HardwareProfile> SharedHardware(const RunEnvironment& environment)
     const auto profile =
         HardwareOf(device.name(), device.kind() != DeviceType::kCpu, environment.installed_configs);
     const std::string text = profile ? HardwareYaml(*profile) : "";
-    const auto view = std::as_bytes(std::span(text));
-    bytes.assign(view.begin(), view.end());
+    bytes = ToBytes(text);
   }
   bytes = environment.bootstrap.Broadcast(bytes, 0);
   if (bytes.empty()) return std::nullopt;
-  return ParseHardware({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, "rank 0");
+  return ParseHardware(ToText(bytes), "rank 0");
 }
 
 // Of one [n, n] fp32 product, the fastest of a few.

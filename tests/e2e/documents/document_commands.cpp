@@ -6,7 +6,7 @@ namespace {
 
 constexpr const char* kSmallQuickstart =
     "sed -i -e 's/max_steps: 1000/max_steps: 10/' -e 's/warmup_steps: 30/warmup_steps: 1/' "
-    "-e 's/eval_max_batches: 40/eval_max_batches: 2/' -e 's/sequence_len: 256/sequence_len: "
+    "-e 's/eval_max_batches: null/eval_max_batches: 2/' -e 's/sequence_len: 256/sequence_len: "
     "32/' "
     "configs/runs/quickstart.yaml && "
     "sed -i -e 's/4194304/65536/' -e 's/max-tokens 300/max-tokens 20/' cmake/quickstart.sh && "

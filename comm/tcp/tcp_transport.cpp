@@ -101,9 +101,12 @@ void TcpTransport::Exchange(const ExchangeArgs& args) {
       moved |= Receive(rank, args.sequence);
       ended |= peer.ended;
     }
-    if (moved) deadline = Clock::now() + timeout_;
     if (ended) last = std::min(last, Clock::now() + Clock::duration(kEndedGrace));
-    if (moved) continue;
+    if (moved) {
+      deadline = Clock::now() + timeout_;
+      late = false;
+      continue;
+    }
     if (late) FailSilent();
     // Once more behind the deadline: a process that was stopped meanwhile finds what has come.
     late = !Await(std::min(deadline, last));

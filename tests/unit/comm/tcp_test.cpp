@@ -241,6 +241,17 @@ TEST(Tcp, BoxesWithASilentRankDoNotGoByMpi) {
   });
 }
 
+// Each connects by a token and ports of its own, at the same time; the numbers tell whose message
+// one is.
+TEST(Tcp, JobsOnOneHostDoNotMeet) {
+  RunInprocWorld({.ranks = 6}, [](InprocRank& rank) {
+    const int job = rank.bootstrap.rank() % 2;
+    const std::unique_ptr<Bootstrap> ranks_of_job = rank.bootstrap.Split(job);
+    TcpTransport transport(*ranks_of_job, "lo", kLong);
+    for (int64_t call = 0; call < 10; ++call) ExpectMessages(transport, 100 * job + call, 1000);
+  });
+}
+
 // More than what the kernel takes, so that both sides have to send and receive at once.
 TEST(Tcp, LargeMessagesCrossEachOther) {
   RunInprocWorld({.ranks = 3}, [](InprocRank& rank) {

@@ -70,13 +70,13 @@ CheckedRun CheckRun(const ResolvedConfig& resolved, const RankGrid& grid, bool a
     choice.plan.exchange = grid.ranks > 1 ? exchange.description : "";
     return choice;
   };
+  const ChosenPlan choice = choose(resolved);
   CheckedRun run{.resolved = resolved,
                  .model = model,
-                 .plan = {},
-                 .choice = choose(resolved),
+                 .plan = choice.plan,
+                 .choice = choice,
                  .hardware = hardware,
                  .limits = expected};
-  run.plan = run.choice.plan;
   run.total_steps = TotalSteps(resolved, run.plan.global_batch_size, *data);
   const bool knows_memory = !are_remote || other;
   if (knows_memory) RequirePlanFits(run.choice.resolved, run.plan, model.spec, limits);

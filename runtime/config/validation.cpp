@@ -102,7 +102,8 @@ void SettleOffload(ResolvedConfig& resolved) {
 // unless it was given later.
 void SettleFp8Key(ResolvedConfig& resolved, std::string_view path, std::string_view why) {
   const RunConfig& config = resolved.config;
-  const std::string off = FindField(path)->print(RunConfig{});
+  const RunConfig defaults;
+  const std::string off = FindField(path)->print(defaults);
   if (config.precision.compute_dtype == ComputeDtype::kFp8) return;
   if (FindField(path)->print(config) == off) return;
   const LeafOrigin compute = OriginOf(resolved, "precision.compute_dtype");

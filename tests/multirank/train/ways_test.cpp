@@ -48,12 +48,13 @@ TEST_P(RanksTraining, HasTheSameBitsInBoxes) {
   TrainingRunResult expected;
   if (bootstrap->rank() == 0) expected = TrainInProcess(options);
   const auto backend = MakeBackend("cpu", {.threads = 1});
-  const TrainingRunResult result =
-      TrainAsRank(options, {.bootstrap = *bootstrap,
-                            .backend = *backend,
-                            .kind = "mpi",
-                            .communicator = {.collective_timeout = kTimeout, .piece_bytes = 1024},
-                            .boxes = bootstrap->world()});
+  const TrainingRunResult result = TrainAsRank(
+      options,
+      {.bootstrap = *bootstrap,
+       .backend = *backend,
+       .kind = "mpi",
+       .communicator = CommunicatorOptions{.collective_timeout = kTimeout, .piece_bytes = 1024},
+       .boxes = bootstrap->world()});
   EXPECT_TRUE(result.boxes_agree);
   if (bootstrap->rank() != 0) return;
   EXPECT_EQ(std::ssize(result.losses), options.steps);

@@ -39,6 +39,10 @@ constexpr std::chrono::seconds kVerdictGrace{3};
 // For what the ranks have said, once all are gone.
 constexpr std::chrono::seconds kLastWords{1};
 constexpr int kKillTimeoutMs = 10'000;
+// mpirun has lost a signal that it was to forward (seen once, on a busy machine): ranks elsewhere
+// that take so many steps more, and have had so much time, have not heard of it.
+constexpr int64_t kStepsToHear = 3;
+constexpr std::chrono::seconds kTimeToHear{2};
 
 enum class AttemptEnd { kDone, kFailed, kLost, kUnreachable, kInterrupted };
 
@@ -46,6 +50,13 @@ struct AttemptResult {
   AttemptEnd end = AttemptEnd::kDone;
   int exit_code = 0;
   std::string message;  // one line; "": the ranks or their starter have said it themselves
+};
+
+// When the starter was last asked to forward the request to stop, and the step of the foremost
+// rank.
+struct StopRequest {
+  int64_t step = 0;
+  Clock::time_point at;
 };
 
 void Say(const std::string& message, MessageLog* log) {
@@ -140,7 +151,7 @@ class Attempt {
       const bool all = std::none_of(readings.begin(), readings.end(), [](const auto& reading) {
         return reading.state == RankState::kAbsent;
       });
-      if (all && asked_.insert(-1).second) kill(starter_, SIGUSR1);
+      if (all) AskElsewhere(readings);
       return;
     }
     for (int rank = 0; rank < options_.ranks; ++rank) {
@@ -148,6 +159,16 @@ class Attempt {
       if (reading.state != RankState::kRunning || !asked_.insert(rank).second) continue;
       kill(static_cast<pid_t>(reading.pid), SIGUSR1);
     }
+  }
+
+  void AskElsewhere(const std::vector<HeartbeatReading>& readings) {
+    int64_t step = 0;
+    for (const HeartbeatReading& reading : readings) step = std::max(step, reading.step);
+    const bool heard = asked_elsewhere_ && (step < asked_elsewhere_->step + kStepsToHear ||
+                                            Clock::now() < asked_elsewhere_->at + kTimeToHear);
+    if (heard) return;
+    asked_elsewhere_ = StopRequest{.step = step, .at = Clock::now()};
+    kill(starter_, SIGUSR1);
   }
 
   std::vector<HeartbeatReading> ReadAll() const {
@@ -288,7 +309,8 @@ class Attempt {
   std::unique_ptr<ErrorTee> tee_;          // null: they are not, or nobody keeps what they say
   pid_t starter_ = -1;
   std::optional<int> starter_status_;  // once it has ended
-  std::set<int> asked_;                // ranks that have been asked to stop; -1: the starter
+  std::set<int> asked_;                // ranks that have been asked to stop
+  std::optional<StopRequest> asked_elsewhere_;
   std::optional<Clock::time_point> finished_since_;
 };
 

@@ -82,8 +82,18 @@ void BeOdd(const FakeRole& role) {
   pause();
 }
 
+volatile sig_atomic_t requests_to_stop = 0;
+
+void CountRequest(int) { requests_to_stop = requests_to_stop + 1; }
+
+bool IsAskedToStop(const FakeRole& role, const RankContext& context) {
+  if (role.work == FakeWork::kDeafOnce) return requests_to_stop > 1;
+  return role.work != FakeWork::kStubborn && context.stop_requested();
+}
+
 int Work(const FakeRole& role, const RankContext& context) {
   const int rank = context.bootstrap.rank();
+  if (role.work == FakeWork::kDeafOnce) signal(SIGUSR1, CountRequest);
   std::unique_ptr<RunLock> lock;
   if (rank == 0) lock = std::make_unique<RunLock>(role.folder / "out", kPatience);
   context.bootstrap.Barrier();
@@ -95,7 +105,7 @@ int Work(const FakeRole& role, const RankContext& context) {
       WriteText(RankFile(role.folder, rank, role.start), fmt::format("{} {}", getpid(), getppid()));
     }
     if (step == 5 && IsOdd(role, rank)) BeOdd(role);
-    const bool asked = role.work != FakeWork::kStubborn && context.stop_requested();
+    const bool asked = IsAskedToStop(role, context);
     // All stop at the same step.
     bool stop = asked;
     if (role.work != FakeWork::kRank1Alone) {

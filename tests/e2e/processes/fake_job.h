@@ -20,6 +20,7 @@ enum class FakeWork {
   kSteps,        // steps with a barrier each, until asked to stop; after a restart ten steps
   kFewSteps,     // ten steps
   kStubborn,     // steps, deaf to the request to stop
+  kDeafOnce,     // steps, deaf to the first request to stop
   kRank1Idle,    // rank 1 gets to no barrier and makes no progress, but lives
   kRank1Alone,   // the same, and nobody waits for it in a barrier
   kRefused,      // every rank finds the configuration wrong

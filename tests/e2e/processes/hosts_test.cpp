@@ -60,6 +60,15 @@ TEST_F(HostsTest, APoliteStopSavesAndSucceeds) {
   EXPECT_TRUE(job.AwaitNothingLeft());
 }
 
+TEST_F(HostsTest, AStopThatWasNotHeardIsAskedForAgain) {
+  FakeJob job({.work = FakeWork::kDeafOnce, .on_two_hosts = true});
+  job.Start();
+  job.AwaitSteps();
+  kill(job.launcher(), SIGTERM);
+  EXPECT_EQ(job.AwaitEnd(), kExitDone) << job.Output();
+  EXPECT_TRUE(job.Saved(0) && job.Saved(1));
+}
+
 TEST_F(HostsTest, AKilledRankIsNamedWithItsHostAndTheJobStartedAgain) {
   FakeJob job({.work = FakeWork::kSteps, .max_restarts = 1, .on_two_hosts = true});
   job.Start();

@@ -24,10 +24,11 @@ class HostTransfer {
   // there directly. DeviceError after the timeout of one piece.
   void Download(const TensorView& source, void* destination) const;
   void Upload(const void* source, const TensorView& destination) const;
+  // Whether the bytes lie in the pinned slab: then the host may as well touch them itself.
+  bool IsPinned(const void* data, int64_t bytes) const;
 
  private:
   TensorView Piece(int64_t index, int64_t bytes) const;
-  bool IsPinned(const void* data, int64_t bytes) const;
 
   KernelBackend& backend_;
   const RankMemory& memory_;

@@ -176,11 +176,18 @@ void StoreState(Executor& executor, int unit, StateKind kind, int64_t begin,
     executor.transfer().Upload(values.data(), view);
     return;
   }
+  const auto round_to = [&](BFloat16* out) {
+    ForParts(count, executor.host_threads(), kWorthAThread, [&](int64_t first, int64_t last) {
+      std::transform(values.begin() + first, values.begin() + last, out + first,
+                     [](float value) { return ToBFloat16(value); });
+    });
+  };
+  // One copy less where it is at home on the host: of a large model, seconds.
+  if (executor.transfer().IsPinned(view.data(), view.bytes())) {
+    return round_to(static_cast<BFloat16*>(view.data()));
+  }
   std::vector<BFloat16> rounded(values.size());
-  ForParts(count, executor.host_threads(), kWorthAThread, [&](int64_t first, int64_t last) {
-    std::transform(values.begin() + first, values.begin() + last, rounded.begin() + first,
-                   [](float value) { return ToBFloat16(value); });
-  });
+  round_to(rounded.data());
   executor.transfer().Upload(rounded.data(), view);
 }
 

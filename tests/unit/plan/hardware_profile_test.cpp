@@ -85,7 +85,7 @@ TEST(HardwareProfile, WhatIsWrongIsNamedWithItsPlace) {
               "h.yaml:2:19: error: hardware_version");
   ExpectStart(ErrorOf(With("devices: [H200]", "devices: H200")),
               "h.yaml:4:10: error: devices: not a list");
-  ExpectStart(ErrorOf(With("outside_gib: 0.75", "outside_gib: 200")),
+  ExpectStart(ErrorOf(With("outside_gib: 1.1", "outside_gib: 200")),
               "h.yaml:8:13: error: device_memory.size_gib");
   ExpectStart(ErrorOf(With("both_ways_gbps: 99", "both_ways_gbps: 30")),
               "h.yaml:29:19: error: host.both_ways_gbps");

@@ -46,7 +46,7 @@ std::map<int, Slice> ReadSlices(const std::filesystem::path& path, std::set<std:
 TEST(Trace, ShowsEveryTaskInItsOrderAndChangesNothing) {
   const int ranks = RanksUnderTest(2);
   const TrainingKeys keys = {{"precision", "compute_dtype: bf16"},
-                             {"memory", "offload: {optimizer: host}"},
+                             {"memory", "offload: {optimizer: host, gradients: none}"},
                              {"memory", "optimizer_device: cpu"}};
   const TrainingRunResult untraced = TrainInProcess({.ranks = ranks, .keys = keys});
   const TemporaryFolder folder;

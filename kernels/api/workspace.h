@@ -8,6 +8,13 @@
 
 namespace hearth {
 
+// A gradient that is a sum over rows is formed as partial sums in fp32, each of so many consecutive
+// rows, which are then added: for small micro-batches few rows, so that their sums fill a GPU.
+// Part of the numerics, so a function of the number of rows alone. A multiple of 4, for any `rows`.
+int64_t RowsPerPartialSum(int64_t rows);
+// Those partial sums.
+int64_t PartialSumCount(int64_t rows);
+
 int64_t GemmWorkspaceBytes();
 int64_t AttentionBackwardWorkspaceBytes(const AttentionShape& shape, int64_t tokens);
 int64_t RmsNormBackwardWorkspaceBytes(int64_t tokens, int64_t columns);

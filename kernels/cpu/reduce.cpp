@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/api/adamw.h"
+#include "kernels/api/workspace.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/row_access.h"
 
@@ -75,17 +76,18 @@ void CpuBackend::DoOrderedSum(Stream& stream, const OrderedSumArgs& args) {
 
 void CpuBackend::DoColumnSum(Stream& stream, const ColumnSumArgs& args) {
   Enqueue(stream, [this, args] {
+    const int64_t rows = args.input.shape()[0];
     const int64_t columns = args.input.shape()[1];
+    const int64_t sum_rows = RowsPerPartialSum(rows);
     auto* partials = static_cast<float*>(args.workspace.data());
-    ForEachPiece(device_.pool(), args.input.shape()[0], kSumRows, [&](int64_t begin, int64_t end) {
-      float* sum = partials + begin / kSumRows * columns;
+    ForEachPiece(device_.pool(), rows, sum_rows, [&](int64_t begin, int64_t end) {
+      float* sum = partials + begin / sum_rows * columns;
       std::fill(sum, sum + columns, 0.0f);
       for (int64_t row = begin; row < end; ++row) {
         AddScaled(args.input, row * columns, columns, 1.0f, sum);
       }
     });
-    AddPartialSums(device_.pool(), partials, DivUp(args.input.shape()[0], kSumRows), columns,
-                   args.out);
+    AddPartialSums(device_.pool(), partials, PartialSumCount(rows), columns, args.out);
   });
 }
 

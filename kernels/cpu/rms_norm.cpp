@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "kernels/api/workspace.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/quantize_rows.h"
 #include "kernels/cpu/row_access.h"
@@ -83,15 +84,16 @@ void CpuBackend::DoRmsNormForward(Stream& stream, const RmsNormForwardArgs& args
 
 void CpuBackend::DoRmsNormBackward(Stream& stream, const RmsNormBackwardArgs& args) {
   Enqueue(stream, [this, args] {
+    const int64_t rows = args.x.shape()[0];
     const int64_t columns = args.x.shape()[1];
+    const int64_t sum_rows = RowsPerPartialSum(rows);
     auto* partials = static_cast<float*>(args.workspace.data());
-    ForEachPiece(device_.pool(), args.x.shape()[0], kSumRows, [&](int64_t begin, int64_t end) {
+    ForEachPiece(device_.pool(), rows, sum_rows, [&](int64_t begin, int64_t end) {
       WithStorage(args.x.dtype(), [&](auto storage) {
-        BackwardRows<decltype(storage)>(args, begin, end, partials + begin / kSumRows * columns);
+        BackwardRows<decltype(storage)>(args, begin, end, partials + begin / sum_rows * columns);
       });
     });
-    AddPartialSums(device_.pool(), partials, DivUp(args.x.shape()[0], kSumRows), columns,
-                   args.d_weight);
+    AddPartialSums(device_.pool(), partials, PartialSumCount(rows), columns, args.d_weight);
   });
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/api/workspace.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/row_access.h"
 
@@ -133,8 +134,10 @@ void CpuBackend::DoRopeBackward(Stream& stream, const RopeBackwardArgs& args) {
     const Heads heads(args, args.d_out);
     const int64_t head_dim = heads.head_dim;
     const int64_t tokens = args.d_out.shape()[0];
+    const int64_t sum_tokens = RowsPerPartialSum(tokens);
+    const int64_t blocks = PartialSumCount(tokens);
     auto* partials = static_cast<float*>(args.workspace.data());
-    ForEachPiece(device_.pool(), tokens, kSumRows, [&](int64_t begin, int64_t end) {
+    ForEachPiece(device_.pool(), tokens, sum_tokens, [&](int64_t begin, int64_t end) {
       std::vector<float> scratch(static_cast<size_t>(4 * head_dim));
       float* sums = scratch.data() + 2 * head_dim;
       WithStorage(args.d_out.dtype(), [&](auto storage) {
@@ -144,13 +147,11 @@ void CpuBackend::DoRopeBackward(Stream& stream, const RopeBackwardArgs& args) {
       });
       if (!args.norm) return;
       // [2, blocks, head_dim], so that each weight's partial sums are one matrix.
-      const int64_t block = begin / kSumRows;
-      const int64_t blocks = DivUp(tokens, kSumRows);
+      const int64_t block = begin / sum_tokens;
       std::copy(sums, sums + head_dim, partials + block * head_dim);
       std::copy(sums + head_dim, sums + 2 * head_dim, partials + (blocks + block) * head_dim);
     });
     if (!args.norm) return;
-    const int64_t blocks = DivUp(tokens, kSumRows);
     AddPartialSums(device_.pool(), partials, blocks, head_dim, args.d_norm_q);
     AddPartialSums(device_.pool(), partials + blocks * head_dim, blocks, head_dim, args.d_norm_k);
   });

@@ -13,10 +13,6 @@
 
 namespace hearth {
 
-// Rows whose partial sums are formed together, wherever sums over rows are accumulated. Part of the
-// numerics.
-constexpr int64_t kSumRows = 64;
-
 // Calls function(T{}) with T the storage type, float or BFloat16.
 template <typename Function>
 void WithStorage(DType dtype, Function&& function) {

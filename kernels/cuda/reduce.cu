@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/api/adamw.h"
+#include "kernels/api/workspace.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/device/async_copy.cuh"
@@ -132,9 +133,6 @@ void LaunchOrderedSum(cudaStream_t stream, const OrderedSumArgs& args) {
   CheckLaunch("ordered sum");
 }
 
-// Rows whose partial sums are formed together; part of the numerics.
-constexpr int kSumRows = 64;
-
 // The sum of `count` rows of a cell of columns, in order. Rows behind the last are zeros, which
 // change no sum: it starts at +0 and so is never -0.
 template <bool kVector, typename T>
@@ -155,19 +153,19 @@ __device__ void SumRows(const T* from, int64_t columns, int count, int valid, fl
   cuda::StoreCell<kVector>(to, cuda::Round<float>(sum), 0, valid);
 }
 
-// A thread takes a cell of columns of kSumRows rows. Floor: a read of the input.
+// A thread takes a cell of columns of sum_rows rows. Floor: a read of the input.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    SumRowBlocksKernel(const T* input, int64_t rows, int64_t columns, bool is_wide,
+    SumRowBlocksKernel(const T* input, int64_t rows, int64_t columns, int sum_rows, bool is_wide,
                        float* partials) {
   const int64_t cells = (columns + kCell - 1) / kCell;
   const int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t block = item / cells;
-  if (block * kSumRows >= rows) return;
+  if (block * sum_rows >= rows) return;
   const int64_t column = item % cells * kCell;
   const int valid = cuda::Within(columns - column, kCell);
-  const T* from = input + block * kSumRows * columns + column;
-  const int count = cuda::Within(rows - block * kSumRows, kSumRows);
+  const T* from = input + block * sum_rows * columns + column;
+  const int count = cuda::Within(rows - block * sum_rows, sum_rows);
   float* to = partials + block * columns + column;
   if (is_wide) {
     SumRows<true>(from, columns, count, valid, to);
@@ -178,11 +176,11 @@ __global__ void __launch_bounds__(kThreads)
 
 constexpr int kPartialColumns = kWarp;
 constexpr int kPartialThreads = 512;
-// 32 KiB of shared memory hold the partial sums of 16,384 rows.
+// 32 KiB of shared memory hold the partial sums of up to 16,384 rows.
 constexpr int kPartialRows = 256;
 
 // A block takes 32 columns: all threads fetch partial sums, one warp adds them in order. Floor: a
-// read of the partial sums, 1/32 (bf16) of the input.
+// read of the partial sums, 1/32 (bf16) of the input where rows are many.
 template <typename T>
 __global__ void __launch_bounds__(kPartialThreads)
     AddPartialsKernel(const float* partials, int64_t blocks, int64_t columns, T* out) {
@@ -190,6 +188,8 @@ __global__ void __launch_bounds__(kPartialThreads)
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int64_t column = int64_t{blockIdx.x} * kPartialColumns + lane;
+  const bool is_writer = warp == 0 && column < columns;
+  const float before = is_writer ? ToFloat(out[column]) : 0.0f;
   float sum = 0.0f;
   for (int64_t first = 0; first < blocks; first += kPartialRows) {
     const int count = cuda::Within(blocks - first, kPartialRows);
@@ -206,9 +206,7 @@ __global__ void __launch_bounds__(kPartialThreads)
     }
     __syncthreads();
   }
-  if (warp == 0 && column < columns) {
-    out[column] = cuda::FromFloat<T>(ToFloat(out[column]) + sum);
-  }
+  if (is_writer) out[column] = cuda::FromFloat<T>(before + sum);
 }
 
 template <typename T>
@@ -217,9 +215,10 @@ void SumRowBlocks(cudaStream_t stream, const ColumnSumArgs& args) {
   const int64_t columns = args.input.shape()[1];
   if (rows == 0) return;
   const bool is_wide = columns % kCell == 0 && cuda::IsAligned(args.input.data(), 16);
-  const int64_t items = DivUp(rows, kSumRows) * DivUp(columns, kCell);
+  const int64_t items = PartialSumCount(rows) * DivUp(columns, kCell);
   SumRowBlocksKernel<T><<<Narrow<int>(DivUp(items, kThreads)), kThreads, 0, stream>>>(
-      args.input.as<T>(), rows, columns, is_wide, static_cast<float*>(args.workspace.data()));
+      args.input.as<T>(), rows, columns, Narrow<int>(RowsPerPartialSum(rows)), is_wide,
+      static_cast<float*>(args.workspace.data()));
   CheckLaunch("column sum: blocks of rows");
 }
 
@@ -228,7 +227,7 @@ void AddPartials(cudaStream_t stream, const ColumnSumArgs& args) {
   const int64_t columns = args.input.shape()[1];
   AddPartialsKernel<T>
       <<<Narrow<int>(DivUp(columns, kPartialColumns)), kPartialThreads, 0, stream>>>(
-          static_cast<const float*>(args.workspace.data()), DivUp(args.input.shape()[0], kSumRows),
+          static_cast<const float*>(args.workspace.data()), PartialSumCount(args.input.shape()[0]),
           columns, args.out.as<T>());
   CheckLaunch("column sum: partial sums");
 }

@@ -1,4 +1,5 @@
 #include "kernels/api/rms_norm.h"
+#include "kernels/api/workspace.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/device/grid.cuh"
@@ -10,7 +11,6 @@ namespace hearth {
 namespace {
 
 using cuda::Chunk;
-using cuda::kSumRows;
 using cuda::kTeamChunks;
 using cuda::kWarp;
 using cuda::kWide;
@@ -23,7 +23,8 @@ struct BackwardArgs {
   const float* rstd;
   const T* d_residual;  // may be null, or d_x: a thread has read what it overwrites
   T* d_x;
-  float* partials;  // [rows / kSumRows, columns]
+  float* partials;  // [rows / sum_rows, rounded up; columns]
+  int sum_rows;     // of a partial sum
   int lanes;
   int64_t rows;
   int64_t columns;
@@ -58,14 +59,15 @@ __device__ void WritePartial(const float (&d_weight)[kTeamChunks][kWide<T>], int
   for (int k = 0; k < kTeamChunks; ++k) {
     const int column = (lane + k * lanes) * kWide<T>;
     if (k % teams != team || column >= columns) continue;
-    cuda::Pack<float, kWide<T>> sums;
+    float sums[kWide<T>];
 #pragma unroll
-    for (int i = 0; i < kWide<T>; ++i) {
-      float sum = teams > 1 ? held[at(0, k, i)] : d_weight[k][i];
-      for (int other = 1; other < teams; ++other) sum += held[at(other, k, i)];
-      sums.words[i] = __float_as_uint(sum);
+    for (int i = 0; i < kWide<T>; ++i) sums[i] = teams > 1 ? held[at(0, k, i)] : d_weight[k][i];
+#pragma unroll 1
+    for (int other = 1; other < teams; ++other) {
+#pragma unroll
+      for (int i = 0; i < kWide<T>; ++i) sums[i] += held[at(other, k, i)];
     }
-    cuda::StorePack<kVector>(partial + column, sums, columns - column);
+    cuda::StorePack<kVector>(partial + column, cuda::Round<float>(sums), columns - column);
   }
 }
 
@@ -107,9 +109,9 @@ __device__ Chunk<T> InputGradient(const Chunk<T>& x, const Chunk<T>& d_out, cons
 }
 
 // Floor per element: d_out, x and the residual's gradient read, d_x written: 8 bytes in bf16; the
-// partial sums add 4 / 64 written and read once more. A block takes kSumRows rows, a team every
-// teams-th of them; columns, and with them the weight's gradient, belong to threads. Rows are one
-// segment.
+// partial sums add 4 / sum_rows written and read once more. A block takes sum_rows rows, a team
+// every teams-th of them; columns, and with them the weight's gradient, belong to threads. Rows are
+// one segment.
 template <bool kVector, typename T>
 __global__ void __launch_bounds__(cuda::kMaxTeam) BackwardRows(BackwardArgs<T> args) {
   __shared__ float shared[2][kWarp];
@@ -117,10 +119,10 @@ __global__ void __launch_bounds__(cuda::kMaxTeam) BackwardRows(BackwardArgs<T> a
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   const int teams = static_cast<int>(blockDim.x) / lanes;
   const int width = static_cast<int>(args.columns);
-  const int64_t first_row = static_cast<int64_t>(blockIdx.x) * kSumRows;
-  const int64_t end_row = min(args.rows, first_row + kSumRows);
+  const int64_t first_row = static_cast<int64_t>(blockIdx.x) * args.sum_rows;
+  const int64_t end_row = min(args.rows, first_row + args.sum_rows);
   float d_weight[kTeamChunks][kWide<T>] = {};
-  for (int turn = 0; turn * teams < kSumRows; ++turn) {
+  for (int turn = 0; turn * teams < args.sum_rows; ++turn) {
     const int64_t row = first_row + turn * teams + threadIdx.x / lanes;
     const int columns = row < end_row ? width : 0;
     const float rstd = row < end_row ? args.rstd[row] : 0.0f;
@@ -133,7 +135,7 @@ __global__ void __launch_bounds__(cuda::kMaxTeam) BackwardRows(BackwardArgs<T> a
     if (args.d_residual != nullptr) {
       cuda::LoadChunks<kVector>(args.d_residual + offset, columns, lane, lanes, residual);
     }
-    // The weight comes from the first-level cache each time it is needed: registers are short.
+    // The weight comes from the first-level cache for each row: registers are short.
     Chunk<T> weight[kTeamChunks];
     cuda::LoadChunks<kVector>(args.weight, columns, lane, lanes, weight);
     float dots[kTeamChunks];
@@ -148,8 +150,7 @@ __global__ void __launch_bounds__(cuda::kMaxTeam) BackwardRows(BackwardArgs<T> a
       const int column = (lane + k * lanes) * kWide<T>;
       const int count = columns - column;
       if (count <= 0) continue;
-      const Chunk<T> again = cuda::LoadPack<kVector, kWide<T>>(args.weight + column, count);
-      const Chunk<T> d_x = InputGradient<T>(x[k], d_out[k], again, residual[k], rstd, mean);
+      const Chunk<T> d_x = InputGradient<T>(x[k], d_out[k], weight[k], residual[k], rstd, mean);
       cuda::StorePack<kVector>(args.d_x + offset + column, d_x, count);
     }
   }
@@ -161,8 +162,8 @@ __global__ void __launch_bounds__(cuda::kMaxTeam) BackwardRows(BackwardArgs<T> a
 template <typename T>
 __global__ void __launch_bounds__(cuda::kMaxTeam) BackwardWideRows(BackwardArgs<T> args) {
   __shared__ float shared[2][kWarp];
-  const int64_t first_row = static_cast<int64_t>(blockIdx.x) * kSumRows;
-  const int64_t end_row = min(args.rows, first_row + kSumRows);
+  const int64_t first_row = static_cast<int64_t>(blockIdx.x) * args.sum_rows;
+  const int64_t end_row = min(args.rows, first_row + args.sum_rows);
   float* partial = args.partials + static_cast<int64_t>(blockIdx.x) * args.columns;
   for (int64_t row = first_row; row < end_row; ++row) {
     const float rstd = args.rstd[row];
@@ -191,7 +192,8 @@ void LaunchRows(cudaStream_t stream, const BackwardArgs<T>& args, uint32_t block
   const bool vector = args.columns % kWide<T> == 0 && cuda::IsAligned(args.d_out, 16) &&
                       cuda::IsAligned(args.x, 16) && cuda::IsAligned(args.weight, 16) &&
                       cuda::IsAligned(args.d_residual, 16) && cuda::IsAligned(args.d_x, 16);
-  const int threads = std::max(kThreads, args.lanes);
+  // No team without a row.
+  const int threads = std::max(std::min(kThreads, args.lanes * args.sum_rows), args.lanes);
   if (!cuda::FitsOneSegment<T>(args.columns)) {
     BackwardWideRows<<<blocks, cuda::kMaxTeam, 0, stream>>>(args);
   } else if (vector) {
@@ -207,7 +209,7 @@ void Backward(cudaStream_t stream, const RmsNormBackwardArgs& args) {
   const int64_t rows = args.x.shape()[0];
   const int64_t columns = args.x.shape()[1];
   if (rows == 0) return;
-  const int64_t blocks = DivUp(rows, kSumRows);
+  const int64_t blocks = PartialSumCount(rows);
   auto* partials = static_cast<float*>(args.workspace.data());
   LaunchRows<T>(stream,
                 {.d_out = args.d_out.as<T>(),
@@ -217,6 +219,7 @@ void Backward(cudaStream_t stream, const RmsNormBackwardArgs& args) {
                  .d_residual = args.d_residual ? args.d_residual.as<T>() : nullptr,
                  .d_x = args.d_x.as<T>(),
                  .partials = partials,
+                 .sum_rows = Narrow<int>(RowsPerPartialSum(rows)),
                  .lanes = cuda::TeamLanes<T>(columns),
                  .rows = rows,
                  .columns = columns},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/api/workspace.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/device/grid.cuh"
@@ -13,7 +14,6 @@ namespace hearth {
 namespace {
 
 using cuda::Halves;
-using cuda::kSumRows;
 using cuda::kWarp;
 using cuda::kWide;
 using cuda::RotaryArgs;
@@ -152,14 +152,16 @@ __device__ void FinishNormGradient(float rstd, float mean, const Halves<N>& n, H
   }
 }
 
-// The heads of one kind (0 queries, 1 keys) of kSumRows tokens, and the place of their partial sum.
+// The heads of one kind (0 queries, 1 keys) of sum_tokens tokens, and the place of their partial
+// sum.
 struct HeadBlock {
   template <typename T>
   __device__ explicit HeadBlock(const RotaryArgs<T>& args)
-      : first_token(static_cast<int64_t>(blockIdx.x) * kSumRows),
+      : first_token(static_cast<int64_t>(blockIdx.x) * args.sum_tokens),
         first_head(blockIdx.y == 0 ? 0 : args.heads),
         heads(blockIdx.y == 0 ? args.heads : args.rotated - args.heads),
-        items(static_cast<int>(min(args.tokens - first_token, static_cast<int64_t>(kSumRows))) *
+        items(static_cast<int>(
+                  min(args.tokens - first_token, static_cast<int64_t>(args.sum_tokens))) *
               heads),
         partial(args.partials +
                 (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * args.head_dim) {}
@@ -200,7 +202,7 @@ __device__ void WritePartial(const float* held, int rows, int columns, float* pa
 }
 
 // Floor: d_out and x read, d_qkv written: 6 bytes per element of query and key heads in bf16. A
-// block takes the heads of one kind of kSumRows tokens; groups of head_dim / 2 / N threads take
+// block takes the heads of one kind of sum_tokens tokens; groups of head_dim / 2 / N threads take
 // these in turn, so that a thread's columns, and its sums for the norm's weight, stay the same.
 // Wide accesses, as in TurnHeads.
 template <typename T>
@@ -331,7 +333,8 @@ RotaryArgs<T> CommonArgs(const auto& args, const TensorView& in, const TensorVie
           .rstd = args.norm ? args.rstd.template as<float>() : nullptr,
           .epsilon = args.norm.epsilon,
           .x = nullptr,
-          .partials = nullptr};
+          .partials = nullptr,
+          .sum_tokens = 0};
 }
 
 // Whether 16-byte accesses reach every half of a head, and with a norm, shuffles every thread of
@@ -407,7 +410,8 @@ void Backward(cudaStream_t stream, const RopeBackwardArgs& args) {
   if (rotary.tokens == 0) return;
   rotary.x = args.qkv.as<T>();
   rotary.partials = static_cast<float*>(args.workspace.data());
-  const int64_t blocks = DivUp(rotary.tokens, kSumRows);
+  rotary.sum_tokens = Narrow<int>(RowsPerPartialSum(rotary.tokens));
+  const int64_t blocks = PartialSumCount(rotary.tokens);
   const dim3 grid(cuda::GridSize(blocks), 2);
   if (IsVector(rotary)) {
     TurnBackHeads<<<grid, kThreads, 0, stream>>>(rotary);

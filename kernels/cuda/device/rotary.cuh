@@ -29,7 +29,8 @@ struct RotaryArgs {
   float* rstd;  // [tokens, rotated]
   float epsilon;
   const T* x;       // backward: forward's input
-  float* partials;  // backward: [2, blocks of kSumRows tokens, head_dim]
+  float* partials;  // backward: [2, blocks of sum_tokens tokens, head_dim]
+  int sum_tokens;   // of a partial sum
 };
 
 // N columns of the lower half of a head and the N that are turned with them.

@@ -9,6 +9,7 @@
 #include "kernels/api/adamw.h"
 #include "kernels/api/workspace.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/partial_sum_rows.h"
 
 namespace hearth::test {
 namespace {
@@ -310,8 +311,11 @@ TEST_P(ReduceTest, OrderedSumIntoAnInput) {
 TEST_P(ReduceTest, ColumnSumMatchesTheExactSum) {
   for (const DType storage : {DType::kF32, DType::kBF16}) {
     for (const DType out_type : {DType::kF32, DType::kBF16}) {
-      for (const auto& [rows, columns] :
-           std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {64, 5}, {65, 300}, {1000, 17}}) {
+      std::vector<std::pair<int64_t, int64_t>> shapes = {
+          {1, 1}, {64, 5}, {65, 300}, {1000, 17}, {1025, 40}};
+      for (const int64_t rows : RowsAroundPartialSums()) shapes.emplace_back(rows, 3);
+      for (const auto& [rows, columns] : shapes) {
+        SCOPED_TRACE(Format("{} x {} {} -> {}", rows, columns, Name(storage), Name(out_type)));
         const DeviceTensor input = NormalTensor(storage, {rows, columns});
         const DeviceTensor out = NormalTensor(out_type, {columns});
         const DeviceTensor workspace(rig_, DType::kU8, {ColumnSumWorkspaceBytes(rows, columns)});
@@ -329,6 +333,27 @@ TEST_P(ReduceTest, ColumnSumMatchesTheExactSum) {
           bound.push_back(error + RoundingError(out_type, std::abs(expected[i]) + error));
         }
         ExpectWithin(out.Get(), expected, bound, "out");
+      }
+    }
+  }
+}
+
+// Sums of integers are exact in any order, so that a row left out or added twice shows.
+TEST_P(ReduceTest, ColumnSumTakesEveryRowOnce) {
+  for (const DType storage : {DType::kF32, DType::kBF16}) {
+    for (const int64_t columns : {1, 8, 35}) {
+      for (const int64_t rows : RowsAroundPartialSums()) {
+        SCOPED_TRACE(Format("{} x {} {}", rows, columns, Name(storage)));
+        const std::vector<double> values = SmallIntegers(random_, rows * columns);
+        std::vector<double> expected = SmallIntegers(random_, columns);
+        const DeviceTensor input(rig_, storage, {rows, columns}, values);
+        const DeviceTensor out(rig_, DType::kF32, {columns}, expected);
+        const DeviceTensor workspace(rig_, DType::kU8, {ColumnSumWorkspaceBytes(rows, columns)});
+        backend().ColumnSum(stream(), {.input = input, .out = out, .workspace = workspace});
+        for (size_t i = 0; i < values.size(); ++i) {
+          expected[i % static_cast<size_t>(columns)] += values[i];
+        }
+        ExpectSame(out.Get(), expected, "out");
       }
     }
   }

@@ -6,6 +6,7 @@
 
 #include "kernels/api/workspace.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/partial_sum_rows.h"
 #include "tests/support/quantized_oracle.h"
 
 namespace hearth::test {
@@ -28,6 +29,13 @@ std::vector<NormCase> Cases() {
   for (const DType storage : {DType::kF32, DType::kBF16}) {
     for (const auto& [rows, columns] : std::vector<std::pair<int64_t, int64_t>>{
              {1, 1}, {3, 7}, {64, 16}, {65, 129}, {131, 48}, {2, 1025}}) {
+      cases.push_back({rows, columns, storage});
+    }
+    // Around the sizes where a partial sum of the weight's gradient gets more rows, in columns that
+    // one team of threads takes, several, and a team of a whole block.
+    for (const int64_t rows : RowsAroundPartialSums()) cases.push_back({rows, 5, storage});
+    for (const auto& [rows, columns] :
+         std::vector<std::pair<int64_t, int64_t>>{{5, 264}, {1025, 48}, {12, 2056}, {9, 8200}}) {
       cases.push_back({rows, columns, storage});
     }
   }
@@ -272,6 +280,31 @@ TEST_P(RmsNormTest, BackwardMatchesDoublePrecision) {
       }
       ExpectWithin(t.d_x.Get(), d_x, bound, "d_x");
       ExpectWithin(t.d_weight.Get(), d_weight, weight_bound, "d_weight");
+    }
+  }
+}
+
+// With rstd = 1 the weight's gradient is a sum of products of integers, exact in any order, so that
+// a row left out or added twice shows.
+TEST_P(RmsNormTest, BackwardTakesEveryRowOnce) {
+  for (const DType storage : {DType::kF32, DType::kBF16}) {
+    for (const int64_t columns : {1, 40, 257}) {
+      for (const int64_t rows : RowsAroundPartialSums()) {
+        if (rows * columns > 1 << 20) continue;
+        const NormCase c{rows, columns, storage};
+        SCOPED_TRACE(c);
+        BackwardTensors t(rig_, random_, c, DType::kF32);
+        const std::vector<double> x = SmallIntegers(random_, rows * columns);
+        const std::vector<double> d_out = SmallIntegers(random_, rows * columns);
+        std::vector<double> expected = SmallIntegers(random_, columns);
+        t.x.Set(x);
+        t.d_out.Set(d_out);
+        t.d_weight.Set(expected);
+        t.rstd.Set(std::vector<double>(At(rows), 1.0));
+        backend().RmsNormBackward(stream(), t.args());
+        for (size_t i = 0; i < x.size(); ++i) expected[i % At(columns)] += d_out[i] * x[i];
+        ExpectSame(t.d_weight.Get(), expected, "d_weight");
+      }
     }
   }
 }

@@ -7,6 +7,7 @@
 
 #include "kernels/api/workspace.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/partial_sum_rows.h"
 
 namespace hearth::test {
 namespace {
@@ -42,6 +43,11 @@ std::vector<RopeCase> Cases() {
       cases.push_back({64, 2, 2, 16, storage, norm});
       cases.push_back({131, 6, 1, 34, storage, norm});
     }
+    // Around the sizes where a partial sum of the norms' gradients gets more tokens.
+    for (const int64_t tokens : RowsAroundPartialSums()) {
+      cases.push_back({tokens, 1, 1, 6, storage, true});
+    }
+    cases.push_back({1025, 3, 1, 32, storage, true});
   }
   return cases;
 }
@@ -333,6 +339,35 @@ TEST_P(RopeTest, BackwardMatchesDoublePrecision) {
         ExpectWithin((which == 0 ? t.d_norm_q : t.d_norm_k).Get(), c.norm ? sum : before[which],
                      bound, "d_norm");
       }
+    }
+  }
+}
+
+// At position 0 and with rstd = 1 the norms' gradients are sums of squares of integers, exact
+// in any order, so that a head left out or added twice shows.
+TEST_P(RopeTest, BackwardTakesEveryHeadOnce) {
+  using enum DType;
+  for (const auto& [storage, head_dim] : {std::pair{kF32, 6}, {kF32, 8}, {kBF16, 6}, {kBF16, 32}}) {
+    for (const int64_t tokens : RowsAroundPartialSums()) {
+      const RopeCase c{tokens, 3, 1, head_dim, storage, true};
+      SCOPED_TRACE(c);
+      Tensors t(rig_, random_, c);
+      const std::vector<double> x = SmallIntegers(random_, tokens * c.all() * head_dim);
+      const std::vector<double> before = SmallIntegers(random_, head_dim);
+      std::vector<double> sums[] = {before, before, before};
+      t.qkv.Set(x);
+      t.d_out.Set(x);
+      t.positions.Set(std::vector<double>(At(tokens), 0.0));
+      t.rstd.Set(std::vector<double>(At(tokens * c.rotated()), 1.0));
+      for (DeviceTensor* tensor : {&t.d_norm_q, &t.d_norm_k}) tensor->Set(before);
+      backend().RopeBackward(stream(), t.Backward());
+      for (int64_t i = 0; i < std::ssize(x); ++i) {
+        const int64_t h = i / head_dim % c.all();
+        const int kind = h < c.heads ? 0 : h < c.rotated() ? 1 : 2;
+        sums[kind][At(i % head_dim)] += x[At(i)] * x[At(i)];
+      }
+      ExpectSame(t.d_norm_q.Get(), sums[0], "d_norm_q");
+      ExpectSame(t.d_norm_k.Get(), sums[1], "d_norm_k");
     }
   }
 }

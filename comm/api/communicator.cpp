@@ -17,6 +17,20 @@ void CheckRange(const SlabRange& range, int64_t of_bytes, int64_t element_bytes)
         element_bytes);
 }
 
+// A slab is another one while this lives, also where a collective throws.
+class SlabInstead {
+ public:
+  SlabInstead(TensorView& slab, TensorView other)
+      : slab_(slab), own_(std::exchange(slab, std::move(other))) {}
+  SlabInstead(const SlabInstead&) = delete;
+  SlabInstead& operator=(const SlabInstead&) = delete;
+  ~SlabInstead() { slab_ = own_; }
+
+ private:
+  TensorView& slab_;
+  const TensorView own_;
+};
+
 }  // namespace
 
 void Communicator::RegisterSlab(TensorView slab) {
@@ -92,12 +106,10 @@ void Communicator::DoSumEverywhere(Stream& stream, const SumEverywhereArgs& args
   const TensorView out =
       args.data.Rows(mine.offset_bytes / SizeOf(dtype), mine.bytes / SizeOf(dtype));
   // Collectives look at the slab only while they are enqueued.
-  const TensorView slab =
-      std::exchange(slab_, TensorView(args.data.data(), DType::kU8, {args.data.bytes()}));
+  const SlabInstead data(slab_, TensorView(args.data.data(), DType::kU8, {args.data.bytes()}));
   DoReduceScatter(stream, {.dtype = dtype, .ranges = args.parts, .out = out});
   ++enqueued_;
   DoAllGather(stream, {.ranges = args.parts});
-  slab_ = slab;
 }
 
 }  // namespace hearth

@@ -7,6 +7,7 @@
 //       shares the targets, or those named, among N processes; stops after so many seconds
 //   fuzz_parsers TARGET FILE...          runs these inputs alone
 //   fuzz_parsers --write-corpus=FOLDER   writes what libFuzzer starts from
+// Options may stand anywhere.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <limits>
+#include <span>
 #include <stdexcept>
 
 #include "kernels/core/error.h"
@@ -144,15 +146,19 @@ bool TakeNumber(std::string_view argument, std::string_view option, uint64_t& va
   return std::from_chars(argument.data(), end, value).ptr == end && !argument.empty();
 }
 
+int FailUsage(const std::string& what) {
+  std::fprintf(stderr, "%s\n", what.c_str());
+  return 2;
+}
+
 int Main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   constexpr std::string_view kWrite = "--write-corpus=";
   CampaignOptions campaign{.processes = 0};
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view argument = argv[i];
-    if (const FuzzTarget* target = FindFuzzTarget(argument)) {
-      if (campaign.processes == 0) return Repeat(*target, {argv + i + 1, argv + argc});
-      campaign.targets.push_back(*target);
+  std::vector<std::string> words;  // a target and its files, or targets
+  for (const std::string argument : std::span(argv, static_cast<size_t>(argc)).subspan(1)) {
+    if (!argument.starts_with("--")) {
+      words.push_back(argument);
     } else if (argument.starts_with(kWrite)) {
       WriteCorpora(argument.substr(kWrite.size()));
       return 0;
@@ -160,11 +166,18 @@ int Main(int argc, char** argv) {
                !TakeNumber(argument, "--seed=", TheSettings().seed) &&
                !TakeNumber(argument, "--processes=", campaign.processes) &&
                !TakeNumber(argument, "--seconds=", campaign.seconds)) {
-      std::fprintf(stderr, "%s is neither an option nor a target\n", argv[i]);
-      return 2;
+      return FailUsage(argument + " is no option");
     }
   }
-  if (campaign.processes == 0) return RUN_ALL_TESTS();
+  const bool is_campaign = campaign.processes > 0;
+  if (words.empty() && !is_campaign) return RUN_ALL_TESTS();
+  for (const std::string& word : words) {
+    const FuzzTarget* target = FindFuzzTarget(word);
+    if (target == nullptr) return FailUsage(word + " is no target");
+    if (!is_campaign && words.size() == 1) return FailUsage(word + " without --processes or files");
+    if (!is_campaign) return Repeat(*target, {words.begin() + 1, words.end()});
+    campaign.targets.push_back(*target);
+  }
   campaign.executions = TheSettings().executions;
   campaign.seed = TheSettings().seed;
   if (campaign.targets.empty()) campaign.targets = FuzzTargets();

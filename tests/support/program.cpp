@@ -9,8 +9,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <stdexcept>
+#include <system_error>
 
 namespace hearth::test {
 
@@ -21,10 +25,19 @@ std::string ReadText(const std::filesystem::path& path) {
   return std::string(std::istreambuf_iterator<char>(in), {});
 }
 
+int OpenStream(const std::filesystem::path& path) {
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (file < 0) throw std::system_error(errno, std::generic_category(), path.string());
+  return file;
+}
+
 }  // namespace
 
 void Workplace::Write(const std::string& name, const std::string& text) const {
-  std::ofstream(folder() / name, std::ios::binary) << text;
+  std::ofstream out(folder() / name, std::ios::binary);
+  out << text;
+  out.close();
+  if (!out) throw std::runtime_error("cannot write " + (folder() / name).string());
 }
 
 std::string Workplace::Read(const std::string& name) const { return ReadText(folder() / name); }
@@ -48,20 +61,24 @@ pid_t Workplace::Start(const std::vector<std::string>& arguments) const {
   std::vector<char*> pointers = {const_cast<char*>(HEARTH_BINARY)};
   for (const std::string& a : arguments) pointers.push_back(const_cast<char*>(a.c_str()));
   pointers.push_back(nullptr);
+  const int output = OpenStream(streams_.path() / "output");
+  const int errors = OpenStream(streams_.path() / "errors");
   const pid_t program = fork();
   if (program == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const auto redirect = [&](int stream, const char* name) {
-      const std::string path = (streams_.path() / name).string();
-      dup2(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), stream);
-    };
-    redirect(STDOUT_FILENO, "output");
-    redirect(STDERR_FILENO, "errors");
+    dup2(output, STDOUT_FILENO);
+    dup2(errors, STDERR_FILENO);
     setpgid(0, 0);
-    if (chdir(folder().c_str()) != 0) _exit(126);
+    if (chdir(folder().c_str()) != 0) {
+      perror(folder().c_str());
+      _exit(126);
+    }
     execv(pointers[0], pointers.data());
+    perror(pointers[0]);
     _exit(127);
   }
+  close(output);
+  close(errors);
   return program;
 }
 

@@ -3,9 +3,10 @@
 
 #include <stdlib.h>
 
+#include <cerrno>
 #include <filesystem>
-#include <stdexcept>
 #include <string>
+#include <system_error>
 
 namespace hearth::test {
 
@@ -13,7 +14,9 @@ class TemporaryFolder {
  public:
   TemporaryFolder() {
     std::string pattern = (std::filesystem::temp_directory_path() / "hearth-test-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+    if (mkdtemp(pattern.data()) == nullptr) {
+      throw std::system_error(errno, std::generic_category(), "a folder at " + pattern);
+    }
     path_ = pattern;
   }
   TemporaryFolder(const TemporaryFolder&) = delete;

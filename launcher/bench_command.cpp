@@ -17,6 +17,7 @@
 #include "runtime/bench/kernels_bench.h"
 #include "runtime/bench/step_bench.h"
 #include "runtime/telemetry/units.h"
+#include "runtime/train/summary.h"
 
 namespace hearth {
 
@@ -172,7 +173,7 @@ void PrintTable(const StepBenchResult& result) {
   const Plan& plan = result.plan;
   const auto row = PrintRow;
   fmt::print("\n");
-  row("device", fmt::format("{} x {}", result.ranks, result.device));
+  row("device", DescribeDevices(result.ranks, result.device, result.devices));
   row("model", fmt::format("{}, {} parameters", result.model, result.parameters));
   row("precision", fmt::format("{}, recipe {}, LM head {}, fast accumulation {}",
                                result.compute_dtype, result.fp8_recipe, result.lm_head,
@@ -238,6 +239,7 @@ void PrintJson(const StepBenchResult& result) {
   nlohmann::ordered_json json = {{"bench", "step"},
                                  {"device", result.device},
                                  {"ranks", result.ranks},
+                                 {"devices", result.devices},
                                  {"model", result.model},
                                  {"parameters", result.parameters},
                                  {"compute_dtype", result.compute_dtype},

@@ -174,7 +174,7 @@ void Summarize(const ModelConfig& model, StepBenchResult& result) {
       result.median_seconds;
   if (const auto peaks = FindDevicePeaks(result.device)) {
     result.efficiency = EfficiencyOf(model, result.plan.precision, result.plan.sequence_len, *peaks,
-                                     result.tokens_per_second / result.ranks);
+                                     result.tokens_per_second / result.devices);
   }
 }
 
@@ -210,6 +210,7 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
   StepBenchResult result{
       .device = device.name(),
       .ranks = environment.bootstrap.world(),
+      .devices = trainer.machine().devices,
       .model = shortened.config.model.name_or_path,
       .parameters = model.spec.ParameterCount(),
       .plan = trainer.plan(),

@@ -40,6 +40,7 @@ struct StepBenchLink {
 struct StepBenchResult {
   std::string device;
   int ranks = 1;
+  int devices = 1;  // that they compute on
   std::string model;
   int64_t parameters = 0;
   Plan plan;

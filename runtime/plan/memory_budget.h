@@ -20,6 +20,7 @@ struct MachineMemory {
   // libraries.
   int64_t device_outside_bytes = 0;
   int ranks_per_device = 1;
+  int devices = 1;                    // that the run computes on; the CPU is one for each rank
   std::optional<int64_t> host_bytes;  // of a host; nullopt: not known (yet)
   int64_t host_outside_bytes = 0;     // as above, of a rank's process
   int ranks_per_host = 1;

@@ -221,7 +221,7 @@ ResolvedText ReadResolvedText(const std::string& text) {
     const size_t indent = std::min(line.find_first_not_of(' '), line.size());
     const std::string_view content = line.substr(indent);
     if (content.starts_with("# ")) {
-      // "# 2 x NVIDIA H200, 139.8 GiB"
+      // "# 2 x NVIDIA H200, 139.8 GiB", "# 2 ranks on 1 x NVIDIA H200, 139.8 GiB"
       const bool is_machine = is_first && content.find(" x ") != std::string_view::npos;
       if (is_machine) resolved.machine = content.substr(2);
       is_first = false;

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <set>
+#include <string_view>
+#include <utility>
 
 #include "kernels/core/check.h"
 #include "runtime/telemetry/host_memory.h"
@@ -75,11 +78,22 @@ void TakeLess(std::optional<Value>& least, Value value) {
   least = std::min(least.value_or(value), value);
 }
 
+// One for each rank without a device of its own memory.
+int CountDevices(const std::vector<Answer>& answers) {
+  int devices = 0;
+  std::set<std::pair<std::string_view, std::string_view>> places;  // of hosts
+  for (const Answer& answer : answers) {
+    const bool is_new = places.emplace(answer.host.data(), answer.place.data()).second;
+    if (is_new || answer.place[0] == '\0') ++devices;
+  }
+  return devices;
+}
+
 }  // namespace
 
 MachineMemory MeasureMachine(const RunEnvironment& environment) {
   const std::vector<Answer> answers = AskAll(environment);
-  MachineMemory machine;
+  MachineMemory machine{.devices = CountDevices(answers)};
   for (const Answer& answer : answers) {
     machine.ranks_per_host = std::max(machine.ranks_per_host, static_cast<int>(answer.local_world));
     if (answer.host_total > 0) TakeLess(machine.host_bytes, answer.host_total);

@@ -74,12 +74,17 @@ MemoryUse UseOf(const RankMemory& memory) {
           .measured_host_bytes = memory.host.high_water_bytes()};
 }
 
-std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::string& device,
+std::string DescribeDevices(int ranks, const std::string& device, int devices) {
+  const std::string all = fmt::format("{} x {}", devices, device);
+  return ranks == devices ? all : fmt::format("{} ranks on {}", ranks, all);
+}
+
+std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::string& devices,
                           int64_t total_steps) {
   std::string text = fmt::format(
-      "{} parameters, {}, on {} x {}; {} steps of {} sequences x {} tokens, {} micro-batch{} of {} "
+      "{} parameters, {}, on {}; {} steps of {} sequences x {} tokens, {} micro-batch{} of {} "
       "per rank\n",
-      spec.ParameterCount(), DescribePrecision(plan.precision), plan.world, device, total_steps,
+      spec.ParameterCount(), DescribePrecision(plan.precision), devices, total_steps,
       plan.global_batch_size, plan.sequence_len, plan.micro_batches,
       plan.micro_batches == 1 ? "" : "es", plan.numeric.micro_batch_size);
   if (plan.world > 1 && !plan.exchange.empty()) {

@@ -15,8 +15,11 @@
 
 namespace hearth {
 
+// "2 x NVIDIA H200"; "4 ranks on 2 x NVIDIA H200" where they share devices.
+std::string DescribeDevices(int ranks, const std::string& device, int devices);
+
 // Model, precision, batch, ranks, and the memory the plan predicts, by tier and pool.
-std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::string& device,
+std::string DescribeStart(const ModelSpec& spec, const Plan& plan, const std::string& devices,
                           int64_t total_steps);
 
 struct EndOfRun {

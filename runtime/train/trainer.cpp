@@ -83,7 +83,8 @@ Trainer::Trainer(const ResolvedConfig& resolved, const RunEnvironment& environme
           *data_)),
       stage_(StageOf(resolved.config.precision, total_steps_,
                      checkpoint_ ? checkpoint_->manifest().info.step + 1 : 1)),
-      limits_(LimitsOf(resolved.config.memory, MeasureMachine(environment))),
+      machine_(MeasureMachine(environment)),
+      limits_(LimitsOf(resolved.config.memory, machine_)),
       decided_(DecidePlan(
           StageConfig(checkpoint_ ? KeepChoices(resolved, *checkpoint_) : resolved, stage_),
           model_.spec, environment, limits_)),
@@ -143,11 +144,7 @@ void Trainer::Prepare(const ResolvedConfig& given) {
     }
     if (!rehearsal_) WriteRunFiles();
     OpenLogger();
-    if (environment_.progress.enabled) {
-      fmt::print("{}", DescribeStart(model_.spec, plan_, DescribeDevices(), total_steps_));
-      fmt::print("{}", DescribeFinish());
-      std::fflush(stdout);
-    }
+    if (environment_.progress.enabled) PrintStart();
   }
   last_save_ = Clock::now();
 }

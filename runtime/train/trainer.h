@@ -60,6 +60,7 @@ class Trainer {
   const Plan& plan() const { return plan_; }
   // What `auto` came to mean, by key.
   const KeyValues& chosen() const { return decided_.run.values; }
+  const MachineMemory& machine() const { return machine_; }
   const MemoryLimits& limits() const { return limits_; }
   // Rank 0's, where the hardware is known.
   const std::optional<StepEstimate>& predicted() const { return predicted_; }
@@ -93,6 +94,7 @@ class Trainer {
   std::filesystem::path PlanPath() const;
   // The devices of the run, for people.
   std::string DescribeDevices() const;
+  void PrintStart() const;
   // What follows this stage; "" behind the last one.
   std::string DescribeFinish() const;
   // How fast this one was.
@@ -142,6 +144,7 @@ class Trainer {
   const std::shared_ptr<const TokenDataset> data_;
   const int64_t total_steps_;  // of the whole run
   const RunStage stage_;
+  const MachineMemory machine_;
   const MemoryLimits limits_;
   const DecidedPlan decided_;      // of the stage, behind what the checkpoint decides
   const ResolvedConfig resolved_;  // of the run, with all that was decided

@@ -82,7 +82,7 @@ void Trainer::WriteRunFiles() const {
   std::filesystem::create_directories(folder);
   RemoveLeftovers(folder);
   WriteText(folder / "resolved.yaml",
-            fmt::format("# {} x {}\n{}", plan_.world, DescribeDevices(), resolved_.ToYaml()));
+            fmt::format("# {}\n{}", DescribeDevices(), resolved_.ToYaml()));
   std::string plan = PlanFileText({.resolved = decided_.run.resolved,
                                    .plan = plan_,
                                    .spec = model_.spec,
@@ -141,8 +141,15 @@ WeightReader Trainer::WatchedWeights() const {
 std::string Trainer::DescribeDevices() const {
   const Device& device = environment_.backend.device();
   const std::optional<DeviceHealth> health = device.Health();
-  if (!health || !health->memory_bytes) return device.name();
-  return fmt::format("{}, {}", device.name(), FormatBytes(*health->memory_bytes));
+  std::string name = device.name();
+  if (health && health->memory_bytes) name += ", " + FormatBytes(*health->memory_bytes);
+  return hearth::DescribeDevices(plan_.world, name, machine_.devices);
+}
+
+void Trainer::PrintStart() const {
+  fmt::print("{}{}", DescribeStart(model_.spec, plan_, DescribeDevices(), total_steps_),
+             DescribeFinish());
+  std::fflush(stdout);
 }
 
 std::string Trainer::DescribeFinish() const {
@@ -158,7 +165,7 @@ std::string Trainer::DescribeStage() const {
 std::optional<Efficiency> Trainer::EfficiencyAt(double tokens_per_second) const {
   if (!peaks_) return std::nullopt;
   return EfficiencyOf(model_.spec.config, plan_.precision, plan_.sequence_len, *peaks_,
-                      tokens_per_second / plan_.world);
+                      tokens_per_second / machine_.devices);
 }
 
 void Trainer::OpenLogger() {

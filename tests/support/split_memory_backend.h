@@ -6,8 +6,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "kernels/api/kernel_backend.h"
 
@@ -24,6 +26,9 @@ class SplitMemoryDevice final : public Device {
   // Not the CPU's: its memory is not the host's.
   DeviceType kind() const override { return DeviceType::kCuda; }
   std::string name() const override { return inner_.name() + " with memory of its own"; }
+  std::optional<DeviceMemory> Memory() const override { return memory_; }
+  // What Memory() says from now on; nothing before.
+  void set_memory(DeviceMemory memory) { memory_ = std::move(memory); }
   Buffer Allocate(int64_t bytes, MemoryKind kind) override;
   void Seal() override;
   bool sealed() const { return sealed_; }
@@ -48,6 +53,7 @@ class SplitMemoryDevice final : public Device {
   Buffer AllocateDevice(int64_t bytes);
 
   Device& inner_;
+  std::optional<DeviceMemory> memory_;
   mutable std::mutex mutex_;
   std::map<const std::byte*, Region> regions_;  // by the address that views have
   std::atomic<int64_t> device_bytes_{0};
@@ -61,7 +67,7 @@ class SplitMemoryBackend final : public KernelBackend {
  public:
   explicit SplitMemoryBackend(int threads);
   ~SplitMemoryBackend() override;
-  Device& device() override { return device_; }
+  SplitMemoryDevice& device() override { return device_; }
   std::string MatmulTable() const override;
   void LoadMatmulTable(std::string_view text) override;
 

@@ -28,21 +28,29 @@ bool AwaitWord(const CpuSignalWord& word, uint32_t value, const WaitUntil& wait_
 
 }  // namespace
 
-bool CpuEvent::Done() const {
-  std::lock_guard lock(completion_->mutex);
-  return completion_->completed == completion_->recorded;
+std::shared_ptr<CpuRecord> CpuEvent::last() const {
+  std::lock_guard lock(mutex_);
+  return last_;
 }
 
-std::chrono::steady_clock::time_point CpuEvent::Reached() const {
-  std::lock_guard lock(completion_->mutex);
-  CHECK(timed_ && completion_->recorded > 0 && completion_->completed == completion_->recorded,
-        "the time of an event: timed {}, recorded {} times, reached {}", timed_,
-        completion_->recorded, completion_->completed);
-  return completion_->reached;
+bool CpuEvent::Done() const {
+  const std::shared_ptr<CpuRecord> record = last();
+  if (record == nullptr) return true;
+  std::lock_guard lock(record->mutex);
+  return record->is_reached;
+}
+
+std::chrono::steady_clock::time_point CpuEvent::Time() const {
+  const std::shared_ptr<CpuRecord> record = last();
+  CHECK(timed_ && record != nullptr, "the time of an event: timed {}, recorded {}", timed_,
+        record != nullptr);
+  std::lock_guard lock(record->mutex);
+  CHECK(record->is_reached, "the time of an event that is not reached");
+  return record->time;
 }
 
 double CpuEvent::SecondsSince(const Event& earlier) const {
-  const auto since = Reached() - dynamic_cast<const CpuEvent&>(earlier).Reached();
+  const auto since = Time() - dynamic_cast<const CpuEvent&>(earlier).Time();
   return std::chrono::duration<double>(since).count();
 }
 
@@ -98,36 +106,29 @@ void CpuStream::Enqueue(std::function<void()> work) {
 void CpuStream::Record(Event& event) {
   CHECK(captured_ == nullptr, "stream {}: an event may not be captured", name_);
   auto& cpu_event = dynamic_cast<CpuEvent&>(event);
-  auto completion = cpu_event.completion_;
-  uint64_t number = 0;
+  const auto record = std::make_shared<CpuRecord>();
   {
-    std::lock_guard lock(completion->mutex);
-    number = ++completion->recorded;
+    std::lock_guard lock(cpu_event.mutex_);
+    cpu_event.last_ = record;
   }
-  Push({[completion, number, timed = cpu_event.timed_] {
+  Push({[record, timed = cpu_event.timed_] {
           {
-            std::lock_guard lock(completion->mutex);
-            // Another stream may have got to a later record before.
-            if (number < completion->completed) return;
-            completion->completed = number;
-            if (timed) completion->reached = std::chrono::steady_clock::now();
+            std::lock_guard lock(record->mutex);
+            record->is_reached = true;
+            if (timed) record->time = std::chrono::steady_clock::now();
           }
-          completion->changed.notify_all();
+          record->changed.notify_all();
         },
         true});
 }
 
 void CpuStream::Wait(const Event& event) {
   CHECK(captured_ == nullptr, "stream {}: a wait may not be captured", name_);
-  auto completion = dynamic_cast<const CpuEvent&>(event).completion_;
-  uint64_t number = 0;
-  {
-    std::lock_guard lock(completion->mutex);
-    number = completion->recorded;
-  }
-  Push({[completion, number] {
-          std::unique_lock lock(completion->mutex);
-          completion->changed.wait(lock, [&] { return completion->completed >= number; });
+  const std::shared_ptr<CpuRecord> record = dynamic_cast<const CpuEvent&>(event).last();
+  if (record == nullptr) return;
+  Push({[record] {
+          std::unique_lock lock(record->mutex);
+          record->changed.wait(lock, [&] { return record->is_reached; });
         },
         true});
 }

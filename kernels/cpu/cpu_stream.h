@@ -17,28 +17,29 @@
 
 namespace hearth {
 
-// Shared by the stream that completes it and everybody who waits for it.
-struct CpuCompletion {
+// One Record of an event: shared by the stream that reaches it and everybody who waits for it.
+struct CpuRecord {
   std::mutex mutex;
   std::condition_variable changed;
-  uint64_t recorded = 0;
-  uint64_t completed = 0;
-  std::chrono::steady_clock::time_point reached;  // of a timed event that is completed
+  bool is_reached = false;
+  std::chrono::steady_clock::time_point time;  // of a timed event that is reached
 };
 
+// Stands for its last record; who waits for an earlier one keeps that.
 class CpuEvent final : public Event {
  public:
-  explicit CpuEvent(bool timed = false)
-      : timed_(timed), completion_(std::make_shared<CpuCompletion>()) {}
+  explicit CpuEvent(bool timed = false) : timed_(timed) {}
   bool Done() const override;
   double SecondsSince(const Event& earlier) const override;
 
  private:
   friend class CpuStream;
-  std::chrono::steady_clock::time_point Reached() const;
+  std::shared_ptr<CpuRecord> last() const;  // null before the first
+  std::chrono::steady_clock::time_point Time() const;
 
   const bool timed_;
-  std::shared_ptr<CpuCompletion> completion_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<CpuRecord> last_;
 };
 
 struct CpuSignalWord {

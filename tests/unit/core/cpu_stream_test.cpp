@@ -95,6 +95,23 @@ TEST_F(CpuStreamTest, WaitTakesTheLastRecordBeforeIt) {
   EXPECT_TRUE(event->Done());
 }
 
+// Of another stream, which reaches the later record first.
+TEST_F(CpuStreamTest, ALaterRecordEndsNoWaitForAnEarlierOne) {
+  CpuStream& slow = Create("slow");
+  CpuStream& fast = Create("fast");
+  CpuStream& consumer = Create("consumer");
+  auto gate = device_.CreateHostSignal();
+  auto event = device_.CreateEvent();
+  slow.Wait(*gate, 1);
+  slow.Record(*event);
+  consumer.Wait(*event);
+  fast.Record(*event);
+  fast.Synchronize(kLong);
+  EXPECT_THROW(consumer.Synchronize(kShort), DeviceError);
+  gate->Set(1);
+  consumer.Synchronize(kLong);
+}
+
 TEST_F(CpuStreamTest, HostSignalCountsCyclically) {
   CpuStream& stream = Create("a");
   auto signal = device_.CreateHostSignal();

@@ -3,8 +3,8 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/device/grid.cuh"
-#include "kernels/cuda/device/partial_sums.cuh"
 #include "kernels/cuda/device/row_team.cuh"
+#include "kernels/cuda/partial_sums.cuh"
 
 namespace hearth {
 
@@ -224,15 +224,7 @@ void Backward(cudaStream_t stream, const RmsNormBackwardArgs& args) {
                  .rows = rows,
                  .columns = columns},
                 cuda::GridSize(blocks));
-  const auto grid = cuda::GridSize(DivUp(columns, kWarp));
-  if (args.d_weight.dtype() == DType::kF32) {
-    cuda::AddPartialSums<<<grid, cuda::kPartialThreads, 0, stream>>>(partials, blocks, columns,
-                                                                     args.d_weight.as<float>());
-  } else {
-    cuda::AddPartialSums<<<grid, cuda::kPartialThreads, 0, stream>>>(partials, blocks, columns,
-                                                                     args.d_weight.as<BFloat16>());
-  }
-  CheckLaunch("AddPartialSums");
+  cuda::AddPartialSums(stream, partials, blocks, args.d_weight);
 }
 
 }  // namespace

@@ -6,8 +6,8 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/device/grid.cuh"
-#include "kernels/cuda/device/partial_sums.cuh"
 #include "kernels/cuda/device/rotary.cuh"
+#include "kernels/cuda/partial_sums.cuh"
 
 namespace hearth {
 
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads) TurnHeads(RotaryArgs<T> args) {
     high[i] = cuda::LoadPack<true, N>(head + half, N);
   }
   Halves<N> angles = {};
-  if (heads > 0) angles = cuda::LoadAngles<true, N>(args, token, column);
+  if (heads > 0) angles = cuda::LoadAngles<true, N>(args, args.positions[token], column);
 #pragma unroll
   for (int i = 0; i < kHeadsPerThread; ++i) {
     const int h = slot + i * slots;
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kThreads) TurnAnyHeads(RotaryArgs<T> args) {
       float* rstd = i == 0 ? args.rstd + token * args.rotated + h : nullptr;
       cuda::NormalizeHead<T>(args, squares, weight, rstd, head);
     }
-    cuda::Rotate(cuda::LoadAngles<false, 1>(args, token, i), args.sign, head);
+    cuda::Rotate(cuda::LoadAngles<false, 1>(args, args.positions[token], i), args.sign, head);
     out[i] = cuda::FromFloat<T>(head.low[0]);
     out[i + half] = cuda::FromFloat<T>(head.high[0]);
   }
@@ -175,20 +175,27 @@ struct HeadBlock {
 // Heads that a group of threads has in flight: 64 bytes for each thread.
 constexpr int kItemsInFlight = 2;
 
-// d_out and x of a head, the thread's columns of both halves.
+// d_out and x of a head, the thread's columns of both halves, and what its arithmetic waits for.
 template <typename T>
 struct LoadedHead {
   cuda::Pack<T, kWide<T>> d_low, d_high, x_low, x_high;
+  int64_t offset;
+  float rstd;
+  int position;
 };
 
 template <typename T>
-__device__ LoadedHead<T> LoadHead(const RotaryArgs<T>& args, int64_t offset) {
+__device__ LoadedHead<T> LoadHead(const RotaryArgs<T>& args, int64_t token, int h, int column) {
   constexpr int N = kWide<T>;
   const int half = args.head_dim / 2;
+  const int64_t offset = (token * args.all + h) * args.head_dim + column;
   return {cuda::LoadPack<true, N>(args.in + offset, N),
           cuda::LoadPack<true, N>(args.in + offset + half, N),
           cuda::LoadPack<true, N>(args.x + offset, N),
-          cuda::LoadPack<true, N>(args.x + offset + half, N)};
+          cuda::LoadPack<true, N>(args.x + offset + half, N),
+          offset,
+          args.rstd[token * args.rotated + h],
+          args.positions[token]};
 }
 
 // partial[i] = the sum over rows of held[rows, columns], in order.
@@ -227,28 +234,26 @@ __global__ void __launch_bounds__(kThreads, 2) TurnBackHeads(RotaryArgs<T> args)
       const int item = begin + i * groups + group;
       loaded[i] = {};
       if (item >= block.items) continue;
-      const int64_t token = block.first_token + item / block.heads;
-      const int h = block.first_head + item % block.heads;
-      loaded[i] = LoadHead(args, (token * args.all + h) * args.head_dim + column);
+      loaded[i] = LoadHead(args, block.first_token + item / block.heads,
+                           block.first_head + item % block.heads, column);
     }
 #pragma unroll
     for (int i = 0; i < kItemsInFlight; ++i) {
-      const int item = begin + i * groups + group;
-      const bool exists = item < block.items;  // others stay for the sums, with zeros
-      const int64_t token = block.first_token + (exists ? item / block.heads : 0);
-      const int h = block.first_head + item % block.heads;
-      const float rstd = exists ? args.rstd[token * args.rotated + h] : 0.0f;
+      const bool exists = begin + i * groups + group < block.items;  // others stay, with zeros
+      const float rstd = loaded[i].rstd;
       Halves<N> d;
       Halves<N> x;
       Unpack(loaded[i].d_low, d.low);
       Unpack(loaded[i].d_high, d.high);
       Unpack(loaded[i].x_low, x.low);
       Unpack(loaded[i].x_high, x.high);
-      if (exists) cuda::Rotate(cuda::LoadAngles<true, N>(args, token, column), args.sign, d);
+      if (exists) {
+        cuda::Rotate(cuda::LoadAngles<true, N>(args, loaded[i].position, column), args.sign, d);
+      }
       const float dot = cuda::LaneSum(NormGradient<T>(rstd, weight, d, x, d_weight), lanes);
       if (!exists) continue;
       FinishNormGradient(rstd, __fdiv_rn(dot, static_cast<float>(args.head_dim)), x, d);
-      T* out = args.out + (token * args.all + h) * args.head_dim + column;
+      T* out = args.out + loaded[i].offset;
       cuda::StorePack<true>(out, cuda::Round<T>(d.low), N);
       cuda::StorePack<true>(out + half, cuda::Round<T>(d.high), N);
     }
@@ -286,7 +291,7 @@ __global__ void __launch_bounds__(kThreads) TurnBackAnyHeads(RotaryArgs<T> args)
     const auto gradient = [&](int i, Halves<1>& d, Halves<1>& x, Halves<1>& d_weight) {
       d = load(args.in + offset, i);
       x = load(args.x + offset, i);
-      cuda::Rotate(cuda::LoadAngles<false, 1>(args, token, i), args.sign, d);
+      cuda::Rotate(cuda::LoadAngles<false, 1>(args, args.positions[token], i), args.sign, d);
       return NormGradient<T>(rstd, load(norm, i), d, x, d_weight);
     };
     float dot = 0.0f;
@@ -388,20 +393,6 @@ void CopyValueHeads(cudaStream_t stream, const RopeBackwardArgs& args) {
             "copying value heads");
 }
 
-void AddNormGradient(cudaStream_t stream, const float* partials, int64_t blocks,
-                     const TensorView& d_norm) {
-  const int64_t columns = d_norm.elements();
-  const uint32_t grid = cuda::GridSize(DivUp(columns, kWarp));
-  if (d_norm.dtype() == DType::kF32) {
-    cuda::AddPartialSums<<<grid, cuda::kPartialThreads, 0, stream>>>(partials, blocks, columns,
-                                                                     d_norm.as<float>());
-  } else {
-    cuda::AddPartialSums<<<grid, cuda::kPartialThreads, 0, stream>>>(partials, blocks, columns,
-                                                                     d_norm.as<BFloat16>());
-  }
-  CheckLaunch("AddPartialSums");
-}
-
 template <typename T>
 void Backward(cudaStream_t stream, const RopeBackwardArgs& args) {
   RotaryArgs<T> rotary = CommonArgs<T>(args, args.d_out, args.d_qkv);
@@ -424,8 +415,7 @@ void Backward(cudaStream_t stream, const RopeBackwardArgs& args) {
   }
   CheckLaunch("RopeBackward");
   CopyValueHeads(stream, args);
-  AddNormGradient(stream, rotary.partials, blocks, args.d_norm_q);
-  AddNormGradient(stream, rotary.partials + blocks * rotary.head_dim, blocks, args.d_norm_k);
+  cuda::AddPartialSums(stream, rotary.partials, blocks, args.d_norm_q, args.d_norm_k);
 }
 
 }  // namespace

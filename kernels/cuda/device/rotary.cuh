@@ -40,12 +40,11 @@ struct Halves {
   float high[N];
 };
 
-// Cosines and sines of columns [column, column + N) of a token; `column` is below head_dim / 2.
+// Cosines and sines of columns [column, column + N) at a position; `column` is below head_dim / 2.
 // NaN for a position that the table does not have, so that the loss shows it.
 template <bool kVector, int N, typename T>
-__device__ inline Halves<N> LoadAngles(const RotaryArgs<T>& args, int64_t token, int column) {
+__device__ inline Halves<N> LoadAngles(const RotaryArgs<T>& args, int64_t position, int column) {
   Halves<N> angles;
-  const int64_t position = args.positions[token];
   if (position < 0 || position >= args.angles) {
 #pragma unroll
     for (int i = 0; i < N; ++i) angles.low[i] = angles.high[i] = __uint_as_float(0x7fc00000u);

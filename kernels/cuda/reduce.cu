@@ -175,7 +175,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 constexpr int kPartialColumns = kWarp;
-constexpr int kPartialThreads = 512;
+constexpr int kPartialThreads = 1024;
+constexpr int kPartialWarps = kPartialThreads / kWarp;
 // 32 KiB of shared memory hold the partial sums of up to 16,384 rows.
 constexpr int kPartialRows = 256;
 
@@ -193,16 +194,22 @@ __global__ void __launch_bounds__(kPartialThreads)
   float sum = 0.0f;
   for (int64_t first = 0; first < blocks; first += kPartialRows) {
     const int count = cuda::Within(blocks - first, kPartialRows);
+    const float* from = partials + (first + warp) * columns + column;
 #pragma unroll
-    for (int pass = 0; pass < kPartialRows * kWarp / kPartialThreads; ++pass) {
-      const int row = pass * (kPartialThreads / kWarp) + warp;
-      stage[row][lane] =
-          row < count && column < columns ? partials[(first + row) * columns + column] : 0.0f;
+    for (int pass = 0; pass < kPartialRows / kPartialWarps; ++pass) {
+      const int row = pass * kPartialWarps + warp;
+      stage[row][lane] = row < count && column < columns ? *from : 0.0f;
+      from += kPartialWarps * columns;
     }
     __syncthreads();
     if (warp == 0) {
-#pragma unroll 16
-      for (int row = 0; row < count; ++row) sum += stage[row][lane];
+      // The zeros behind the last partial sum change nothing: the sum starts at +0.
+      constexpr int kInFlight = 16;
+      static_assert(kPartialRows % kInFlight == 0);
+      for (int row = 0; row < count; row += kInFlight) {
+#pragma unroll
+        for (int i = 0; i < kInFlight; ++i) sum += stage[row + i][lane];
+      }
     }
     __syncthreads();
   }

@@ -43,19 +43,22 @@ void StatePlaces::Place(ChosenPlan& run) const {
 
 // With the fewest resident blocks that it takes; false where it does not fit with any number.
 bool StatePlaces::Relieve(ChosenPlan& run) const {
-  if (Fits(NeedOf(run.plan, request_.spec), request_.limits)) return true;
+  MemoryNeed need = Need(run.plan);
+  if (Fits(need, request_.limits)) return true;
   if (!IsOpen(request_.resolved, kResidentLayers)) return false;
-  if (Resident(run.resolved) > 0) Decide(run, kResidentLayers, "0");
-  const MemoryNeed need = NeedOf(run.plan, request_.spec);
-  const auto need_with = [&](int64_t count) -> std::optional<MemoryNeed> {
-    const std::optional<Plan> plan = PlanBeside(run.resolved, kResidentLayers, count);
-    if (!plan) return std::nullopt;
-    return NeedOf(*plan, request_.spec);
+  if (Resident(run.resolved) > 0) {
+    Decide(run, kResidentLayers, "0");
+    need = Need(run.plan);
+    if (Fits(need, request_.limits)) return true;
+  }
+  const auto need_with = [&](int64_t count) {
+    const std::optional<Plan> plan = PlanWith(run.resolved, kResidentLayers, count);
+    return plan ? std::optional(Need(*plan)) : std::nullopt;
   };
   const std::optional<ResidentFit> fit =
       FewestResidentLayers(run.plan, request_.spec, need, request_.limits, need_with);
   if (fit) Decide(run, kResidentLayers, std::to_string(fit->layers));
-  return Fits(NeedOf(run.plan, request_.spec), request_.limits);
+  return fit.has_value();
 }
 
 void StatePlaces::FillDevice(ChosenPlan& run) const {
@@ -64,7 +67,7 @@ void StatePlaces::FillDevice(ChosenPlan& run) const {
   int64_t fits = Resident(run.resolved), does_not = request_.spec.config.num_layers + 1;
   while (does_not - fits > 1) {
     const int64_t count = (fits + does_not) / 2;
-    (PlanBeside(run.resolved, kResidentLayers, count) ? fits : does_not) = count;
+    (FittingPlan(run.resolved, kResidentLayers, count) ? fits : does_not) = count;
   }
   Decide(run, kResidentLayers, std::to_string(fits));
 }
@@ -75,7 +78,7 @@ void StatePlaces::ShareUpdates(ChosenPlan& run) const {
   double least = Seconds(run.plan);
   for (int64_t eighth = 1; eighth <= kMostEighths; ++eighth) {
     const int64_t count = offloaded * eighth / 8;
-    const std::optional<Plan> plan = PlanBeside(run.resolved, kHostUpdatedLayers, count);
+    const std::optional<Plan> plan = FittingPlan(run.resolved, kHostUpdatedLayers, count);
     if (!plan) continue;
     const double seconds = Seconds(*plan);
     if (!(seconds < least * (1 - kWorthAChange))) continue;
@@ -92,18 +95,22 @@ void StatePlaces::Decide(ChosenPlan& run, const std::string& key, const std::str
   run.plan = MakePlan(run.resolved, request_.spec, request_.grid);
 }
 
-// The plan with that many; nullopt where it does not fit, or is none.
-std::optional<Plan> StatePlaces::PlanBeside(const ResolvedConfig& resolved, const char* key,
-                                            int64_t count) const {
+std::optional<Plan> StatePlaces::PlanWith(const ResolvedConfig& resolved, const char* key,
+                                          int64_t count) const {
   ResolvedConfig changed = resolved;
   changed.SetPlanned(key, std::to_string(count));
   try {
-    Plan plan = MakePlan(changed, request_.spec, request_.grid);
-    if (Fits(NeedOf(plan, request_.spec), request_.limits)) return plan;
+    return MakePlan(changed, request_.spec, request_.grid);
   } catch (const ConfigError&) {
-    // More blocks than there are.
+    return std::nullopt;  // more blocks than there are
   }
-  return std::nullopt;
+}
+
+std::optional<Plan> StatePlaces::FittingPlan(const ResolvedConfig& resolved, const char* key,
+                                             int64_t count) const {
+  std::optional<Plan> plan = PlanWith(resolved, key, count);
+  if (plan && !Fits(Need(*plan), request_.limits)) plan.reset();
+  return plan;
 }
 
 }  // namespace hearth

@@ -27,8 +27,16 @@ class StatePlaces {
   bool Relieve(ChosenPlan& run) const;
   void FillDevice(ChosenPlan& run) const;
   void ShareUpdates(ChosenPlan& run) const;
-  std::optional<Plan> PlanBeside(const ResolvedConfig& resolved, const char* key,
-                                 int64_t count) const;
+  // The plan with that many; nullopt where that is no run.
+  std::optional<Plan> PlanWith(const ResolvedConfig& resolved, const char* key,
+                               int64_t count) const;
+  // The same; nullopt also where it does not fit.
+  std::optional<Plan> FittingPlan(const ResolvedConfig& resolved, const char* key,
+                                  int64_t count) const;
+  // As far as it tells whether the plan fits.
+  MemoryNeed Need(const Plan& plan) const {
+    return NeedWithin(plan, request_.spec, request_.limits);
+  }
   double Seconds(const Plan& plan) const { return clock_.StepSeconds(plan); }
 
   const PlanRequest& request_;

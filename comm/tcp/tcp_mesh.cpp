@@ -24,8 +24,16 @@ constexpr size_t kMostCallers = 256;
 
 // What a rank can be reached by; the same fields in every process of the job.
 struct Place {
-  uint32_t address = 0;
-  uint32_t mask = 0;
+  IpAddress address;
+  IpAddress mask;
+
+  bool IsIn(const Place& other) const {
+    if (address.version != other.address.version || mask != other.mask) return false;
+    for (size_t i = 0; i < mask.bytes.size(); ++i) {
+      if (((address.bytes[i] ^ other.address.bytes[i]) & mask.bytes[i]) != 0) return false;
+    }
+    return true;
+  }
 };
 
 // The caller shows the first half of the token, the called the second one.
@@ -85,21 +93,25 @@ std::vector<std::vector<Place>> GatherPlaces(Bootstrap& bootstrap,
 }
 
 // One address per rank.
-using Network = std::vector<uint32_t>;
+using Network = std::vector<IpAddress>;
 
-// The first address of each rank in the network of `first`; empty when a rank has none or, unless
-// the device was named, when two have the same: those of a bridge that leads nowhere.
+// The first address of each rank in the network of `first`, or where the device was named any of
+// its version. Empty when a rank has none or, unless the device was named, when two have the same:
+// those of a bridge that leads nowhere.
 Network NetworkOf(const Place& first, const std::vector<std::vector<Place>>& all, bool named) {
   Network network;
   for (const std::vector<Place>& places : all) {
-    const auto found = std::find_if(places.begin(), places.end(), [&](const Place& place) {
-      return named || (place.mask == first.mask &&
-                       (place.address & place.mask) == (first.address & first.mask));
-    });
+    auto found = std::find_if(places.begin(), places.end(),
+                              [&](const Place& place) { return place.IsIn(first); });
+    if (named && found == places.end()) {
+      found = std::find_if(places.begin(), places.end(), [&](const Place& place) {
+        return place.address.version == first.address.version;
+      });
+    }
     if (found == places.end()) return {};
     network.push_back(found->address);
   }
-  const std::set<uint32_t> different(network.begin(), network.end());
+  const std::set<IpAddress> different(network.begin(), network.end());
   if (!named && different.size() < network.size()) return {};
   return network;
 }
@@ -248,7 +260,7 @@ TcpMesh ConnectMesh(Bootstrap& bootstrap, const std::string& interface,
     if (network.empty()) continue;
     Attempt attempt(bootstrap, token, network, timeout);
     const std::string problem = AgreeOn(bootstrap, attempt.Run());
-    const uint32_t mine = network[static_cast<size_t>(bootstrap.rank())];
+    const IpAddress mine = network[static_cast<size_t>(bootstrap.rank())];
     if (problem.empty()) {
       const auto device = std::find_if(own.begin(), own.end(),
                                        [&](const HostAddress& one) { return one.address == mine; });
@@ -261,7 +273,9 @@ TcpMesh ConnectMesh(Bootstrap& bootstrap, const std::string& interface,
   if (!tried.empty()) throw UnreachableError(tried);
   throw UnreachableError(interface.empty()
                              ? "the ranks have no network in common"
-                             : Format("not all ranks have an address on {}", interface));
+                             : Format("not all ranks have an address on {} (IPv6's of a link "
+                                      "alone, fe80::, do not count)",
+                                      interface));
 }
 
 }  // namespace hearth

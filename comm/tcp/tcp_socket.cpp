@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -37,8 +39,10 @@ constexpr std::array kNetworkErrors{
   throw CommError(text);
 }
 
-Socket NewSocket() {
-  Socket socket(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+int Family(const IpAddress& address) { return address.version == 6 ? AF_INET6 : AF_INET; }
+
+Socket NewSocket(const IpAddress& address) {
+  Socket socket(::socket(Family(address), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket) Fail("socket");
   return socket;
 }
@@ -50,12 +54,53 @@ void SendAtOnce(const Socket& socket) {
   }
 }
 
-sockaddr_in SocketAddress(uint32_t address, uint16_t port) {
-  sockaddr_in result{};
-  result.sin_family = AF_INET;
-  result.sin_addr.s_addr = htonl(address);
-  result.sin_port = htons(port);
+struct SocketAddress {
+  SocketAddress() = default;
+  SocketAddress(const IpAddress& address, uint16_t port) {
+    if (address.version == 6) {
+      sockaddr_in6 place{};
+      place.sin6_family = AF_INET6;
+      std::memcpy(&place.sin6_addr, address.bytes.data(), sizeof(place.sin6_addr));
+      place.sin6_port = htons(port);
+      Set(place);
+    } else {
+      sockaddr_in place{};
+      place.sin_family = AF_INET;
+      std::memcpy(&place.sin_addr, address.bytes.data(), sizeof(place.sin_addr));
+      place.sin_port = htons(port);
+      Set(place);
+    }
+  }
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+  sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
+
+  sockaddr_storage storage{};
+  socklen_t bytes = sizeof(storage);
+
+ private:
+  template <typename Place>
+  void Set(const Place& place) {
+    std::memcpy(&storage, &place, sizeof(place));
+    bytes = sizeof(place);
+  }
+};
+
+// Of an address or a mask of this family.
+IpAddress FromSystem(int family, const sockaddr* address) {
+  if (family == AF_INET6) {
+    IpAddress result{.version = 6};
+    std::memcpy(result.bytes.data(), &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr,
+                sizeof(in6_addr));
+    return result;
+  }
+  IpAddress result{.version = 4};
+  std::memcpy(result.bytes.data(), &reinterpret_cast<const sockaddr_in*>(address)->sin_addr,
+              sizeof(in_addr));
   return result;
+}
+
+bool IsOfALinkAlone(const IpAddress& address) {
+  return address.version == 6 && address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0) == 0x80;
 }
 
 int MillisecondsUntil(Deadline deadline) {
@@ -73,10 +118,9 @@ bool AwaitEvent(const Socket& socket, short events, Deadline deadline) {
 
 std::string SystemErrorText(int error) { return std::system_category().message(error); }
 
-std::string AddressText(uint32_t address) {
-  std::array<char, INET_ADDRSTRLEN> text{};
-  const in_addr network{.s_addr = htonl(address)};
-  inet_ntop(AF_INET, &network, text.data(), text.size());
+std::string AddressText(const IpAddress& address) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  inet_ntop(Family(address), address.bytes.data(), text.data(), text.size());
   return text.data();
 }
 
@@ -86,18 +130,21 @@ std::vector<HostAddress> HostAddresses(const std::string& device) {
   const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owner(list, freeifaddrs);
   std::vector<HostAddress> found;
   for (const ifaddrs* at = list; at != nullptr; at = at->ifa_next) {
-    if (at->ifa_addr == nullptr || at->ifa_netmask == nullptr ||
-        at->ifa_addr->sa_family != AF_INET || (at->ifa_flags & IFF_UP) == 0) {
+    if (at->ifa_addr == nullptr || at->ifa_netmask == nullptr || (at->ifa_flags & IFF_UP) == 0) {
       continue;
     }
+    const int family = at->ifa_addr->sa_family;
     const bool wanted =
         device.empty() ? (at->ifa_flags & IFF_LOOPBACK) == 0 : at->ifa_name == device;
-    if (!wanted) continue;
-    const auto number = [](const sockaddr* address) {
-      return ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr);
-    };
-    found.push_back({at->ifa_name, number(at->ifa_addr), number(at->ifa_netmask)});
+    if (!wanted || (family != AF_INET && family != AF_INET6)) continue;
+    HostAddress address{.device = at->ifa_name,
+                        .address = FromSystem(family, at->ifa_addr),
+                        .mask = FromSystem(family, at->ifa_netmask)};
+    if (!IsOfALinkAlone(address.address)) found.push_back(std::move(address));
   }
+  std::stable_sort(found.begin(), found.end(), [](const HostAddress& a, const HostAddress& b) {
+    return a.address.version < b.address.version;
+  });
   return found;
 }
 
@@ -121,10 +168,10 @@ bool AwaitEvents(std::span<pollfd> entries, Deadline deadline) {
   }
 }
 
-Socket Listen(uint32_t address) {
-  Socket listener = NewSocket();
-  const sockaddr_in place = SocketAddress(address, 0);
-  if (bind(listener.descriptor(), reinterpret_cast<const sockaddr*>(&place), sizeof(place)) != 0 ||
+Socket Listen(const IpAddress& address) {
+  Socket listener = NewSocket(address);
+  const SocketAddress place(address, 0);
+  if (bind(listener.descriptor(), place.get(), place.bytes) != 0 ||
       listen(listener.descriptor(), SOMAXCONN) != 0) {
     Fail("listening on " + AddressText(address));
   }
@@ -132,12 +179,11 @@ Socket Listen(uint32_t address) {
 }
 
 uint16_t PortOf(const Socket& listener) {
-  sockaddr_in place{};
-  socklen_t size = sizeof(place);
-  if (getsockname(listener.descriptor(), reinterpret_cast<sockaddr*>(&place), &size) != 0) {
-    Fail("getsockname");
-  }
-  return ntohs(place.sin_port);
+  SocketAddress place;
+  if (getsockname(listener.descriptor(), place.get(), &place.bytes) != 0) Fail("getsockname");
+  // At the same place in both versions' addresses.
+  static_assert(offsetof(sockaddr_in, sin_port) == offsetof(sockaddr_in6, sin6_port));
+  return ntohs(reinterpret_cast<const sockaddr_in*>(place.get())->sin_port);
 }
 
 Socket Accept(const Socket& listener) {
@@ -150,14 +196,11 @@ Socket Accept(const Socket& listener) {
   return socket;  // empty also when who called has given up
 }
 
-Socket Connect(uint32_t address, uint16_t port, Deadline deadline) {
-  Socket socket = NewSocket();
+Socket Connect(const IpAddress& address, uint16_t port, Deadline deadline) {
+  Socket socket = NewSocket(address);
   SendAtOnce(socket);
-  const sockaddr_in place = SocketAddress(address, port);
-  int error = 0;
-  if (connect(socket.descriptor(), reinterpret_cast<const sockaddr*>(&place), sizeof(place)) != 0) {
-    error = errno;
-  }
+  const SocketAddress place(address, port);
+  int error = connect(socket.descriptor(), place.get(), place.bytes) != 0 ? errno : 0;
   if (error == EINPROGRESS) {
     error = ETIMEDOUT;
     if (AwaitEvent(socket, POLLOUT, deadline)) {

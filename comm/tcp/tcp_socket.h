@@ -3,7 +3,9 @@
 
 #include <poll.h>
 
+#include <array>
 #include <chrono>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -22,18 +24,25 @@ class UnreachableError : public CommError {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
-// An IPv4 address of a network device that is up, in host byte order.
-struct HostAddress {
-  std::string device;
-  uint32_t address = 0;
-  uint32_t mask = 0;
-  uint32_t network() const { return address & mask; }
+// Or a mask. Without gaps, so that processes may send each other its bytes.
+struct IpAddress {
+  uint8_t version = 4;              // 4 | 6
+  std::array<uint8_t, 16> bytes{};  // as they are sent; IPv4's are the first four
+  auto operator<=>(const IpAddress&) const = default;
 };
 
-// "10.77.0.1".
-std::string AddressText(uint32_t address);
+// Of a network device that is up.
+struct HostAddress {
+  std::string device;
+  IpAddress address;
+  IpAddress mask;
+};
 
-// Of the named device; of all but the loopback where the name is empty; in the kernel's order.
+// "10.77.0.1", "fd00::1".
+std::string AddressText(const IpAddress& address);
+
+// Of the named device; of all but the loopback where the name is empty. IPv4's come first, each in
+// the kernel's order. Without IPv6's of a link alone (fe80::), which lead nowhere by themselves.
 std::vector<HostAddress> HostAddresses(const std::string& device);
 
 // Owns a descriptor.
@@ -56,11 +65,11 @@ class Socket {
 // send what is small at once.
 
 // On a port of the kernel's choice.
-Socket Listen(uint32_t address);
+Socket Listen(const IpAddress& address);
 uint16_t PortOf(const Socket& listener);
 // An empty socket when nobody waits to be accepted.
 Socket Accept(const Socket& listener);
-Socket Connect(uint32_t address, uint16_t port, Deadline deadline);
+Socket Connect(const IpAddress& address, uint16_t port, Deadline deadline);
 void SendAll(const Socket& socket, std::span<const std::byte> bytes, Deadline deadline);
 // What is there, without waiting: how many bytes; -1 when the other side has ended or failed.
 int64_t ReceiveSome(const Socket& socket, std::span<std::byte> bytes);

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -80,7 +81,7 @@ class MeddledBootstrap final : public Bootstrap {
   const Meddle meddle_;
 };
 
-constexpr uint32_t kLoopback = 0x7f000001;
+constexpr IpAddress kLoopback{.version = 4, .bytes = {127, 0, 0, 1}};
 
 // What the ranks tell each other of the ports they listen on.
 bool ArePorts(const Bytes& mine) { return mine.size() == sizeof(uint16_t); }
@@ -186,12 +187,52 @@ TEST(Tcp, AllRanksHearWhyOneCannotListen) {
   RunInprocWorld({.ranks = 3}, [](InprocRank& rank) {
     int calls = 0;
     MeddledBootstrap meddled(rank.bootstrap, [&](const Bytes&, std::vector<Bytes>& all) {
-      const uint32_t nobodys = 0xc0000201;  // 192.0.2.1, of documentation
+      constexpr IpAddress nobodys{.version = 4, .bytes = {192, 0, 2, 1}};  // of documentation
       // The first call is of the addresses.
       if (++calls == 1) std::memcpy(all[1].data(), &nobodys, sizeof(nobodys));
     });
     EXPECT_THAT(ErrorOfMaking(meddled, "lo"), HasSubstr("listening on 192.0.2.1: "));
   });
+}
+
+bool HasV6(const std::vector<HostAddress>& addresses) {
+  return !addresses.empty() && addresses.back().address.version == 6;
+}
+
+// IPv4 is taken where all have it.
+TEST(Tcp, RanksOfWhichOneHasNoIPv4AddressMeetByIPv6) {
+  const std::vector<HostAddress> loopback = HostAddresses("lo");
+  if (!HasV6(loopback)) GTEST_SKIP() << "lo has no IPv6 address here";
+  RunInprocWorld({.ranks = 3}, [&](InprocRank& rank) {
+    int calls = 0;
+    MeddledBootstrap meddled(rank.bootstrap, [&](const Bytes&, std::vector<Bytes>& all) {
+      if (++calls > 1) return;
+      // Of its addresses, all of one size, the last is left.
+      const size_t one = all[1].size() / loopback.size();
+      all[1].erase(all[1].begin(), all[1].end() - static_cast<std::ptrdiff_t>(one));
+    });
+    TcpTransport transport(meddled, "lo", kLong);
+    EXPECT_EQ(transport.network(), "lo (::1)");
+    ExpectMessages(transport, 1, 1000);
+  });
+}
+
+TEST(Tcp, AddressesOfALinkAloneAreNone) {
+  for (const HostAddress& each : HostAddresses("")) {
+    EXPECT_THAT(AddressText(each.address), testing::Not(testing::StartsWith("fe8"))) << each.device;
+  }
+}
+
+TEST(Tcp, AnIPv6AddressThatNobodyAnswersIsNamed) {
+  if (!HasV6(HostAddresses("lo"))) GTEST_SKIP() << "lo has no IPv6 address here";
+  IpAddress loopback{.version = 6};
+  loopback.bytes[15] = 1;
+  try {
+    Connect(loopback, 1, Clock::now() + kLong);
+    ADD_FAILURE() << "no error";
+  } catch (const UnreachableError& error) {
+    EXPECT_STREQ(error.what(), "connecting to ::1: Connection refused");
+  }
 }
 
 // A caller who is not accepted would make the listener ready for ever.

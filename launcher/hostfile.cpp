@@ -39,7 +39,7 @@ std::vector<Word> SplitWords(std::string_view line) {
 bool IsHostName(std::string_view name) {
   const auto allowed = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '-' || c == ':';
+           c == '-';
   };
   // A leading '-' would be an option of whatever program gets the name.
   return name.size() <= 253 && name[0] != '-' && std::all_of(name.begin(), name.end(), allowed);
@@ -71,6 +71,12 @@ std::vector<HostEntry> ParseHostfile(std::string_view text, const std::string& f
     text.remove_prefix(std::min(end + 1, text.size()));
     ++line_number;
     if (words.empty()) continue;
+    if (words[0].text.find(':') != std::string_view::npos) {
+      fail(
+          words[0],
+          "':' in a host's name; write its ranks as slots=N, and for an IPv6 address, which mpirun "
+          "does not take, a name");
+    }
     if (!IsHostName(words[0].text)) fail(words[0], "not a host name; write HOST slots=N");
     HostEntry host{.name = std::string(words[0].text), .slots = 1};
     if (words.size() > 1) host.slots = ParseSlots(words[1].text);

@@ -8,7 +8,7 @@
 namespace hearth {
 
 struct HostEntry {
-  std::string name;  // a name or address of letters, digits, '.', '-' and ':'
+  std::string name;  // a name or IPv4 address, of letters, digits, '.' and '-'
   int slots = 1;
 };
 

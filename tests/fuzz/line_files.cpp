@@ -206,7 +206,8 @@ int FuzzHostfile(const uint8_t* data, size_t size) {
 }
 
 std::vector<std::string> HostfileSeeds() {
-  return {"# cluster\nnode-1 slots=8\nnode-2\tslots=4 # four\r\n\n10.0.0.1\nfe80::1 slots=1024\n"};
+  return {
+      "# cluster\nnode-1 slots=8\nnode-2\tslots=4 # four\r\n\n10.0.0.1\nnode-3.local slots=1024\n"};
 }
 
 std::vector<std::string> HostfileWords() {

@@ -33,6 +33,11 @@ TEST(HostfileTest, ReadsHostsSlotsAndComments) {
 
 TEST(HostfileTest, NamesThePlaceOfWhatItRefuses) {
   EXPECT_EQ(ErrorOf("a slots=2\n b;c\n"), "hosts:2:2: error: not a host name; write HOST slots=N");
+  for (const char* name : {"fd00::2", "::1", "[::1]", "box-1:4"}) {
+    EXPECT_EQ(ErrorOf(name),
+              "hosts:1:1: error: ':' in a host's name; write its ranks as slots=N, and for an IPv6 "
+              "address, which mpirun does not take, a name");
+  }
   EXPECT_EQ(ErrorOf("-oProxyCommand=x\n"), "hosts:1:1: error: not a host name; write HOST slots=N");
   EXPECT_EQ(ErrorOf("a slots=0\n"),
             "hosts:1:3: error: not a number of ranks from 1 to 1024; write slots=N");

@@ -195,7 +195,10 @@ void PrintTable(const StepBenchResult& result) {
                   FormatBytes(result.memory.host_measured)));
   PrintLink(result.link);
   for (const std::string& path : result.traces) row("timeline", path);
-  row("ready after", FormatDuration(result.seconds_to_start));
+  row("ready after", fmt::format("{:.1f} s: memory {:.1f}, state {:.1f}, published {:.1f}, warm-up "
+                                 "{:.1f}",
+                                 result.seconds_to_start, result.start.memory, result.start.state,
+                                 result.start.publish, result.start.warm_up));
   if (!result.chosen.empty()) row("chosen", DescribeValues(result.chosen));
   row("step time",
       fmt::format("{:.2f} ms median of {}, {:.2f} to {:.2f}", result.median_seconds * 1e3,
@@ -274,7 +277,12 @@ void PrintJson(const StepBenchResult& result) {
                                  {"predicted_step_ms", nullptr},
                                  {"predicted_on", nullptr},
                                  {"chosen", nlohmann::ordered_json::object()},
-                                 {"seconds_to_start", result.seconds_to_start}};
+                                 {"seconds_to_start", result.seconds_to_start},
+                                 {"seconds_to_start_of",
+                                  {{"memory", result.start.memory},
+                                   {"state", result.start.state},
+                                   {"publish", result.start.publish},
+                                   {"warm_up", result.start.warm_up}}}};
   if (result.efficiency) {
     json["sol"] = result.efficiency->sol;
     json["mfu"] = result.efficiency->mfu;

@@ -43,8 +43,8 @@ class Device {
   // Nothing where the device computes in the host's memory.
   virtual std::optional<DeviceMemory> Memory() const { return std::nullopt; }
 
-  // Memory aligned to 4096 bytes with unspecified content. The device must outlive the buffer.
-  // DeviceError when there is not enough, or after Seal().
+  // Memory aligned to 4096 bytes: pinned memory is zeros, device memory has unspecified content.
+  // The device must outlive the buffer. DeviceError when there is not enough, or after Seal().
   virtual Buffer Allocate(int64_t bytes, MemoryKind kind) = 0;
   // From here on an allocation is an error: everything is allocated before step 0.
   virtual void Seal() = 0;

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "kernels/api/adamw.h"
-#include "kernels/host/worker_pool.h"
+#include "kernels/core/worker_pool.h"
 
 namespace hearth {
 

@@ -170,7 +170,7 @@ MeasuredStep MeasureStep(const RunEnvironment& environment, const Plan& plan, co
                     {.host_threads = environment.host_threads});
   backend.profiler().set_host_memory(executor.memory().host.Bytes());
   CHECK(plan.deferred_share == 0, "a measured step carries updates");
-  FillMasterWeights(executor, RepeatedWeights(spec, environment.host_threads));
+  FillMasterWeights(executor, RepeatedWeights(spec));
   executor.Publish(0);
   MeasuredStep step{.tasks = CountTasks(executor.schedule(Phase::kTrain), spec)};
   executor.set_task_hook([&](const Task& task) {

@@ -5,8 +5,6 @@
 #include <random>
 #include <vector>
 
-#include "kernels/core/parts.h"
-
 namespace hearth {
 
 namespace {
@@ -14,7 +12,6 @@ namespace {
 constexpr uint64_t kSeed = 42;
 // A prime, so that rows of no matrix are alike.
 constexpr int64_t kDrawn = (int64_t{1} << 20) - 3;
-constexpr int64_t kWorthAThread = int64_t{1} << 16;
 
 // out[i] = block[(begin + i) % block] * scale.
 void Repeat(const std::vector<float>& block, int64_t begin, float scale, std::span<float> out) {
@@ -29,22 +26,19 @@ void Repeat(const std::vector<float>& block, int64_t begin, float scale, std::sp
 
 }  // namespace
 
-WeightReader RepeatedWeights(const ModelSpec& spec, int threads) {
+WeightReader RepeatedWeights(const ModelSpec& spec) {
   std::mt19937_64 random(kSeed);
   std::normal_distribution<float> normal;
   const auto block = std::make_shared<std::vector<float>>(static_cast<size_t>(kDrawn));
   for (float& value : *block) value = normal(random);
-  return [&spec, block, threads](size_t index, int64_t begin, std::span<float> out) {
+  return [&spec, block](size_t index, int64_t begin, std::span<float> out) {
     const Init& init = spec.parameters[index].init;
     if (init.kind != Init::Kind::kNormal) {
       std::ranges::fill(out, init.kind == Init::Kind::kOnes ? 1.0f : 0.0f);
       return;
     }
     const int64_t place = static_cast<int64_t>(index) * (kDrawn / 7) + begin;
-    ForParts(std::ssize(out), threads, kWorthAThread, [&](int64_t first, int64_t last) {
-      Repeat(*block, place + first, static_cast<float>(init.std),
-             out.subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)));
-    });
+    Repeat(*block, place, static_cast<float>(init.std), out);
   };
 }
 

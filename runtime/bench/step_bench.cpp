@@ -101,8 +101,8 @@ double Median(std::vector<double> values) {
 }
 
 // A model's own weights are read.
-WeightReader BenchWeights(const ModelSetup& model, int threads) {
-  return model.pretrained ? WeightReader{} : RepeatedWeights(model.spec, threads);
+WeightReader BenchWeights(const ModelSetup& model) {
+  return model.pretrained ? WeightReader{} : RepeatedWeights(model.spec);
 }
 
 StepBenchMemory MeasureMemory(Trainer& trainer, const Device& device) {
@@ -202,7 +202,7 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
                               loss = step_loss;
                               link = step.link;
                             },
-                        .weights = BenchWeights(model, environment.host_threads)});
+                        .weights = BenchWeights(model)});
   const Clock::time_point first = Clock::now();
   trainer.Run();
   const Device& device = environment.backend.device();
@@ -225,7 +225,8 @@ StepBenchResult BenchStep(const ResolvedConfig& resolved, const RunEnvironment& 
       .chosen = trainer.chosen(),
       .predicted = trainer.predicted(),
       .loss = loss,
-      .seconds_to_start = std::chrono::duration<double>(first - start).count()};
+      .seconds_to_start = std::chrono::duration<double>(first - start).count(),
+      .start = trainer.start_seconds()};
   CHECK(static_cast<int64_t>(ends.size()) == steps, "{} of {} steps have ended", ends.size(),
         steps);
   if (!std::isfinite(loss)) {

@@ -56,6 +56,7 @@ struct StepBenchResult {
   std::optional<StepEstimate> predicted;  // where the hardware is known
   double loss = 0;                        // of the last step, per target; finite
   double seconds_to_start = 0;            // before the first step
+  StartSeconds start;                     // of that, the parts that a large model makes long
   std::vector<double> step_seconds;       // of the measured steps, in order; none that is traced
   // Of the measured steps.
   double median_seconds = 0;

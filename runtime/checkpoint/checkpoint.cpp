@@ -128,6 +128,7 @@ void Checkpoint::RequireModel(const ModelSpec& spec) const {
 }
 
 const SafetensorsFile& Checkpoint::Open(int file) const {
+  std::lock_guard lock(mutex_);
   const auto found = open_.find(file);
   if (found != open_.end()) return found->second;
   const std::string& name = manifest_.files.at(static_cast<size_t>(file)).name;

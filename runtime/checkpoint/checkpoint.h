@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <span>
 #include <utility>
 
@@ -15,7 +16,8 @@ namespace hearth {
 inline constexpr const char* kCheckpointModelName = "config.json";
 inline constexpr const char* kCheckpointMatmulsName = "matmuls.txt";
 
-// Used by one thread. IoError for whatever is wrong with the files.
+// Read and ReadMaster may be called by several threads at once. IoError for whatever is wrong with
+// the files.
 class Checkpoint {
  public:
   // Reads the manifest and checks the sizes of the files.
@@ -49,6 +51,7 @@ class Checkpoint {
 
   std::filesystem::path folder_;
   CheckpointManifest manifest_;
+  mutable std::mutex mutex_;                     // guards open_
   mutable std::map<int, SafetensorsFile> open_;  // by index of the manifest's files
 };
 

@@ -12,7 +12,7 @@ namespace hearth {
 // must equal the plan at the end of a run.
 class Arena {
  public:
-  // `device` must outlive the arena. The content is unspecified.
+  // `device` must outlive the arena. The content is as Device::Allocate says.
   Arena(Device& device, MemoryKind kind, int64_t bytes, std::string name);
 
   // The tensor at a planned offset; CheckError outside the arena. Any thread.

@@ -66,20 +66,26 @@ void HostTransfer::Download(const TensorView& source, void* destination) const {
 }
 
 void HostTransfer::Upload(const void* source, const TensorView& destination) const {
+  const auto* in = static_cast<const std::byte*>(source);
+  Fill(destination, [in](int64_t begin, std::span<std::byte> out) {
+    std::memcpy(out.data(), in + begin, out.size());
+  });
+}
+
+void HostTransfer::Fill(const TensorView& destination, const Filler& fill) const {
   const int64_t total = destination.bytes();
   if (total == 0) return;
   if (IsPinned(destination.data(), total)) {
-    std::memcpy(destination.data(), source, static_cast<size_t>(total));
+    fill(0, {static_cast<std::byte*>(destination.data()), static_cast<size_t>(total)});
     return;
   }
-  const auto* in = static_cast<const std::byte*>(source);
   const int64_t piece_bytes = memory_.layout.transfer_piece_bytes;
   for (int64_t begin = 0, piece = 0; begin < total; begin += piece_bytes, ++piece) {
     const int64_t count = std::min(piece_bytes, total - begin);
     Stream& stream = *streams_[static_cast<size_t>(piece % 2)];
     stream.Synchronize(timeout_);  // the copy out of this piece two turns ago
     const TensorView staged = Piece(piece, count);
-    std::memcpy(staged.data(), in + begin, static_cast<size_t>(count));
+    fill(begin, {static_cast<std::byte*>(staged.data()), static_cast<size_t>(count)});
     backend_.Copy(stream, {.source = staged, .destination = BytesOf(destination, begin, count)});
   }
   for (Stream* stream : streams_) stream->Synchronize(timeout_);

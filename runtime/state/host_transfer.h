@@ -3,6 +3,8 @@
 
 #include <array>
 #include <chrono>
+#include <functional>
+#include <span>
 
 #include "kernels/api/kernel_backend.h"
 #include "runtime/state/stores.h"
@@ -24,6 +26,15 @@ class HostTransfer {
   // there directly. DeviceError after the timeout of one piece.
   void Download(const TensorView& source, void* destination) const;
   void Upload(const void* source, const TensorView& destination) const;
+
+  // Writes bytes [begin, begin + out) of a tensor into `out`, all of them; called by the thread
+  // that fills. `begin` is a multiple of kPieceAlignment, and `out` lies in pinned memory.
+  using Filler = std::function<void(int64_t begin, std::span<std::byte> out)>;
+  static constexpr int64_t kPieceAlignment = 4096;
+  // Upload without its source: of a tensor in the pinned slab in one call of `fill`, there; else
+  // piece by piece, one of which is copied while the next is filled. What `fill` throws is thrown
+  // here, and the tensor then has any content.
+  void Fill(const TensorView& destination, const Filler& fill) const;
   // Whether the bytes lie in the pinned slab: then the host may as well touch them itself.
   bool IsPinned(const void* data, int64_t bytes) const;
 

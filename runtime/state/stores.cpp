@@ -37,6 +37,14 @@ RankMemory::RankMemory(Device& device, const Plan& plan_in, const ModelSpec& spe
       arena(device, MemoryKind::kDevice, layout.arena_bytes, "device arena"),
       host(device, MemoryKind::kPinnedHost, layout.host_bytes, "host slab") {}
 
+ElementRange UpdatedPart(const RankMemory& memory, const ParameterSpec& parameter,
+                         const ElementRange& range) {
+  const ElementRange owned = memory.plan.Updated(UnitOf(memory, parameter.unit), memory.rank);
+  const int64_t first = std::max(parameter.unit_offset + range.begin, owned.begin);
+  const int64_t last = std::min(parameter.unit_offset + range.end, owned.end);
+  return {first, std::max(first, last)};
+}
+
 std::vector<ParameterPiece> PiecesOf(const ModelSpec& spec, int unit, const ElementRange& range) {
   std::vector<ParameterPiece> pieces;
   int fp8_index = 0;

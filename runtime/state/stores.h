@@ -38,6 +38,11 @@ struct ParameterView {
   TensorView scale;       // [4] f32 ScaleRecord, FP8 matrices only
 };
 
+// The part of elements [range) of a parameter that this rank updates, relative to the unit; empty,
+// somewhere, where there is none.
+ElementRange UpdatedPart(const RankMemory& memory, const ParameterSpec& parameter,
+                         const ElementRange& range);
+
 // A piece of a parameter inside an element range of its unit.
 struct ParameterPiece {
   const ParameterSpec* parameter = nullptr;

@@ -14,4 +14,12 @@ void RequireFp8(const ResolvedConfig& resolved, const std::optional<GpuInfo>& gp
                   kFp8Capability / 10, kFp8Capability % 10, gpu->ordinal, Describe(*gpu)));
 }
 
+void RequireAttention(const ResolvedConfig& resolved, KernelBackend& backend) {
+  if (resolved.config.precision.attention_provider != AttentionChoice::kCudnn) return;
+  const std::string why_not = backend.WhyNoAttention(AttentionProvider::kCudnn);
+  if (why_not.empty()) return;
+  resolved.Fail("precision.attention_provider",
+                fmt::format("there is no cuDNN here ({}); write auto or own", why_not));
+}
+
 }  // namespace hearth

@@ -64,10 +64,13 @@ Executor::Executor(KernelBackend& backend, Communicator& communicator, const Pla
   for (const Arena* arena : {&memory_.slab, &memory_.arena}) {
     if (arena->bytes() > 0) backend_.Zero(compute, {.destination = arena->Bytes()});
   }
-  // The copy of a save, which is last, is large and written before it is read.
-  const MemoryLayout& layout = memory_.layout;
-  const int64_t host_bytes = layout.save_copy_bytes > 0 ? layout.save_copy : layout.host_bytes;
-  ZeroBytes(memory_.host.Bytes().data(), host_bytes, options_.host_threads);
+  // Pinned memory begins as zeros. Without a device it is not there before its first use, and that
+  // use is made here; the copy of a save, which is last and large, may never have one.
+  if (device.kind() == DeviceType::kCpu) {
+    const MemoryLayout& layout = memory_.layout;
+    const int64_t host_bytes = layout.save_copy_bytes > 0 ? layout.save_copy : layout.host_bytes;
+    ZeroBytes(memory_.host.Bytes().data(), host_bytes, options_.host_threads);
+  }
   compute.Synchronize(options_.step_timeout);
   const std::vector<float> rope = RopeTable(spec_.config, plan_.sequence_len);
   transfer_.Upload(rope.data(), activations_.CosSin());

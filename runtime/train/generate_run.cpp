@@ -10,6 +10,7 @@
 #include "kernels/core/check.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/model/json_reader.h"
+#include "runtime/train/fill_weights.h"
 #include "runtime/train/machine_memory.h"
 
 namespace hearth {
@@ -187,7 +188,8 @@ void RunGenerate(const std::filesystem::path& folder, const GenerateOptions& opt
   RequireFit(folder.string(), NeedOf(plan, model.spec),
              LimitsOf(MemorySection{}, MeasureMachine(environment)),
              "ask for fewer tokens, or run it where there is more memory");
-  Executor executor(environment.backend, environment.communicator, plan, model.spec, 0, {});
+  Executor executor(environment.backend, environment.communicator, plan, model.spec, 0,
+                    {.host_threads = environment.host_threads});
   FillMasterWeights(executor, weights.read);
   executor.Publish(0);
   std::vector<int32_t> tokens = options.prompt;

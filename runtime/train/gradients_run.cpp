@@ -11,6 +11,7 @@
 #include "runtime/model/safetensors.h"
 #include "runtime/plan/smallest_change.h"
 #include "runtime/train/device_support.h"
+#include "runtime/train/fill_weights.h"
 #include "runtime/train/machine_memory.h"
 #include "runtime/train/run_plan.h"
 
@@ -140,8 +141,7 @@ void RunGradients(const ResolvedConfig& resolved, const RunEnvironment& environm
   Executor executor(environment.backend, environment.communicator, plan, model.spec,
                     environment.bootstrap.rank(),
                     {.host_threads = environment.host_threads, .network = environment.network()});
-  FillMasterWeights(executor, InitialWeights(model, static_cast<uint64_t>(resolved.config.seed),
-                                             environment.host_threads));
+  FillMasterWeights(executor, InitialWeights(model, static_cast<uint64_t>(resolved.config.seed)));
   executor.Publish(0);
   const StepBatch batch = FirstBatch(environment, plan, *data);
   const int64_t targets = SumOverRanks(environment.bootstrap, batch.target_count);

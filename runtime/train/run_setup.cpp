@@ -7,21 +7,13 @@
 #include <vector>
 
 #include "kernels/core/check.h"
-#include "kernels/core/parts.h"
 #include "runtime/data/mapped_file.h"
 #include "runtime/model/hf_export.h"
-#include "runtime/model/initialization.h"
 #include "runtime/model/json_reader.h"
-#include "runtime/model/weight_source.h"
 
 namespace hearth {
 
 namespace {
-
-// Elements of a parameter that are drawn, read or stored at a time.
-constexpr int64_t kPieceElements = int64_t{1} << 22;
-// Elements whose filling takes longer than the start of a thread.
-constexpr int64_t kWorthAThread = int64_t{1} << 16;
 
 TokenFormat ToTokenFormat(DataFormat format) {
   switch (format) {
@@ -90,32 +82,6 @@ std::shared_ptr<const TokenDataset> Open(const std::vector<DatasetEntry>& entrie
   return opened;
 }
 
-// The part of the parameter's elements [begin, end) that this rank updates, relative to the unit.
-ElementRange OwnedPart(const RankMemory& memory, const ParameterSpec& parameter, int64_t begin,
-                       int64_t end) {
-  const UnitSpec& unit = memory.spec.units[static_cast<size_t>(parameter.unit)];
-  const ElementRange owned = memory.plan.Updated(unit, memory.rank);
-  const int64_t first = std::max(parameter.unit_offset + begin, owned.begin);
-  const int64_t last = std::min(parameter.unit_offset + end, owned.end);
-  return {first, std::max(first, last)};
-}
-
-TensorView StateView(Executor& executor, int unit, StateKind kind, int64_t begin, int64_t count) {
-  const RankMemory& memory = executor.memory();
-  const ElementRange owned =
-      memory.plan.Updated(memory.spec.units[static_cast<size_t>(unit)], memory.rank);
-  return executor.optimizer().Home(unit, kind).Rows(begin - owned.begin, count);
-}
-
-// Threads share the elements: each value depends on its index alone. A large model has billions.
-void DrawWeights(const ParameterSpec& parameter, uint64_t seed, int threads, int64_t begin,
-                 std::span<float> out) {
-  ForParts(std::ssize(out), threads, kWorthAThread, [&](int64_t first, int64_t last) {
-    InitialValues(parameter, seed, begin + first,
-                  out.subspan(static_cast<size_t>(first), static_cast<size_t>(last - first)));
-  });
-}
-
 }  // namespace
 
 ModelSetup SetUpModel(const ResolvedConfig& resolved, const std::string& installed_configs) {
@@ -168,32 +134,9 @@ int64_t TotalSteps(const ResolvedConfig& resolved, int64_t global_batch_size,
   return steps;
 }
 
-void StoreState(Executor& executor, int unit, StateKind kind, int64_t begin,
-                std::span<const float> values) {
-  const auto count = static_cast<int64_t>(values.size());
-  const TensorView view = StateView(executor, unit, kind, begin, count);
-  if (view.dtype() == DType::kF32) {
-    executor.transfer().Upload(values.data(), view);
-    return;
-  }
-  const auto round_to = [&](BFloat16* out) {
-    ForParts(count, executor.host_threads(), kWorthAThread, [&](int64_t first, int64_t last) {
-      std::transform(values.begin() + first, values.begin() + last, out + first,
-                     [](float value) { return ToBFloat16(value); });
-    });
-  };
-  // One copy less where it is at home on the host: of a large model, seconds.
-  if (executor.transfer().IsPinned(view.data(), view.bytes())) {
-    return round_to(static_cast<BFloat16*>(view.data()));
-  }
-  std::vector<BFloat16> rounded(values.size());
-  round_to(rounded.data());
-  executor.transfer().Upload(rounded.data(), view);
-}
-
 void LoadState(Executor& executor, int unit, StateKind kind, int64_t begin, std::span<float> out) {
   const auto count = static_cast<int64_t>(out.size());
-  const TensorView view = StateView(executor, unit, kind, begin, count);
+  const TensorView view = executor.optimizer().Home(unit, kind, {begin, begin + count});
   if (view.dtype() == DType::kF32) {
     executor.transfer().Download(view, out.data());
     return;
@@ -204,40 +147,11 @@ void LoadState(Executor& executor, int unit, StateKind kind, int64_t begin, std:
                  [](BFloat16 value) { return ToFloat(value); });
 }
 
-WeightReader InitialWeights(const ModelSetup& model, uint64_t seed, int threads) {
-  const ModelSpec& spec = model.spec;
-  if (!model.pretrained) {
-    return [&spec, seed, threads](size_t parameter, int64_t begin, std::span<float> out) {
-      DrawWeights(spec.parameters[parameter], seed, threads, begin, out);
-    };
-  }
-  const auto source = std::make_shared<const WeightSource>(*model.loaded.hf_folder, spec);
-  return [&spec, source](size_t parameter, int64_t begin, std::span<float> out) {
-    source->Read(spec.parameters[parameter], begin, out);
-  };
-}
-
-void FillMasterWeights(Executor& executor, const WeightReader& read) {
-  const std::vector<ParameterSpec>& parameters = executor.memory().spec.parameters;
-  std::vector<float> values;
-  for (size_t index = 0; index < parameters.size(); ++index) {
-    const ParameterSpec& parameter = parameters[index];
-    for (int64_t begin = 0; begin < parameter.elements(); begin += kPieceElements) {
-      const int64_t end = std::min(begin + kPieceElements, parameter.elements());
-      const ElementRange part = OwnedPart(executor.memory(), parameter, begin, end);
-      if (part.count() == 0) continue;
-      values.resize(static_cast<size_t>(part.count()));
-      read(index, part.begin - parameter.unit_offset, values);
-      StoreState(executor, parameter.unit, StateKind::kMaster, part.begin, values);
-    }
-  }
-}
-
 void GatherMaster(Executor& executor, Bootstrap& bootstrap, const ParameterSpec& parameter,
                   int64_t begin, std::span<float> out) {
   const RankMemory& memory = executor.memory();
   const auto count = static_cast<int64_t>(out.size());
-  ElementRange part = OwnedPart(memory, parameter, begin, begin + count);
+  ElementRange part = UpdatedPart(memory, parameter, {begin, begin + count});
   // Without shards everybody has everything, and so does every box: the first speaks for all.
   const bool repeats = memory.plan.zero_stage == 0 && memory.rank != 0;
   if (repeats || !memory.plan.Saves(memory.rank)) part.end = part.begin;

@@ -56,6 +56,14 @@ struct RunEnvironment {
   Communicator* network() const { return links ? &links->network : nullptr; }
 };
 
+// What a trainer does before its first step, besides reading files and planning.
+struct StartSeconds {
+  double memory = 0;   // allocating it, pinned memory above all
+  double state = 0;    // drawing or reading weights, or a checkpoint
+  double publish = 0;  // working weights from the master weights
+  double warm_up = 0;  // of the device: kernels and the choice of matmul algorithms
+};
+
 // Reads the model a configuration names; ConfigError for a wrong or missing one.
 struct ModelSetup {
   LoadedModel loaded;
@@ -77,21 +85,8 @@ std::shared_ptr<const TokenDataset> OpenEvaluationData(const ResolvedConfig& res
 int64_t TotalSteps(const ResolvedConfig& resolved, int64_t global_batch_size,
                    const TokenDataset& data);
 
-// Gives logical elements [begin, begin + out) of a parameter (an index in ModelSpec::parameters).
-using WeightReader = std::function<void(size_t parameter, int64_t begin, std::span<float> out)>;
-
-// Values drawn from the seed by that many threads, or read from the model's folder. `model` must
-// outlive the reader.
-WeightReader InitialWeights(const ModelSetup& model, uint64_t seed, int threads = 1);
-
-// Fills this rank's master weights.
-void FillMasterWeights(Executor& executor, const WeightReader& read);
-
-// Writes values (fp32) into elements [begin, begin + values) of the unit's state at home, rounded
-// to its type; the range lies in what this rank updates.
-void StoreState(Executor& executor, int unit, StateKind kind, int64_t begin,
-                std::span<const float> values);
-// Reads them back.
+// Reads elements [begin, begin + out) of the unit's state at home; the range lies in what this rank
+// updates.
 void LoadState(Executor& executor, int unit, StateKind kind, int64_t begin, std::span<float> out);
 
 // Elements [begin, begin + out) of a parameter's master weights, assembled from all ranks; the same

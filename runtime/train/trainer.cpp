@@ -25,14 +25,6 @@ double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-void RequireAttention(const ResolvedConfig& resolved, KernelBackend& backend) {
-  if (resolved.config.precision.attention_provider != AttentionChoice::kCudnn) return;
-  const std::string why_not = backend.WhyNoAttention(AttentionProvider::kCudnn);
-  if (why_not.empty()) return;
-  resolved.Fail("precision.attention_provider",
-                fmt::format("there is no cuDNN here ({}); write auto or own", why_not));
-}
-
 void RequireFittingCheckpoint(const Checkpoint& checkpoint, const ResolvedConfig& resolved,
                               const ModelSpec& spec, const Plan& plan) {
   checkpoint.RequireModel(spec);
@@ -117,6 +109,7 @@ void Trainer::Prepare(const ResolvedConfig& given) {
   if (eval_data_) RequireEqualData(resolved_, "data.eval_datasets", *eval_data_, environment_);
   RequirePlanFits(decided_.run.resolved, plan_, model_.spec, limits_);
   CheckFinish(given);
+  Clock::time_point begin = Clock::now();
   executor_ = std::make_unique<Executor>(
       environment_.backend, environment_.communicator, plan_, model_.spec,
       environment_.bootstrap.rank(),
@@ -126,8 +119,11 @@ void Trainer::Prepare(const ResolvedConfig& given) {
   // Here and below: a GPU that ranks share allocates for one of them only while none of their
   // streams waits for another rank.
   environment_.bootstrap.Barrier();
+  start_seconds_.memory = SecondsSince(begin);
   FillState();
+  begin = Clock::now();
   WarmUp();
+  start_seconds_.warm_up = SecondsSince(begin);
   executor_->set_task_hook([this](const Task& task) {
     if (task.kind == TaskKind::kHead) {
       environment_.heartbeat.Progress(summary_.steps + 1, RunPhase::kStepping,
@@ -150,6 +146,7 @@ void Trainer::Prepare(const ResolvedConfig& given) {
 }
 
 void Trainer::FillState() {
+  const Clock::time_point begin = Clock::now();
   // Drawn weights are drawn everywhere.
   if (checkpoint_ || model_.pretrained) {
     InFirstBox(
@@ -159,10 +156,12 @@ void Trainer::FillState() {
     ReadState([] {});
   }
   CopyStateFromFirstBox(*executor_, environment_);
-  if (!checkpoint_) return executor_->Publish(0);
+  start_seconds_.state = SecondsSince(begin);
+  executor_->Publish(checkpoint_ ? checkpoint_->manifest().info.step : 0);
+  start_seconds_.publish = SecondsSince(begin) - start_seconds_.state;
+  if (!checkpoint_) return;
   if (IsRoot()) saved_matmuls_ = checkpoint_->ReadMatmulTable();
   const CheckpointInfo& info = checkpoint_->manifest().info;
-  executor_->Publish(info.step);
   if (plan_.precision.verified_scales) executor_->RestoreAmaxHistory(info.fp8_amax);
   resumed_ = true;
   first_step_ = info.step + 1;
@@ -183,12 +182,11 @@ void Trainer::FillState() {
 
 void Trainer::ReadState(const std::function<void()>& tick) {
   if (!checkpoint_) {
-    return FillMasterWeights(
-        *executor_,
-        [read = WatchedWeights(), tick](size_t parameter, int64_t begin, std::span<float> out) {
-          read(parameter, begin, out);
-          tick();
-        });
+    return FillMasterWeights(*executor_, FirstWeights(),
+                             [watch = WatchWeights(), tick](int64_t done, int64_t all) {
+                               watch(done, all);
+                               tick();
+                             });
   }
   LoadOptimizerState(*checkpoint_, executor_->optimizer(), executor_->memory(),
                      [this, tick](const void* source, const TensorView& destination) {

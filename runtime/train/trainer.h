@@ -12,6 +12,7 @@
 #include "runtime/plan/run_stage.h"
 #include "runtime/telemetry/device_peaks.h"
 #include "runtime/telemetry/logger.h"
+#include "runtime/train/fill_weights.h"
 #include "runtime/train/machine_memory.h"
 #include "runtime/train/run_plan.h"
 #include "runtime/train/run_setup.h"
@@ -64,6 +65,7 @@ class Trainer {
   const MemoryLimits& limits() const { return limits_; }
   // Rank 0's, where the hardware is known.
   const std::optional<StepEstimate>& predicted() const { return predicted_; }
+  const StartSeconds& start_seconds() const { return start_seconds_; }
 
  private:
   // What the ranks tell each other before a step.
@@ -83,8 +85,9 @@ class Trainer {
   void FillState();
   // This rank's part of the checkpoint or of the first weights; calls `tick` now and then.
   void ReadState(const std::function<void()>& tick);
-  // Initial weights, telling the watchers how far they are.
-  WeightReader WatchedWeights() const;
+  WeightReader FirstWeights() const;
+  // Tells the watchers how far they are.
+  FillProgress WatchWeights() const;
   // Everything a backend prepares at first use, and the choice of matmul algorithms.
   void WarmUp();
   void StartLoader();
@@ -166,6 +169,7 @@ class Trainer {
   std::string save_error_;  // of the last save
   const std::optional<DevicePeaks> peaks_;
   std::optional<StepEstimate> predicted_;  // rank 0, where the hardware is known
+  StartSeconds start_seconds_;
   double stepping_seconds_ = 0;
   std::vector<double> step_seconds_;  // of the latest steps
   int64_t stepped_tokens_ = 0;

@@ -105,35 +105,26 @@ void Trainer::RemoveStageCheckpoint() const {
   }
 }
 
-WeightReader Trainer::WatchedWeights() const {
+WeightReader Trainer::FirstWeights() const {
+  if (rehearsal_ && rehearsal_->weights) return rehearsal_->weights;
+  return InitialWeights(model_, static_cast<uint64_t>(resolved_.config.seed));
+}
+
+FillProgress Trainer::WatchWeights() const {
   constexpr double kSecondsBetweenLines = 5;
-  const std::vector<ParameterSpec>& parameters = model_.spec.parameters;
-  std::vector<int64_t> begins;
-  int64_t all = 0;
-  for (const ParameterSpec& parameter : parameters) {
-    begins.push_back(all);
-    all += parameter.elements();
-  }
   using Clock = std::chrono::steady_clock;
   const auto seconds_since = [](Clock::time_point time) {
     return std::chrono::duration<double>(Clock::now() - time).count();
   };
-  return [this, seconds_since, begins, all, start = Clock::now(), shown = Clock::now(),
-          read = rehearsal_ && rehearsal_->weights
-                     ? rehearsal_->weights
-                     : InitialWeights(model_, static_cast<uint64_t>(resolved_.config.seed),
-                                      environment_.host_threads)](size_t parameter, int64_t begin,
-                                                                  std::span<float> out) mutable {
+  return [this, seconds_since, start = Clock::now(), shown = Clock::now()](int64_t done,
+                                                                           int64_t all) mutable {
     environment_.heartbeat.Progress(0, RunPhase::kLoading);
-    read(parameter, begin, out);
     if (!IsRoot() || !environment_.progress.enabled) return;
     if (seconds_since(shown) < kSecondsBetweenLines) return;
     shown = Clock::now();
-    const double done =
-        static_cast<double>(begins[parameter] + begin + static_cast<int64_t>(out.size())) /
-        static_cast<double>(all);
-    fmt::print("weights {:.0f} %, {} left\n", 100 * done,
-               FormatDuration(seconds_since(start) * (1 - done) / done));
+    const double share = static_cast<double>(done) / static_cast<double>(all);
+    fmt::print("weights {:.0f} %, {} left\n", 100 * share,
+               FormatDuration(seconds_since(start) * (1 - share) / share));
     std::fflush(stdout);
   };
 }

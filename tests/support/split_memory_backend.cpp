@@ -56,7 +56,6 @@ Buffer SplitMemoryDevice::Allocate(int64_t bytes, MemoryKind kind) {
   if (kind == MemoryKind::kDevice) return AllocateDevice(bytes);
   Buffer pinned = inner_.Allocate(bytes, kind);
   std::byte* data = pinned.data();
-  std::memset(data, kUnset, static_cast<size_t>(bytes));
   std::lock_guard lock(mutex_);
   regions_[data] = {.bytes = bytes, .usable = data, .pinned = std::move(pinned)};
   return {data, bytes, &Free, this};

@@ -17,7 +17,7 @@ namespace hearth::test {
 
 // Device memory is mapped twice. The address that its buffers and views have allows no access, so
 // that a host that reads or writes it dies of a segmentation fault at that very place; the backend
-// works at the other address. New memory is full of 0xff bytes.
+// works at the other address. New device memory is full of 0xff bytes.
 class SplitMemoryDevice final : public Device {
  public:
   // Streams, events and pinned memory are `inner`'s, which must outlive this.

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <vector>
@@ -206,6 +207,18 @@ TEST_P(DeviceTest, MemoryIsAlignedCountedAndSealed) {
   }
   EXPECT_EQ(fresh.allocated_bytes(MemoryKind::kDevice), 0);
   EXPECT_EQ(fresh.allocated_bytes(MemoryKind::kPinnedHost), 0);
+}
+
+// Also where there was something else before.
+TEST_P(DeviceTest, PinnedMemoryBeginsAsZeros) {
+  for (const int64_t bytes : {int64_t{5000}, int64_t{9} << 20}) {
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      const Buffer buffer = device().Allocate(bytes, MemoryKind::kPinnedHost);
+      const auto* begin = reinterpret_cast<const char*>(buffer.data());
+      EXPECT_EQ(std::count(begin, begin + bytes, 0), bytes);
+      std::memset(buffer.data(), 0xff, static_cast<size_t>(bytes));
+    }
+  }
 }
 
 TEST_P(DeviceTest, RefusesMoreMemoryThanThereCanBe) {

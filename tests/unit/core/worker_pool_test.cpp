@@ -1,5 +1,5 @@
-// The threads of the host optimizer.
-#include "kernels/host/worker_pool.h"
+// Threads that outlive a call.
+#include "kernels/core/worker_pool.h"
 
 #include <gtest/gtest.h>
 

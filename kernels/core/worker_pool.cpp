@@ -1,4 +1,4 @@
-#include "kernels/host/worker_pool.h"
+#include "kernels/core/worker_pool.h"
 
 #include "kernels/core/check.h"
 

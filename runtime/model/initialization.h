@@ -17,7 +17,7 @@ void InitialValues(const ParameterSpec& parameter, uint64_t seed, int64_t begin,
 
 namespace internal {
 
-// ln(value) for 0 < value <= 1, and sine and cosine of 2*pi*turns for 0 <= turns < 1. Made of
+// ln(value) for 0 < value <= 1, and sine and cosine of turns * 2^-32 full turns. Made of
 // IEEE additions, products and quotients in a fixed order only, so that no C library and no
 // processor changes a bit of a model. Errors below 4e-16 (absolute for the sine and cosine).
 double PortableLog(double value);
@@ -25,7 +25,7 @@ struct SineCosine {
   double sine;
   double cosine;
 };
-SineCosine PortableSineCosine(double turns);
+SineCosine PortableSineCosine(uint32_t turns);
 
 }  // namespace internal
 }  // namespace hearth

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <numbers>
+#include <span>
 #include <vector>
 
 #include "kernels/core/error.h"
@@ -43,16 +44,34 @@ TEST(PortableMath, LogarithmAgreesWithTheLibrary) {
 }
 
 TEST(PortableMath, SineAndCosineAgreeWithTheLibrary) {
-  const auto check = [](double turns) {
+  const auto check = [](uint32_t turns) {
     // Long double, since 2*pi*turns in double already loses what is measured.
-    const long double angle = 2.0L * std::numbers::pi_v<long double> * turns;
+    const long double angle = 2.0L * std::numbers::pi_v<long double> * turns * 0x1p-32L;
     const internal::SineCosine value = internal::PortableSineCosine(turns);
     ASSERT_TRUE(std::abs(value.sine - std::sin(angle)) <= 4e-16L) << turns;
     ASSERT_TRUE(std::abs(value.cosine - std::cos(angle)) <= 4e-16L) << turns;
   };
-  for (uint32_t i = 0; i < 200000; ++i) check(Philox4x32(2, {i})[0] * 0x1p-32);
-  for (int eighth = 0; eighth < 8; ++eighth) check(eighth / 8.0);
-  check(1.0 - 0x1p-32);
+  for (uint32_t i = 0; i < 200000; ++i) check(Philox4x32(2, {i})[0]);
+  // Around the bounds between which another quarter turn is the nearest.
+  for (uint32_t eighth = 0; eighth < 8; ++eighth) {
+    for (uint32_t offset : {0u, 1u, ~0u}) check((eighth << 29) + offset);
+  }
+}
+
+// FNV-1a of the bits.
+uint64_t HashOf(std::span<const float> values) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (float value : values) hash = (hash ^ std::bit_cast<uint32_t>(value)) * 0x100000001b3;
+  return hash;
+}
+
+// What a run starts from never changes: hashes of the values as the first version drew them, one at
+// a time.
+TEST(InitialValues, AreThoseOfTheFirstVersion) {
+  const ModelSpec spec = WideModel();
+  EXPECT_EQ(HashOf(All(spec.parameters.front(), 42)), 0xf5c2dbcdb32908cfu);
+  EXPECT_EQ(HashOf(All(*spec.Find(2, ParameterRole::kGateUpWeight), 99)), 0x8566d5cc8b77ecd6u);
+  EXPECT_EQ(HashOf(All(spec.HeadMatrix(), uint64_t{1} << 63)), 0x23be252ecdd2738eu);
 }
 
 // The whole path once more from the published definitions, with the C library's functions.

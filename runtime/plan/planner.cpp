@@ -19,10 +19,11 @@ namespace hearth {
 namespace {
 
 constexpr double kRoughError = 0.12;  // of a look at a few layers alone
+// Candidates whose state is placed beside the chosen one's, of those this much slower without.
 constexpr size_t kMostBeside = 8;
 constexpr double kMostGained = 0.2;
 constexpr size_t kNearestShown = 4;
-constexpr int64_t kLayersOfALargeModel = 8;
+constexpr int64_t kLayersOfALargeModel = 8;  // beside which a few layers' buffers are small
 
 // The index of each lever's value.
 using Setting = std::vector<size_t>;

@@ -21,20 +21,20 @@ constexpr std::array<const char*, 3> kStates = {"memory.offload.m", "memory.offl
                                                 "memory.offload.master"};
 
 // One way to another need of memory: keys that are set together, the mildest values first.
-struct Lever {
+struct Way {
   std::vector<KeyValues> values;
   bool may_take_host_memory = false;
   bool counts_blocks = false;  // the one value is a number that follows from all others
 };
 
-Lever OneKey(const std::string& path, const std::vector<std::string>& values) {
-  Lever lever;
-  for (const std::string& value : values) lever.values.push_back({{path, value}});
-  return lever;
+Way OneKey(const std::string& path, const std::vector<std::string>& values) {
+  Way way;
+  for (const std::string& value : values) way.values.push_back({{path, value}});
+  return way;
 }
 
-Lever HeadChunks(const Plan& plan) {
-  Lever chunks;
+Way HeadChunks(const Plan& plan) {
+  Way chunks;
   const int64_t slabs = DivUp(plan.tokens_per_micro_batch, plan.numeric.head_slab_tokens);
   const int64_t present = DivUp(plan.tokens_per_micro_batch, plan.head_chunk_tokens);
   for (int64_t count = 2; count < 2 * slabs; count *= 2) {
@@ -44,7 +44,7 @@ Lever HeadChunks(const Plan& plan) {
   return chunks;
 }
 
-Lever MoreRecomputed(const RunConfig& config) {
+Way MoreRecomputed(const RunConfig& config) {
   std::vector<std::string> values = {"[swiglu]", "[swiglu, norm]", "[swiglu, norm, ffn]",
                                      "[swiglu, norm, ffn, attention]", "[block]"};
   const auto given =
@@ -54,61 +54,61 @@ Lever MoreRecomputed(const RunConfig& config) {
 }
 
 // To where it is not: what is tight may be the host as well.
-Lever OtherTier(const std::string& path, Tier present) {
+Way OtherTier(const std::string& path, Tier present) {
   return OneKey(path, {present == Tier::kHost ? "none" : "host"});
 }
 
-void AddStates(const Plan& plan, const RunConfig& config, std::vector<Lever>& levers) {
+void AddStates(const Plan& plan, const RunConfig& config, std::vector<Way>& ways) {
   const OptimizerPlacement& place = plan.optimizer;
   const int on_host =
       (place.master == Tier::kHost) + (place.m == Tier::kHost) + (place.v == Tier::kHost);
-  if (on_host < 3) levers.push_back(OneKey(kOptimizer, {"host"}));
-  if (on_host > 0) levers.push_back(OneKey(kOptimizer, {"none"}));
+  if (on_host < 3) ways.push_back(OneKey(kOptimizer, {"host"}));
+  if (on_host > 0) ways.push_back(OneKey(kOptimizer, {"none"}));
   const bool by_gpu = config.memory.optimizer_device == OptimizerDevice::kGpu;
-  levers.push_back(OneKey(kOptimizerDevice, {by_gpu ? "cpu" : "gpu"}));
-  levers.push_back({.values = {{{kResidentLayers, ""}}}, .counts_blocks = true});
+  ways.push_back(OneKey(kOptimizerDevice, {by_gpu ? "cpu" : "gpu"}));
+  ways.push_back({.values = {{{kResidentLayers, ""}}}, .counts_blocks = true});
   if (config.memory.host_updated_layers.value_or(0) > 0) {
-    levers.push_back(OneKey(kHostUpdatedLayers, {"0"}));
+    ways.push_back(OneKey(kHostUpdatedLayers, {"0"}));
   }
 }
 
 // Horizontal takes least of a device; all micro-batches together let ranks share what is on the
 // host.
-void AddOrders(const Plan& plan, const RunConfig& config, std::vector<Lever>& levers) {
+void AddOrders(const Plan& plan, const RunConfig& config, std::vector<Way>& ways) {
   const auto order = [&](const char* schedule, const std::string& group) {
     KeyValues values = {{"memory.schedule", schedule}};
     if (config.memory.micro_batches_per_group) {
       values.emplace_back("memory.micro_batches_per_group", group);
     }
-    levers.push_back({.values = {values}});
+    ways.push_back({.values = {values}});
   };
   order("horizontal", "1");
   if (plan.RanksPerBox() > 1) order("vertical", "auto");
 }
 
 // In rising order of what they cost.
-std::vector<Lever> MakeLevers(const Plan& plan, const RunConfig& config) {
-  std::vector<Lever> levers = {HeadChunks(plan)};
-  levers.push_back(MoreRecomputed(config));
-  levers.push_back(OtherTier("memory.offload.residual", plan.residual));
-  AddStates(plan, config, levers);
-  levers.push_back(OneKey("checkpoint.async_save", {"false"}));
+std::vector<Way> MakeWays(const Plan& plan, const RunConfig& config) {
+  std::vector<Way> ways = {HeadChunks(plan)};
+  ways.push_back(MoreRecomputed(config));
+  ways.push_back(OtherTier("memory.offload.residual", plan.residual));
+  AddStates(plan, config, ways);
+  ways.push_back(OneKey("checkpoint.async_save", {"false"}));
   if (plan.RanksPerBox() > 1) {
-    levers.push_back(OneKey("parallel.zero_stage", {"1", "2", "3"}));
-    levers.back().may_take_host_memory = true;
+    ways.push_back(OneKey("parallel.zero_stage", {"1", "2", "3"}));
+    ways.back().may_take_host_memory = true;
   }
-  levers.push_back(OtherTier("memory.offload.gradients", plan.gradients.tier));
-  levers.push_back(OtherTier("memory.offload.weights", plan.weights.tier));
-  AddOrders(plan, config, levers);
+  ways.push_back(OtherTier("memory.offload.gradients", plan.gradients.tier));
+  ways.push_back(OtherTier("memory.offload.weights", plan.weights.tier));
+  AddOrders(plan, config, ways);
   if (config.optimizer.master_dtype == MasterDtype::kFp32) {
-    levers.push_back(OneKey("optimizer.master_dtype", {"bf16_stochastic"}));
+    ways.push_back(OneKey("optimizer.master_dtype", {"bf16_stochastic"}));
   }
   if (config.training.global_batch_size) {  // steps of accumulation would shrink the batch with it
-    Lever micro_batch{.may_take_host_memory = true};
+    Way micro_batch{.may_take_host_memory = true};
     for (int64_t size = plan.numeric.micro_batch_size / 2; size >= 1; size /= 2) {
       micro_batch.values.push_back({{"training.micro_batch_size", std::to_string(size)}});
     }
-    levers.push_back(micro_batch);
+    ways.push_back(micro_batch);
   }
   // Values that this version has, and that are not in force already.
   const auto is_no_use = [&](const std::pair<std::string, std::string>& each) {
@@ -119,13 +119,13 @@ std::vector<Lever> MakeLevers(const Plan& plan, const RunConfig& config) {
         built.empty() || std::find(built.begin(), built.end(), each.second) != built.end();
     return !is_built || each.second == field.print(config);
   };
-  for (Lever& lever : levers) {
-    std::erase_if(lever.values, [&](const KeyValues& values) {
+  for (Way& way : ways) {
+    std::erase_if(way.values, [&](const KeyValues& values) {
       return std::all_of(values.begin(), values.end(), is_no_use);
     });
   }
-  std::erase_if(levers, [](const Lever& lever) { return lever.values.empty(); });
-  return levers;
+  std::erase_if(ways, [](const Way& way) { return way.values.empty(); });
+  return ways;
 }
 
 class Search {
@@ -137,17 +137,17 @@ class Search {
         spec_(spec),
         grid_(grid),
         limits_(limits),
-        levers_(MakeLevers(MakePlan(resolved, spec, grid), resolved.config)) {}
+        ways_(MakeWays(MakePlan(resolved, spec, grid), resolved.config)) {}
 
   KeyValues Run() {
-    const unsigned all = 1u << levers_.size();
-    for (int keys = 1; keys <= static_cast<int>(levers_.size()); ++keys) {
+    const unsigned all = 1u << ways_.size();
+    for (int keys = 1; keys <= static_cast<int>(ways_.size()); ++keys) {
       for (unsigned set = 1; set < all; ++set) {
         if (std::popcount(set) != keys) continue;
         // The strongest of each first: where that does not fit, nothing of this set does.
-        std::vector<size_t> turns(levers_.size(), 0);
-        for (size_t i = 0; i < levers_.size(); ++i) {
-          turns[i] = (set >> i & 1u) ? levers_[i].values.size() : 0;
+        std::vector<size_t> turns(ways_.size(), 0);
+        for (size_t i = 0; i < ways_.size(); ++i) {
+          turns[i] = (set >> i & 1u) ? ways_[i].values.size() : 0;
         }
         if (FitsWith(turns) || FitsMilder(turns)) return Mildest(turns);
       }
@@ -156,15 +156,15 @@ class Search {
   }
 
  private:
-  // The keys and values that make it fit with these turns. By lever, 0 for as given, else one more
+  // The keys and values that make it fit with these turns. By way, 0 for as given, else one more
   // than the value's index.
   std::optional<KeyValues> FitsWith(const std::vector<size_t>& turns) {
     KeyValues values;
     const std::string* counted = nullptr;
-    for (size_t i = 0; i < levers_.size(); ++i) {
+    for (size_t i = 0; i < ways_.size(); ++i) {
       if (turns[i] == 0) continue;
-      const KeyValues& more = levers_[i].values[turns[i] - 1];
-      if (levers_[i].counts_blocks) {
+      const KeyValues& more = ways_[i].values[turns[i] - 1];
+      if (ways_[i].counts_blocks) {
         counted = &more.front().first;
       } else {
         values.insert(values.end(), more.begin(), more.end());
@@ -186,8 +186,8 @@ class Search {
   // host: where that is what has no room, a milder turn may fit.
   bool FitsMilder(std::vector<size_t>& turns) {
     if (!last_ || !Fits({.device_bytes = last_->device_bytes}, limits_)) return false;
-    for (size_t i = 0; i < levers_.size(); ++i) {
-      if (!levers_[i].may_take_host_memory) continue;
+    for (size_t i = 0; i < ways_.size(); ++i) {
+      if (!ways_[i].may_take_host_memory) continue;
       const size_t strongest = turns[i];
       for (; turns[i] > 1;) {
         --turns[i];
@@ -252,7 +252,7 @@ class Search {
   const ModelSpec& spec_;
   const RankGrid grid_;
   const MemoryLimits& limits_;
-  const std::vector<Lever> levers_;
+  const std::vector<Way> ways_;
   std::optional<MemoryNeed> last_;  // that was counted
 };
 

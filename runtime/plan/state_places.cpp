@@ -41,7 +41,6 @@ void StatePlaces::Place(ChosenPlan& run) const {
   if (Seconds(shared->plan) < Seconds(run.plan) * (1 - kWorthAChange)) run = std::move(*shared);
 }
 
-// With the fewest resident blocks that it takes; false where it does not fit with any number.
 bool StatePlaces::Relieve(ChosenPlan& run) const {
   MemoryNeed need = Need(run.plan);
   if (Fits(need, request_.limits)) return true;

@@ -12,18 +12,18 @@ class StatePlaces {
   StatePlaces(const PlanRequest& request, const RoughClock& clock)
       : request_(request), clock_(clock) {}
 
-  // Whether that is all in host memory, but for some blocks'.
+  // Whether all optimizer state is in host memory, but for some blocks'.
   static bool KeepsStateOnHost(const Plan& plan);
 
-  // Which costs nothing that is priced: state that the device has room for stays there. Where it
+  // State that the device has room for stays there, which costs nothing that is priced. Where it
   // was left open who updates, host and device share what is left if that makes the step shorter.
   // `run` fits, and still does afterwards.
   void Place(ChosenPlan& run) const;
 
+ private:
   // Gives a key its value, and makes the plan anew.
   void Decide(ChosenPlan& run, const std::string& key, const std::string& value) const;
-
- private:
+  // Makes it fit with the fewest resident blocks that it takes; false where no number does.
   bool Relieve(ChosenPlan& run) const;
   void FillDevice(ChosenPlan& run) const;
   void ShareUpdates(ChosenPlan& run) const;

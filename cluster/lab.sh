@@ -3,7 +3,8 @@
 # /tmp and /dev/shm of its own, all on this machine and gone when this script ends. No root rights are
 # needed where user namespaces are allowed.
 #
-#   cluster/lab.sh FOLDER [--hosts 2] [--rate 1gbit] [--delay 5ms] [--loss 0.1] [--decoy] [-- COMMAND...]
+#   cluster/lab.sh FOLDER [--hosts 2] [--rate 1gbit] [--delay 5ms] [--loss 0.1] [--decoy] [--ipv6]
+#       [-- COMMAND...]
 #   cluster/lab.sh --check          says what of this the machine allows
 #
 # The hosts are box1 (10.77.0.1), box2, ... Each sees its own FOLDER/boxK/work as FOLDER/work; what
@@ -13,7 +14,8 @@
 #   FOLDER/ssh box2 'COMMAND'       the same over the network: fails while either end's device is down
 # For mpirun, which has FOLDER/ssh in place of ssh (OMPI_MCA_plm_rsh_agent), hearth train included.
 # --rate, --delay and --loss limit what each host sends. --decoy gives all hosts a second device that
-# leads nowhere, docker0 with 172.17.0.1: what looks like a network and is none.
+# leads nowhere, docker0 with 172.17.0.1: what looks like a network and is none. With --ipv6 the
+# hosts are fd00:77::1, fd00:77::2, ... and have no IPv4 address but the loopback's.
 set -u
 
 die() { echo "lab: $*" >&2; exit 1; }
@@ -95,7 +97,9 @@ inside() {
     done
     ip link add "port$i" type veth peer name eth0 netns "$pid" && ip link set "port$i" master sw up ||
       missing "hosts: no veth devices"
-    nsenter -t "$pid" -n ip addr add "10.77.0.$i/24" dev eth0 && nsenter -t "$pid" -n ip link set eth0 up
+    # Without a search for others of that address (nodad) it is there at once.
+    nsenter -t "$pid" -n ip addr add "$lab_prefix$i/${lab_ipv6:-24}" dev eth0 ${lab_ipv6:+nodad} &&
+      nsenter -t "$pid" -n ip link set eth0 up || missing "hosts: no addresses${lab_ipv6:+ of IPv6}"
     if [ -n "$lab_decoy" ]; then
       nsenter -t "$pid" -n bash -c 'ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0 &&
         ip link add pin type veth peer name pin2 && ip link set pin master docker0 up &&
@@ -159,7 +163,7 @@ if [ "${1:-}" = --check ]; then check; exit; fi
 mkdir -p "$1" && cd "$1" || die "$1 cannot be made"
 lab_folder=$PWD; cd "$OLDPWD" || exit 1
 shift
-lab_hosts=2 lab_rate= lab_delay= lab_loss= lab_decoy=
+lab_hosts=2 lab_rate= lab_delay= lab_loss= lab_decoy= lab_ipv6= lab_prefix=10.77.0.
 while [ $# -gt 0 ]; do
   case $1 in
     --hosts) lab_hosts=$2; shift ;;
@@ -167,19 +171,20 @@ while [ $# -gt 0 ]; do
     --delay) lab_delay=$2; shift ;;
     --loss) lab_loss=$2; shift ;;
     --decoy) lab_decoy=1 ;;
+    --ipv6) lab_ipv6=64 lab_prefix=fd00:77:: ;;
     --) shift; break ;;
     *) die "unknown option $1" ;;
   esac
   shift
 done
-export lab_folder lab_hosts lab_rate lab_delay lab_loss lab_decoy
+export lab_folder lab_hosts lab_rate lab_delay lab_loss lab_decoy lab_ipv6 lab_prefix
 rm -rf "$lab_folder/control" "$lab_folder/ready"
 mkdir -p "$lab_folder/control" "$lab_folder/work"
 echo "127.0.0.1 localhost" >"$lab_folder/hosts"
 for i in $(seq "$lab_hosts"); do
   mkdir -p "$lab_folder/box$i/work" "$lab_folder/box$i/tmp"
   mkfifo "$lab_folder/control/box$i"
-  echo "10.77.0.$i box$i" >>"$lab_folder/hosts"
+  echo "$lab_prefix$i box$i" >>"$lab_folder/hosts"
 done
 make_scripts
 isolate true 2>/dev/null || missing "hosts: no user namespaces (unshare --user)"

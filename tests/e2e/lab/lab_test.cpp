@@ -147,6 +147,16 @@ TEST_F(LabTest, TheInterfaceIsTheOneToUse) {
       << Read("words");
 }
 
+// mpirun's connections and the ranks' own go by IPv6.
+TEST_F(LabTest, HostsMayHaveIPv6AddressesAlone) {
+  if (Lab("--ipv6", "true") == kNotHere) GTEST_SKIP() << Read("words");
+  ASSERT_EQ(Lab("--ipv6", Train("six") + "--hostfile hosts"), 0) << Read("words");
+  EXPECT_NE(Read("words").find("between hosts by TCP on eth0 (fd00:77::1)"), std::string::npos)
+      << Read("words");
+  const std::string numbers = Numbers("six");
+  EXPECT_EQ(std::count(numbers.begin(), numbers.end(), '\n'), 6) << Read("words");
+}
+
 // What happens to box2 when the first checkpoint is there, and what becomes of the run.
 class LabFailure : public LabTest {
  protected:

@@ -1,8 +1,45 @@
 #include "kernels/core/worker_pool.h"
 
+#include <algorithm>
+#include <exception>
+#include <limits>
+#include <utility>
+
 #include "kernels/core/check.h"
 
 namespace hearth {
+
+namespace {
+
+// The last thread to finish a range then keeps the others waiting for a fraction of their time.
+constexpr int64_t kPartsOfAThread = 4;
+
+// Keeps what the first task, by number, has thrown. Tasks are begun in order, and those before one
+// that failed run to their end, so which one is first does not depend on the threads.
+class FirstFailure {
+ public:
+  bool any() const { return index_.load(std::memory_order_relaxed) != kNone; }
+
+  void Keep(int64_t index, std::exception_ptr error) {
+    std::lock_guard lock(mutex_);
+    if (index >= index_.load(std::memory_order_relaxed)) return;
+    index_.store(index, std::memory_order_relaxed);
+    error_ = std::move(error);
+  }
+
+  void Rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+
+  std::mutex mutex_;
+  std::atomic<int64_t> index_{kNone};
+  std::exception_ptr error_;
+};
+
+}  // namespace
 
 WorkerPool::WorkerPool(int threads) {
   CHECK(threads >= 1, "a pool of {} threads", threads);
@@ -36,6 +73,27 @@ void WorkerPool::ForEach(int64_t count, const std::function<void(int64_t)>& task
   RunTasks(task, count);
   std::unique_lock lock(mutex_);
   finished_.wait(lock, [this] { return active_ == 0; });
+}
+
+void WorkerPool::ForEachPart(int64_t count, const PartSize& size, const PartWork& work) {
+  CHECK(count >= 0 && size.least > 0 && size.most >= size.least, "{} elements in parts of {} to {}",
+        count, size.least, size.most);
+  const int64_t part = std::clamp(DivUp(count, kPartsOfAThread * threads()), size.least, size.most);
+  const int64_t parts = DivUp(count, part);
+  std::atomic<int64_t> next{0};
+  FirstFailure failure;
+  ForEach(std::min<int64_t>(threads(), parts), [&](int64_t thread) {
+    while (!failure.any()) {
+      const int64_t index = next.fetch_add(1, std::memory_order_relaxed);
+      if (index >= parts) return;
+      try {
+        work(thread, index * part, std::min((index + 1) * part, count));
+      } catch (...) {
+        failure.Keep(index, std::current_exception());
+      }
+    }
+  });
+  failure.Rethrow();
 }
 
 void WorkerPool::RunTasks(const std::function<void(int64_t)>& task, int64_t count) {

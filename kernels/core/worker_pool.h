@@ -26,6 +26,18 @@ class WorkerPool {
   // finished.
   void ForEach(int64_t count, const std::function<void(int64_t)>& task);
 
+  // Elements that a thread takes at a time.
+  struct PartSize {
+    int64_t least = 1;
+    int64_t most = 1;
+  };
+  // Calls work(thread, begin, end) for parts that together are [0, count), begun in order.
+  // `thread`, below threads(), has one part at a time, so it may number scratch memory. `work` may
+  // throw: what the first part that failed has thrown, whatever the number of threads, is thrown
+  // here, and the parts behind it may then be left out.
+  using PartWork = std::function<void(int64_t thread, int64_t begin, int64_t end)>;
+  void ForEachPart(int64_t count, const PartSize& size, const PartWork& work);
+
  private:
   void Work();
   void RunTasks(const std::function<void(int64_t)>& task, int64_t count);

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kernels/core/check.h"
+#include "kernels/core/worker_pool.h"
 #include "runtime/model/hf_config.h"
 
 namespace hearth {
@@ -16,6 +17,9 @@ namespace hearth {
 namespace {
 
 constexpr int64_t kPieceBytes = int64_t{4} << 20;
+// Elements of state between two ticks, and those that a thread reads at a time.
+constexpr int64_t kRoundElements = int64_t{1} << 24;
+constexpr WorkerPool::PartSize kPart{.least = int64_t{1} << 14, .most = int64_t{1} << 18};
 
 SafetensorsDType ToSafetensors(DType type) {
   return type == DType::kF32 ? SafetensorsDType::kF32 : SafetensorsDType::kBF16;
@@ -172,23 +176,33 @@ void Checkpoint::ReadMaster(size_t parameter, int64_t begin, std::span<float> ou
                  [](BFloat16 value) { return ToFloat(value); });
 }
 
-void LoadOptimizerState(const Checkpoint& checkpoint, const OptimizerStore& optimizer,
-                        const RankMemory& memory, const StateUpload& upload) {
-  std::vector<std::byte> buffer;
-  for (size_t unit = 0; unit < memory.spec.units.size(); ++unit) {
+void LoadOptimizerState(const Checkpoint& checkpoint, const StateDestination& to) {
+  const ModelSpec& spec = to.memory.spec;
+  WorkerPool pool(to.threads);
+  const auto load = [&](size_t parameter, StateKind kind, int64_t first, const TensorView& home) {
+    const int64_t size = SizeOf(home.dtype());
+    const auto read = [&](int64_t offset_bytes, std::span<std::byte> out) {
+      pool.ForEachPart(DivExact(static_cast<int64_t>(out.size()), size), kPart,
+                       [&](int64_t, int64_t begin, int64_t end) {
+                         checkpoint.Read(parameter, kind, first + offset_bytes / size + begin,
+                                         out.subspan(static_cast<size_t>(begin * size),
+                                                     static_cast<size_t>((end - begin) * size)));
+                       });
+      to.tick();
+    };
+    to.transfer.Fill(home, read);
+  };
+  for (size_t unit = 0; unit < spec.units.size(); ++unit) {
     const int unit_index = static_cast<int>(unit);
-    const ElementRange range = memory.plan.Updated(memory.spec.units[unit], memory.rank);
-    for (const ParameterPiece& piece : PiecesOf(memory.spec, unit_index, range)) {
-      const auto parameter = static_cast<size_t>(piece.parameter - memory.spec.parameters.data());
+    const ElementRange range = to.memory.plan.Updated(spec.units[unit], to.memory.rank);
+    for (const ParameterPiece& piece : PiecesOf(spec, unit_index, range)) {
+      const auto parameter = static_cast<size_t>(piece.parameter - spec.parameters.data());
       for (int k = 0; k < kStateKindCount; ++k) {
         const auto kind = static_cast<StateKind>(k);
-        const int64_t size = SizeOf(optimizer.Type(kind));
-        const TensorView home = optimizer.Home(unit_index, kind);
-        for (int64_t done = 0; done < piece.count; done += kPieceBytes / size) {
-          const int64_t count = std::min(kPieceBytes / size, piece.count - done);
-          buffer.resize(static_cast<size_t>(count * size));
-          checkpoint.Read(parameter, kind, piece.first_element + done, buffer);
-          upload(buffer.data(), home.Rows(piece.range_begin + done, count));
+        const TensorView home = to.optimizer.Home(unit_index, kind);
+        for (int64_t done = 0; done < piece.count; done += kRoundElements) {
+          load(parameter, kind, piece.first_element + done,
+               home.Rows(piece.range_begin + done, std::min(kRoundElements, piece.count - done)));
         }
       }
     }

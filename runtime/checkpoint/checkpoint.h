@@ -10,6 +10,7 @@
 
 #include "runtime/checkpoint/manifest.h"
 #include "runtime/model/safetensors.h"
+#include "runtime/state/host_transfer.h"
 
 namespace hearth {
 
@@ -55,12 +56,18 @@ class Checkpoint {
   mutable std::map<int, SafetensorsFile> open_;  // by index of the manifest's files
 };
 
-// Moves bytes from ordinary host memory into a tensor of any tier; blocks.
-using StateUpload = std::function<void(const void* source, const TensorView& destination)>;
+// Where a checkpoint's state goes, and who takes it there.
+struct StateDestination {
+  const OptimizerStore& optimizer;
+  const RankMemory& memory;
+  const HostTransfer& transfer;
+  int threads = 1;
+  std::function<void()> tick;  // called by the calling thread, now and then
+};
 
-// Fills master weights and moments of what this rank updates. The model and the state's types are
-// the checkpoint's.
-void LoadOptimizerState(const Checkpoint& checkpoint, const OptimizerStore& optimizer,
-                        const RankMemory& memory, const StateUpload& upload);
+// Fills master weights and moments of what this rank updates; threads read into host memory where
+// that is the state's home. The model and the state's types are the checkpoint's. What is thrown is
+// the same for any number of threads.
+void LoadOptimizerState(const Checkpoint& checkpoint, const StateDestination& to);
 
 }  // namespace hearth

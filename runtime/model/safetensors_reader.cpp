@@ -106,6 +106,20 @@ float HalfToFloat(uint16_t half) {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
+// out[i] = to_float(values[i]), where `values` may be the upper half of `out`: some are taken out
+// of the way before their places are written, so that the loop over them is vector code.
+template <typename ToFloatFunction>
+void Widen(const std::byte* values, std::span<float> out, const ToFloatFunction& to_float) {
+  std::array<uint16_t, 1024> taken;
+  while (!out.empty()) {
+    const size_t count = std::min(out.size(), taken.size());
+    std::memcpy(taken.data(), values, count * sizeof(uint16_t));
+    for (size_t i = 0; i < count; ++i) out[i] = to_float(taken[i]);
+    values += count * sizeof(uint16_t);
+    out = out.subspan(count);
+  }
+}
+
 }  // namespace
 
 int64_t SizeOf(SafetensorsDType dtype) { return kDTypes[static_cast<size_t>(dtype)].bytes; }
@@ -245,10 +259,10 @@ void SafetensorsFile::ReadFloats(const SafetensorsTensor& tensor, int64_t first,
   // that is read always lies at or behind the one that is written.
   auto* const values = reinterpret_cast<std::byte*>(out.data()) + 2 * out.size();
   ReadBytes(tensor, first * 2, {values, 2 * out.size()});
-  for (size_t i = 0; i < out.size(); ++i) {
-    uint16_t bits = 0;
-    std::memcpy(&bits, values + 2 * i, sizeof bits);
-    out[i] = half ? HalfToFloat(bits) : ToFloat(BFloat16{bits});
+  if (half) {
+    Widen(values, out, HalfToFloat);
+  } else {
+    Widen(values, out, [](uint16_t bits) { return ToFloat(BFloat16{bits}); });
   }
 }
 

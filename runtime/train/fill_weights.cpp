@@ -1,11 +1,7 @@
 #include "runtime/train/fill_weights.h"
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
-#include <limits>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "kernels/core/bfloat16.h"
@@ -21,35 +17,7 @@ namespace {
 // Elements between two calls of `progress`: of a slow disk a second, of memory milliseconds.
 constexpr int64_t kRoundElements = int64_t{1} << 24;
 // What a thread takes at a time: large enough for a disk, small enough for its cache.
-constexpr int64_t kMostElements = int64_t{1} << 17;
-constexpr int64_t kLeastElements = int64_t{1} << 12;
-// The last thread to finish then keeps the others waiting for a fraction of their time.
-constexpr int64_t kTurns = 4;
-
-// Keeps what the first task, by number, has thrown. Tasks are begun in order, and those before one
-// that failed run to their end, so which one is first does not depend on the threads.
-class FirstFailure {
- public:
-  bool any() const { return index_.load(std::memory_order_relaxed) != kNone; }
-
-  void Keep(int64_t index, std::exception_ptr error) {
-    std::lock_guard lock(mutex_);
-    if (index >= index_.load(std::memory_order_relaxed)) return;
-    index_.store(index, std::memory_order_relaxed);
-    error_ = std::move(error);
-  }
-
-  void Rethrow() const {
-    if (error_) std::rethrow_exception(error_);
-  }
-
- private:
-  static constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-
-  std::mutex mutex_;
-  std::atomic<int64_t> index_{kNone};
-  std::exception_ptr error_;
-};
+constexpr WorkerPool::PartSize kPart{.least = int64_t{1} << 12, .most = int64_t{1} << 17};
 
 // Values of one parameter on their way into memory of the state's type.
 class ValueWriter {
@@ -59,26 +27,11 @@ class ValueWriter {
 
   // out: [n] f32 | bf16, host memory: elements [begin, begin + n) of the parameter.
   void Write(size_t parameter, int64_t begin, const TensorView& out) {
-    const int64_t count = out.shape().elements();
-    const int64_t part =
-        std::clamp(DivUp(count, kTurns * int64_t{pool_.threads()}), kLeastElements, kMostElements);
-    const int64_t parts = DivUp(count, part);
-    std::atomic<int64_t> next{0};
-    FirstFailure failure;
-    pool_.ForEach(std::min<int64_t>(pool_.threads(), parts), [&](int64_t thread) {
-      while (!failure.any()) {
-        const int64_t index = next.fetch_add(1, std::memory_order_relaxed);
-        if (index >= parts) return;
-        const int64_t first = index * part;
-        try {
-          WritePart(parameter, begin + first, out.Rows(first, std::min(part, count - first)),
-                    values_[static_cast<size_t>(thread)]);
-        } catch (...) {
-          failure.Keep(index, std::current_exception());
-        }
-      }
-    });
-    failure.Rethrow();
+    pool_.ForEachPart(out.shape().elements(), kPart,
+                      [&](int64_t thread, int64_t first, int64_t last) {
+                        WritePart(parameter, begin + first, out.Rows(first, last - first),
+                                  values_[static_cast<size_t>(thread)]);
+                      });
   }
 
  private:
@@ -90,7 +43,7 @@ class ValueWriter {
       return;
     }
     CHECK(out.dtype() == DType::kBF16, "master weights of type {}", Name(out.dtype()));
-    if (values.empty()) values.resize(static_cast<size_t>(kMostElements));
+    if (values.empty()) values.resize(static_cast<size_t>(kPart.most));
     read_(parameter, begin, std::span(values).first(count));
     std::transform(values.data(), values.data() + count, out.as<BFloat16>(),
                    [](float value) { return ToBFloat16(value); });

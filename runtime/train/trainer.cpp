@@ -188,11 +188,11 @@ void Trainer::ReadState(const std::function<void()>& tick) {
                                tick();
                              });
   }
-  LoadOptimizerState(*checkpoint_, executor_->optimizer(), executor_->memory(),
-                     [this, tick](const void* source, const TensorView& destination) {
-                       executor_->transfer().Upload(source, destination);
-                       tick();
-                     });
+  LoadOptimizerState(*checkpoint_, {.optimizer = executor_->optimizer(),
+                                    .memory = executor_->memory(),
+                                    .transfer = executor_->transfer(),
+                                    .threads = environment_.host_threads,
+                                    .tick = tick});
 }
 
 void Trainer::WarmUp() {

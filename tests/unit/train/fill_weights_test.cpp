@@ -13,45 +13,13 @@
 #include "kernels/core/bfloat16.h"
 #include "runtime/bench/repeated_weights.h"
 #include "runtime/model/initialization.h"
-#include "tests/support/inproc_world.h"
-#include "tests/unit/plan/plan_test_support.h"
+#include "tests/unit/train/executor_case.h"
 
 namespace hearth::test {
 namespace {
 
-// Matrices of several pieces of a transfer and of several turns of a thread, odd in size.
-ModelSetup SmallSetup() {
-  ModelConfig config = SmallConfig();
-  config.vocab_size = 2001;
-  config.hidden_size = 144;
-  ModelSetup model;
-  model.spec = BuildModelSpec(config);
-  return model;
-}
-
-struct FillCase {
-  std::string backend = "cpu";
-  int ranks = 1;
-  int threads = 1;
-  std::string memory;  // of run.yaml
-  std::string master = "fp32";
-
-  std::string Name() const {
-    return fmt::format("{} {} ranks {} threads {} {}", backend, ranks, threads, memory, master);
-  }
-  Plan MakePlan(const ModelSpec& spec) const {
-    return PlanOf({.more = fmt::format("precision: {{compute_dtype: bf16}}\n"
-                                       "optimizer: {{master_dtype: {}}}\n"
-                                       "parallel: {{zero_stage: 1}}\nmemory: {{{}}}\n",
-                                       master, memory),
-                   .training = fmt::format("global_batch_size: {}, micro_batch_size: 1", ranks),
-                   .world = ranks},
-                  spec);
-  }
-};
-
-std::vector<FillCase> FillCases() {
-  std::vector<FillCase> cases;
+std::vector<ExecutorCase> FillCases() {
+  std::vector<ExecutorCase> cases;
   for (const char* backend : {"cpu", "split"}) {
     for (const char* memory : {"", "recompute: [block], offload: {optimizer: host}",
                                "offload: {optimizer: host}, resident_layers: 1"}) {
@@ -65,18 +33,6 @@ std::vector<FillCase> FillCases() {
     }
   }
   return cases;
-}
-
-void WithExecutor(const FillCase& c, const ModelSpec& spec,
-                  const std::function<void(InprocRank& rank, Executor& executor)>& body) {
-  RunInprocWorld({.ranks = c.ranks, .backend = c.backend}, [&](InprocRank& rank) {
-    const Plan plan = c.MakePlan(spec);
-    Executor executor(rank.backend, rank.communicator, plan, spec, rank.bootstrap.rank(),
-                      {.host_threads = c.threads});
-    rank.bootstrap.Barrier();
-    body(rank, executor);
-    rank.bootstrap.Barrier();
-  });
 }
 
 using Bits = std::vector<uint32_t>;
@@ -105,7 +61,7 @@ std::map<std::string, std::vector<Bits>> DrawBits(const ModelSpec& spec, uint64_
 TEST(FillMasterWeights, GivesTheSameBitsForAnyPlaceAndNumberOfThreads) {
   const ModelSetup model = SmallSetup();
   const auto expected = DrawBits(model.spec, 17);
-  for (const FillCase& c : FillCases()) {
+  for (const ExecutorCase& c : FillCases()) {
     SCOPED_TRACE(c.Name());
     WithExecutor(c, model.spec, [&](InprocRank& rank, Executor& executor) {
       FillMasterWeights(executor, InitialWeights(model, 17));
@@ -122,8 +78,9 @@ TEST(FillMasterWeights, GivesTheSameBitsForAnyPlaceAndNumberOfThreads) {
 // Every element is asked for once, and what is told about it grows to all of them.
 TEST(FillMasterWeights, AsksForEachElementOnceAndTellsHowMany) {
   const ModelSetup model = SmallSetup();
-  for (const FillCase& c : {FillCase{.threads = 5}, FillCase{.backend = "split", .threads = 5},
-                            FillCase{.threads = 5, .memory = "offload: {optimizer: host}"}}) {
+  for (const ExecutorCase& c :
+       {ExecutorCase{.threads = 5}, ExecutorCase{.backend = "split", .threads = 5},
+        ExecutorCase{.threads = 5, .memory = "offload: {optimizer: host}"}}) {
     SCOPED_TRACE(c.Name());
     std::vector<std::vector<std::atomic<int>>> asked;
     for (const ParameterSpec& parameter : model.spec.parameters) {
@@ -157,7 +114,7 @@ TEST(FillMasterWeights, AsksForEachElementOnceAndTellsHowMany) {
 // Of several pieces that fail, the first is told, whichever thread was the fastest.
 TEST(FillMasterWeights, ThrowsWhatTheFirstPieceThatFailedHasThrown) {
   const ModelSetup model = SmallSetup();
-  const FillCase c{.threads = 8, .memory = "offload: {optimizer: host}"};
+  const ExecutorCase c{.threads = 8, .memory = "offload: {optimizer: host}"};
   for (int repeat = 0; repeat < 20; ++repeat) {
     WithExecutor(c, model.spec, [&](InprocRank&, Executor& executor) {
       std::atomic<int64_t> first{-1};

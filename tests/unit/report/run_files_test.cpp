@@ -22,6 +22,11 @@ TEST(RunFilesTest, ReadsNestedKeysWithTheirOrigins) {
   EXPECT_EQ(text.leaves[8].path, "memory.offload.m");
 }
 
+TEST(RunFilesTest, TheMachineMayBeSharedByRanks) {
+  EXPECT_EQ(ReadResolvedText("# 2 ranks on 1 x NVIDIA H200, 139.8 GiB\nseed: 1\n").machine,
+            "2 ranks on 1 x NVIDIA H200, 139.8 GiB");
+}
+
 TEST(RunFilesTest, ReadsAnythingWithoutComplaint) {
   for (const char* text :
        {"", "\n\n", ":", "  :", "a:\n      b: c\n", "#", "# \n", "a:b", "\xff: \xfe\n"}) {

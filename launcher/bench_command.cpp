@@ -9,6 +9,7 @@
 #include "kernels/core/error.h"
 #include "launcher/command.h"
 #include "launcher/device_choice.h"
+#include "launcher/link_probe.h"
 #include "launcher/links_bench.h"
 #include "launcher/run_check.h"
 #include "launcher/single_rank.h"
@@ -26,7 +27,6 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr int64_t kMostSteps = 1'000'000;
-constexpr int kMostRanks = 256;
 
 void AddOptions(po::options_description* options) {
   options->add_options()("threads", po::value<int>()->default_value(0),
@@ -385,9 +385,9 @@ int BenchLinks(const Invocation& invocation) {
   if (!invocation.second.empty()) FailUsage("hearth bench links takes no run");
   LinksBenchCommand command{.ranks = invocation.Get<int>("-n"),
                             .repetitions = invocation.Get<int>("repetitions")};
-  if (command.ranks < 0 || command.ranks == 1 || command.ranks > kMostRanks ||
+  if (command.ranks < 0 || command.ranks == 1 || command.ranks > kMostLinkedRanks ||
       command.repetitions < 1) {
-    FailUsage(fmt::format("-n is 2 to {} ranks, --repetitions a count", kMostRanks));
+    FailUsage(fmt::format("-n is 2 to {} ranks, --repetitions a count", kMostLinkedRanks));
   }
   for (const Override& override : invocation.overrides) {
     if (override.path != "device") {

@@ -3,18 +3,17 @@
 #include <algorithm>
 
 #include "launcher/doctor_checks.h"
+#include "launcher/exchange_ways.h"
 
 namespace hearth {
 
 namespace {
 
-constexpr std::string_view kPeers = "copy_engine";
-
 // The slowest direction between peers; 0 where the probe looked at all ranks together only.
 double LeastSpeed(const LinkTable& table) {
   double least = 0;
   for (const LinkDirection& direction : table.directions) {
-    if (direction.way != kPeers || direction.gb_per_s <= 0) continue;
+    if (direction.way != kPeersWay || direction.gb_per_s <= 0) continue;
     least = least == 0 ? direction.gb_per_s : std::min(least, direction.gb_per_s);
   }
   return least;
@@ -36,8 +35,9 @@ void CheckPeerAccess(System& system, int gpus, Findings* findings) {
     warn(fmt::format("not measured ({})", links->why_not), "hearth probe");
   } else {
     const std::vector<LinkProblem>& problems = links->table->problems;
-    const auto problem = std::find_if(problems.begin(), problems.end(),
-                                      [](const LinkProblem& each) { return each.way == kPeers; });
+    const auto problem =
+        std::find_if(problems.begin(), problems.end(),
+                     [](const LinkProblem& each) { return each.way == kPeersWay; });
     const double least = LeastSpeed(*links->table);
     if (problem != problems.end()) {
       warn(fmt::format("{}; GPUs exchange through the host", problem->problem),

@@ -13,8 +13,8 @@ namespace hearth {
 
 std::vector<ExchangeWay> ExchangeWays(bool gpus) {
   if (!gpus) return {{.name = "mpi", .kind = "mpi"}};
-  return {{.name = "copy_engine", .kind = "copy_engine"},
-          {.name = "copy_engine, host", .kind = "copy_engine", .through_host = true},
+  return {{.name = kPeersWay, .kind = "copy_engine"},
+          {.name = kThroughHostWay, .kind = "copy_engine", .through_host = true},
           {.name = "nccl", .kind = "nccl"},
           {.name = "mpi", .kind = "mpi"}};
 }

@@ -10,6 +10,10 @@
 
 namespace hearth {
 
+// The copy engines, from peer to peer and with a stop in host memory.
+inline constexpr const char* kPeersWay = "copy_engine";
+inline constexpr const char* kThroughHostWay = "copy_engine, host";
+
 struct ExchangeWay {
   std::string name;           // "copy_engine, host"
   std::string kind;           // of MakeCommunicator

@@ -29,7 +29,6 @@ constexpr size_t kLongestWords = 200;
 constexpr double kMostUseful = 1e15;  // neither bytes nor GB/s nor microseconds are more
 constexpr int kSignalBase = 128;
 constexpr int kLargestSignal = 64;
-constexpr std::chrono::milliseconds kCollectiveTimeout{15'000};
 
 // What is known of a stage; `problem` where it has none of the rest.
 struct StageResult {

@@ -24,6 +24,8 @@ struct LinkJob {
 // the result of the next stage.
 using LinkJobRunner = std::function<CommandEnd(const LinkJob& job)>;
 
+inline constexpr int kMostLinkedRanks = 256;  // whose links are looked at
+
 struct LinkProbeOptions {
   int ranks = 2;
   std::vector<std::string> ways;

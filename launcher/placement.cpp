@@ -12,12 +12,6 @@
 
 namespace hearth {
 
-namespace {
-
-constexpr int64_t kMaxRanks = 4096;
-
-}  // namespace
-
 void AddRankCountOption(boost::program_options::options_description* options) {
   options->add_options()(",n", boost::program_options::value<int64_t>()->value_name("N"),
                          "ranks in all; default: launch.nproc_per_node on every host, else the "
@@ -43,7 +37,7 @@ Placement PlaceRanks(const Invocation& invocation, const RunConfig& config) {
   if (launch.hostfile) placement.hosts = ReadHostfile(*launch.hostfile);
   if (launch.nproc_per_node) {
     for (HostEntry& host : placement.hosts) {
-      host.slots = Narrow<int>(std::min(*launch.nproc_per_node, kMaxRanks + 1));
+      host.slots = Narrow<int>(std::min(*launch.nproc_per_node, kMostRanks + 1));
     }
   }
   const int64_t hosts = std::max<int64_t>(1, std::ssize(placement.hosts));
@@ -52,15 +46,15 @@ Placement PlaceRanks(const Invocation& invocation, const RunConfig& config) {
   if (invocation.Has("-n")) {
     ranks = invocation.Get<int64_t>("-n");
   } else if (launch.nproc_per_node) {
-    ranks = std::min(*launch.nproc_per_node, kMaxRanks + 1) * hosts;
+    ranks = std::min(*launch.nproc_per_node, kMostRanks + 1) * hosts;
   } else if (!placement.hosts.empty()) {
     ranks = TotalSlots(placement.hosts);
   } else {
     ranks = DefaultRanksPerHost(config.device);
   }
-  if (ranks < 1 || ranks > kMaxRanks) {
-    throw ConfigError(
-        fmt::format("command line: error: {} ranks; give a number from 1 to {}", ranks, kMaxRanks));
+  if (ranks < 1 || ranks > kMostRanks) {
+    throw ConfigError(fmt::format("command line: error: {} ranks; give a number from 1 to {}",
+                                  ranks, kMostRanks));
   }
   if (!placement.hosts.empty() && ranks > TotalSlots(placement.hosts)) {
     throw ConfigError(

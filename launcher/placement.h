@@ -1,6 +1,7 @@
 // How many ranks a command is about, and on which hosts.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "launcher/command.h"
@@ -9,6 +10,8 @@
 #include "runtime/plan/plan.h"
 
 namespace hearth {
+
+inline constexpr int64_t kMostRanks = 4096;  // of a run
 
 struct Placement {
   int ranks = 1;

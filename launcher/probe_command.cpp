@@ -23,7 +23,6 @@ namespace {
 
 namespace po = boost::program_options;
 
-constexpr int64_t kMostRanks = 256;
 constexpr int kRanksOnTheCpu = 2;
 constexpr double kMostSeconds = 3600;
 
@@ -73,8 +72,8 @@ int RanksOf(const Invocation& invocation, DeviceKind device) {
     return UsesGpus(device) ? std::max(2, DefaultRanksPerHost(device)) : kRanksOnTheCpu;
   }
   const int64_t ranks = invocation.Get<int64_t>("-n");
-  if (ranks < 2 || ranks > kMostRanks) {
-    FailUsage(fmt::format("{} ranks; links are between 2 to {}", ranks, kMostRanks));
+  if (ranks < 2 || ranks > kMostLinkedRanks) {
+    FailUsage(fmt::format("{} ranks; links are between 2 to {}", ranks, kMostLinkedRanks));
   }
   return static_cast<int>(ranks);
 }

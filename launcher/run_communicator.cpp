@@ -20,9 +20,6 @@ namespace hearth {
 
 namespace {
 
-constexpr std::string_view kPeers = "copy_engine";
-constexpr std::string_view kThroughHost = "copy_engine, host";
-
 // What rank 0 finds in the table and all ranks go by.
 struct Choice {
   std::vector<WayRule> rules;      // empty: none was measured
@@ -34,10 +31,10 @@ Choice ChooseFrom(const CachedLinks& links, const RunCommunicatorOptions& option
   Choice choice{.why_not = links.why_not};
   if (!links.table) return choice;
   std::vector<std::string> allowed = AllowedWays(/*gpus=*/true);
-  if (options.no_peer_access) std::erase(allowed, kPeers);
+  if (options.no_peer_access) std::erase(allowed, kPeersWay);
   choice.rules = ChooseWays(*links.table, allowed);
   for (const LinkProblem& problem : links.table->problems) {
-    if (problem.way == kPeers) choice.peers_are_unusable = problem.problem;
+    if (problem.way == kPeersWay) choice.peers_are_unusable = problem.problem;
   }
   return choice;
 }
@@ -154,7 +151,7 @@ RunCommunicator MakeRunCommunicator(const RunConfig& config, Bootstrap& bootstra
     }
     if (asked == CommBackend::kCopyEngine) {
       made.stage = options.no_peer_access || !choice.peers_are_unusable.empty();
-      if (made.stage) result.description = kThroughHost;
+      if (made.stage) result.description = kThroughHostWay;
       if (!choice.peers_are_unusable.empty()) {
         result.warning =
             fmt::format("the copy engines go through the host: {}", choice.peers_are_unusable);

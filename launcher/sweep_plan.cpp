@@ -9,6 +9,7 @@
 #include "kernels/core/check.h"
 #include "kernels/core/error.h"
 #include "launcher/device_choice.h"
+#include "launcher/placement.h"
 #include "launcher/program_info.h"
 #include "launcher/run_check.h"
 #include "runtime/config/config_paths.h"
@@ -21,7 +22,6 @@ namespace hearth {
 namespace {
 
 constexpr size_t kIdDigits = 16;
-constexpr int64_t kMostRanks = 4096;
 
 std::string ReadFileText(const std::string& path, const std::string& failure) {
   const auto found = FindConfigFile(path, InstalledConfigs());

@@ -7,7 +7,7 @@
 #include "comm/copy_engine/copy_engine.h"
 #include "comm/copy_engine/peer_slabs.h"
 #include "comm/copy_engine/shared_segment.h"
-#include "kernels/core/check.h"
+#include "kernels/core/error.h"
 
 namespace hearth {
 

@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "kernels/core/check.h"
-
 namespace hearth {
 
 namespace {

@@ -1,7 +1,5 @@
 #include "runtime/config/codecs.h"
 
-#include "kernels/core/check.h"
-
 namespace hearth {
 namespace {
 

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/core/check.h"
-
 namespace hearth {
 
 using enum BlockTensor;

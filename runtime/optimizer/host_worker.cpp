@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "kernels/core/check.h"
+#include "kernels/core/error.h"
 
 namespace hearth {
 

@@ -7,7 +7,6 @@
 #include <limits>
 
 #include "kernels/core/error.h"
-#include "runtime/config/field_table.h"
 #include "runtime/plan/boundary_places.h"
 #include "runtime/plan/plan_ladder.h"
 #include "runtime/plan/resident_layers.h"

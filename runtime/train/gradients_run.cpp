@@ -7,7 +7,7 @@
 #include <optional>
 #include <span>
 
-#include "kernels/core/check.h"
+#include "kernels/core/error.h"
 #include "runtime/model/safetensors.h"
 #include "runtime/plan/smallest_change.h"
 #include "runtime/train/device_support.h"

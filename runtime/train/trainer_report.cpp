@@ -8,7 +8,7 @@
 #include <limits>
 #include <sstream>
 
-#include "kernels/core/check.h"
+#include "kernels/core/error.h"
 #include "kernels/core/log.h"
 #include "runtime/checkpoint/folders.h"
 #include "runtime/config/field_table.h"

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "kernels/core/check.h"
 #include "runtime/train/executor.h"
 
 namespace hearth {

@@ -15,4 +15,8 @@ void ForParts(int64_t count, int threads, int64_t least,
 // Writes zeros, with as many threads as are of use for so many bytes.
 void ZeroBytes(void* data, int64_t bytes, int threads);
 
+// Has the system provide the pages of new memory, which is zeros and stays so: it does that at the
+// first write to each. Faster than writing all of it.
+void TouchPages(void* data, int64_t bytes, int threads);
+
 }  // namespace hearth

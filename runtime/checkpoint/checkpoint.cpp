@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "kernels/core/check.h"
 #include "kernels/core/worker_pool.h"
@@ -17,6 +20,7 @@ namespace hearth {
 namespace {
 
 constexpr int64_t kPieceBytes = int64_t{4} << 20;
+constexpr int64_t kVerifiedPieceBytes = int64_t{1} << 20;
 // Elements of state between two ticks, and those that a thread reads at a time.
 constexpr int64_t kRoundElements = int64_t{1} << 24;
 constexpr WorkerPool::PartSize kPart{.least = int64_t{1} << 14, .most = int64_t{1} << 18};
@@ -49,6 +53,18 @@ class InputFile {
     }
   }
 
+  // Any thread.
+  void ReadAt(int64_t offset, std::span<std::byte> out) const {
+    while (!out.empty()) {
+      const ssize_t count = ::pread(descriptor_, out.data(), out.size(), offset);
+      if (count == 0) Fail(path_, fmt::format("ends at byte {}, while it is read", offset));
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) Fail(path_, fmt::format("cannot be read ({})", std::strerror(errno)));
+      out = out.subspan(static_cast<size_t>(count));
+      offset += count;
+    }
+  }
+
  private:
   std::filesystem::path path_;
   int descriptor_;
@@ -70,15 +86,33 @@ Checkpoint::Checkpoint(const std::filesystem::path& folder)
   }
 }
 
-void Checkpoint::VerifyFile(size_t index, const std::function<void()>& progress) const {
+// Threads read some pieces while one hashes those before them: a hash goes from front to back.
+void Checkpoint::VerifyFile(size_t index, const VerifyOptions& options) const {
   const CheckpointFile& file = manifest_.files.at(index);
-  InputFile input(folder_ / file.name);
+  const InputFile input(folder_ / file.name);
+  WorkerPool pool(options.threads);
+  std::array<std::vector<std::byte>, 2> buffers;
+  for (auto& buffer : buffers) {
+    buffer.resize(static_cast<size_t>(
+        std::clamp<int64_t>(file.bytes, 1, kVerifiedPieceBytes * options.threads)));
+  }
   StreamingHash128 hash;
-  std::vector<std::byte> buffer(
-      static_cast<size_t>(std::clamp<int64_t>(file.bytes, 1, kPieceBytes)));
-  while (const size_t count = input.Read(buffer)) {
-    hash.Update(std::span(buffer).first(count));
-    if (progress) progress();
+  std::span<const std::byte> filled;
+  for (int64_t begin = 0; begin < file.bytes || !filled.empty();) {
+    std::swap(buffers[0], buffers[1]);
+    const auto next = std::span(buffers[0])
+                          .first(static_cast<size_t>(
+                              std::min<int64_t>(std::ssize(buffers[0]), file.bytes - begin)));
+    const int64_t pieces = DivUp(std::ssize(next), kVerifiedPieceBytes);
+    pool.ForEachPart(1 + pieces, {}, [&](int64_t, int64_t task, int64_t) {
+      if (task == 0) return hash.Update(filled);
+      const auto first = static_cast<size_t>((task - 1) * kVerifiedPieceBytes);
+      const auto count = std::min(next.size() - first, static_cast<size_t>(kVerifiedPieceBytes));
+      input.ReadAt(begin + static_cast<int64_t>(first), next.subspan(first, count));
+    });
+    filled = next;
+    begin += std::ssize(next);
+    if (options.progress) options.progress();
   }
   if (hash.Digest() != file.hash) {
     Fail(folder_ / file.name, "its bytes do not have the hash they had when written");

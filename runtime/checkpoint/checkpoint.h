@@ -17,6 +17,12 @@ namespace hearth {
 inline constexpr const char* kCheckpointModelName = "config.json";
 inline constexpr const char* kCheckpointMatmulsName = "matmuls.txt";
 
+// How a file is gone through.
+struct VerifyOptions {
+  int threads = 1;
+  std::function<void()> progress = {};  // called now and then by the calling thread; may be empty
+};
+
 // Read and ReadMaster may be called by several threads at once. IoError for whatever is wrong with
 // the files.
 class Checkpoint {
@@ -30,8 +36,8 @@ class Checkpoint {
   const std::filesystem::path& folder() const { return folder_; }
   const CheckpointManifest& manifest() const { return manifest_; }
 
-  // Reads the whole file and compares its hash. `progress` is called now and then.
-  void VerifyFile(size_t index, const std::function<void()>& progress = {}) const;
+  // Reads the whole file and compares its hash. Takes two megabytes of memory for each thread.
+  void VerifyFile(size_t index, const VerifyOptions& options = {}) const;
 
   // The model that was trained, from the checkpoint's config.json.
   ModelSpec ReadModel() const;

@@ -36,14 +36,14 @@ struct Opened {
 };
 
 Opened OpenTogether(const std::filesystem::path& folder, Bootstrap& bootstrap,
-                    const std::function<void()>& progress) {
+                    const VerifyOptions& reading) {
   Opened opened;
   try {
     opened.checkpoint = std::make_unique<Checkpoint>(folder);
     const size_t files = opened.checkpoint->manifest().files.size();
     for (auto i = static_cast<size_t>(bootstrap.rank()); i < files;
          i += static_cast<size_t>(bootstrap.world())) {
-      opened.checkpoint->VerifyFile(i, progress);
+      opened.checkpoint->VerifyFile(i, reading);
     }
   } catch (const IoError& error) {
     opened.error = error.what();
@@ -61,12 +61,11 @@ bool HasStep(const Opened& opened, int64_t step) {
 }
 
 std::unique_ptr<Checkpoint> FindNewest(const std::filesystem::path& output_dir,
-                                       Bootstrap& bootstrap,
-                                       const std::function<void()>& progress) {
+                                       Bootstrap& bootstrap, const VerifyOptions& reading) {
   std::vector<int64_t> steps = SharedSteps(output_dir, bootstrap);
   for (; !steps.empty(); steps.pop_back()) {
     const std::filesystem::path folder = output_dir / CheckpointName(steps.back());
-    Opened opened = OpenTogether(folder, bootstrap, progress);
+    Opened opened = OpenTogether(folder, bootstrap, reading);
     if (HasStep(opened, steps.back())) return std::move(opened.checkpoint);
     if (opened.checkpoint) {
       opened.error = fmt::format("{}: error: it is of step {}", folder.string(),
@@ -80,9 +79,9 @@ std::unique_ptr<Checkpoint> FindNewest(const std::filesystem::path& output_dir,
 }
 
 std::unique_ptr<Checkpoint> OpenNamed(const ResolvedConfig& resolved, Bootstrap& bootstrap,
-                                      const std::function<void()>& progress) {
+                                      const VerifyOptions& reading) {
   const std::filesystem::path folder = resolved.config.checkpoint.resume.path;
-  Opened opened = OpenTogether(folder, bootstrap, progress);
+  Opened opened = OpenTogether(folder, bootstrap, reading);
   if (!opened.checkpoint) throw IoError(opened.error);
   const int64_t step = opened.checkpoint->manifest().info.step;
   const std::vector<int64_t> steps = SharedSteps(resolved.config.output_dir, bootstrap);
@@ -120,13 +119,13 @@ void Keep(ResolvedConfig& resolved, std::string_view path, bool open, std::strin
 }  // namespace
 
 std::unique_ptr<Checkpoint> FindCheckpoint(const ResolvedConfig& resolved, Bootstrap& bootstrap,
-                                           const std::function<void()>& progress) {
+                                           const VerifyOptions& reading) {
   const std::filesystem::path output_dir = resolved.config.output_dir;
   switch (resolved.config.checkpoint.resume.mode) {
     case ResumeMode::kAuto:
-      return FindNewest(output_dir, bootstrap, progress);
+      return FindNewest(output_dir, bootstrap, reading);
     case ResumeMode::kFolder:
-      return OpenNamed(resolved, bootstrap, progress);
+      return OpenNamed(resolved, bootstrap, reading);
     case ResumeMode::kNone:
       break;
   }

@@ -1,7 +1,6 @@
 // Which checkpoint a run goes on from.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -18,7 +17,7 @@ namespace hearth {
 // ConfigError (auto excepted) where output_dir has checkpoints that the run would leave behind as
 // its own; IoError for a named folder that is damaged.
 std::unique_ptr<Checkpoint> FindCheckpoint(const ResolvedConfig& resolved, Bootstrap& bootstrap,
-                                           const std::function<void()>& progress);
+                                           const VerifyOptions& reading);
 
 // The configuration with the checkpoint's numeric choices where it leaves them open. ConfigError
 // naming the key where it asks for others, or for another order of data or of random numbers.

@@ -59,7 +59,8 @@ std::unique_ptr<Checkpoint> ReadTogether(const ResolvedConfig& resolved,
   const auto progress = [&] { environment.heartbeat.Progress(0, RunPhase::kLoading); };
   InFirstBox(environment, progress, [&](const std::function<void()>& tick) {
     Bootstrap& readers = environment.links ? environment.links->box : environment.bootstrap;
-    checkpoint = FindCheckpoint(resolved, readers, tick);
+    checkpoint =
+        FindCheckpoint(resolved, readers, {.threads = environment.host_threads, .progress = tick});
   });
   if (!environment.links) return checkpoint;
   const std::string folder = Tell(environment, checkpoint ? checkpoint->folder().string() : "");

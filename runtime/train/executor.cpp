@@ -69,7 +69,7 @@ Executor::Executor(KernelBackend& backend, Communicator& communicator, const Pla
   if (device.kind() == DeviceType::kCpu) {
     const MemoryLayout& layout = memory_.layout;
     const int64_t host_bytes = layout.save_copy_bytes > 0 ? layout.save_copy : layout.host_bytes;
-    ZeroBytes(memory_.host.Bytes().data(), host_bytes, options_.host_threads);
+    TouchPages(memory_.host.Bytes().data(), host_bytes, options_.host_threads);
   }
   compute.Synchronize(options_.step_timeout);
   const std::vector<float> rope = RopeTable(spec_.config, plan_.sequence_len);

@@ -1,10 +1,13 @@
 #include "kernels/core/parts.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 #include <vector>
+
+#include "kernels/core/check.h"
 
 namespace hearth {
 namespace {
@@ -34,6 +37,24 @@ TEST(PartsTest, ZerosGoFromTheFirstByteToTheLast) {
   EXPECT_EQ(memory.front(), 'x');
   EXPECT_EQ(memory.back(), 'x');
   EXPECT_EQ(std::count(memory.begin(), memory.end(), '\0'), bytes);
+}
+
+// Every page is there afterwards, by the system's own count, and a zero.
+TEST(PartsTest, TouchedPagesAreThere) {
+  constexpr int64_t kPage = 4096, kBytes = (int64_t{9} << 20) + 1;
+  const int64_t pages = DivUp(kBytes, kPage);
+  for (int threads : {1, 3}) {
+    void* memory = mmap(nullptr, static_cast<size_t>(pages * kPage), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(memory, MAP_FAILED);
+    TouchPages(memory, kBytes, threads);
+    std::vector<unsigned char> there(static_cast<size_t>(pages));
+    ASSERT_EQ(mincore(memory, static_cast<size_t>(pages * kPage), there.data()), 0);
+    EXPECT_EQ(std::count_if(there.begin(), there.end(), [](auto page) { return page & 1; }), pages);
+    const char* bytes = static_cast<const char*>(memory);
+    EXPECT_EQ(std::count(bytes, bytes + kBytes, '\0'), kBytes);
+    munmap(memory, static_cast<size_t>(pages * kPage));
+  }
 }
 
 }  // namespace

@@ -1,11 +1,14 @@
 // A checkpoint's state gets into an executor that has it elsewhere, whoever reads it.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
+#include "kernels/core/error.h"
 #include "kernels/core/philox.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/checkpoint/checkpoint_saver.h"
@@ -101,6 +104,45 @@ TEST(LoadOptimizerState, GivesTheSameBytesForAnyPlaceAndNumberOfThreads) {
           });
         }
       }
+    }
+  }
+}
+
+// Whichever byte it is, and however many read.
+TEST(VerifyFile, SeesADamagedByteWithAnyNumberOfThreads) {
+  const ModelSetup model = SmallSetup();
+  const TemporaryFolder folder;
+  std::filesystem::path path;
+  WithExecutor({}, model.spec, [&](InprocRank& rank, Executor& executor) {
+    FillState(executor);
+    path = Save(rank, executor, folder.path());
+  });
+  const Checkpoint checkpoint(path);
+  const std::vector<CheckpointFile>& files = checkpoint.manifest().files;
+  const auto found = std::find_if(files.begin(), files.end(), [](const CheckpointFile& file) {
+    return file.name.ends_with(".safetensors");
+  });
+  ASSERT_NE(found, files.end());
+  const CheckpointFile& file = *found;
+  const auto index = static_cast<size_t>(found - files.begin());
+  ASSERT_GT(file.bytes, int64_t{3} << 20);
+  std::fstream stream(path / file.name, std::ios::in | std::ios::out | std::ios::binary);
+  const auto flip = [&](int64_t at) {
+    stream.seekg(at);
+    const char byte = static_cast<char>(stream.get() ^ 0x10);
+    stream.seekp(at);
+    stream.put(byte);
+    stream.flush();
+    ASSERT_TRUE(stream) << at;
+  };
+  for (int threads : {1, 2, 5}) {
+    int ticks = 0;
+    checkpoint.VerifyFile(index, {.threads = threads, .progress = [&] { ++ticks; }});
+    EXPECT_GT(ticks, 0);
+    for (int64_t at : {int64_t{0}, int64_t{1} << 20, (int64_t{2} << 20) - 1, file.bytes - 1}) {
+      flip(at);
+      EXPECT_THROW(checkpoint.VerifyFile(index, {.threads = threads}), IoError) << at;
+      flip(at);
     }
   }
 }

@@ -73,7 +73,8 @@ int RanksOf(const Invocation& invocation, DeviceKind device) {
   }
   const int64_t ranks = invocation.Get<int64_t>("-n");
   if (ranks < 2 || ranks > kMostLinkedRanks) {
-    FailUsage(fmt::format("{} ranks; links are between 2 to {}", ranks, kMostLinkedRanks));
+    FailUsage(fmt::format("{} ranks; give 2 to {}, since links are between them", ranks,
+                          kMostLinkedRanks));
   }
   return static_cast<int>(ranks);
 }

@@ -9,10 +9,11 @@
 
 namespace hearth {
 
-// Keys of run.yaml with the values that would make the run fit: as few keys as there are ways,
-// each turned as little as will do; what costs least time is tried first, and the micro-batch, part
-// of the numerics, last. Empty where nothing fits.
 using KeyValues = std::vector<std::pair<std::string, std::string>>;
+
+// Keys of run.yaml with the values that would make the run fit: as few as will do, each turned as
+// little as will do; what costs least time is tried first, and the micro-batch, part of the
+// numerics, last. Empty where nothing fits.
 KeyValues SmallestChange(const ResolvedConfig& resolved, const ModelSpec& spec,
                          const RankGrid& grid, const MemoryLimits& limits);
 

@@ -30,7 +30,7 @@ bool IsTiled(const AttentionBackwardArgs& args) {
          IsAligned16(args.out) && IsAligned16(args.d_out) && IsAligned16(args.d_qkv);
 }
 
-void TiledAttentionBackward(cudaStream_t stream, int compute_capability,
+void TiledAttentionBackward(cudaStream_t stream, const GpuChip& chip,
                             const AttentionBackwardArgs& args) {
   const AttentionShape& shape = args.shape;
   const cuda::BackwardParams params{
@@ -44,8 +44,8 @@ void TiledAttentionBackward(cudaStream_t stream, int compute_capability,
       .heads = Narrow<int>(shape.heads),
       .kv_heads = Narrow<int>(shape.kv_heads),
       .scale = shape.softmax_scale};
-  TiledBackwardOfQueries(stream, compute_capability, shape.head_dim, params);
-  TiledBackwardOfKeys(stream, compute_capability, shape.head_dim, params);
+  TiledBackwardOfQueries(stream, chip, shape.head_dim, params);
+  TiledBackwardOfKeys(stream, chip, shape.head_dim, params);
 }
 
 }  // namespace hearth

@@ -31,9 +31,9 @@ struct BackwardParams {
 }  // namespace cuda
 
 // Enqueue; head_dim is 64 or 128. First the queries, then the keys.
-void TiledBackwardOfQueries(cudaStream_t stream, int compute_capability, int64_t head_dim,
+void TiledBackwardOfQueries(cudaStream_t stream, const GpuChip& chip, int64_t head_dim,
                             const cuda::BackwardParams& params);
-void TiledBackwardOfKeys(cudaStream_t stream, int compute_capability, int64_t head_dim,
+void TiledBackwardOfKeys(cudaStream_t stream, const GpuChip& chip, int64_t head_dim,
                          const cuda::BackwardParams& params);
 
 }  // namespace hearth

@@ -16,45 +16,56 @@ namespace {
 // one product: too few for Hopper's tensor cores. There two warps (kSides) share 32 keys: each
 // computes the factors of one half of the queries, they exchange them, and each sums one half of
 // the columns.
-template <int kHeadDim_, int kRowTiles_, int kWarps_, int kSides_, int kQueries_, int kBlocks_>
+// A block of few keys has fewer warps for them; those left (kGroups) take other queries of the step
+// each, and their sums are added in order at the end. That is more traffic for the same products,
+// and many more blocks.
+template <int kHeadDim_, int kRowTiles_, int kTeams_, int kSides_, int kGroups_, int kQueries_,
+          int kBlocks_>
 struct KeysConfig {
   static constexpr int kHeadDim = kHeadDim_;
   static constexpr int kRowTiles = kRowTiles_;
-  static constexpr int kWarps = kWarps_;
+  static constexpr int kTeams = kTeams_;
   static constexpr int kSides = kSides_;
-  static constexpr int kQueries = kQueries_;  // of a step
+  static constexpr int kGroups = kGroups_;
+  static constexpr int kQueries = kQueries_;  // of a group and step
   static constexpr int kBlocks = kBlocks_;    // on a multiprocessor
+  static constexpr int kWarpsOfGroup = kTeams * kSides;
+  static constexpr int kWarps = kWarpsOfGroup * kGroups;
   static constexpr int kThreads = kWarps * kWarp;
-  static constexpr int kTeams = kWarps / kSides;
   static constexpr int kTeamRows = 16 * kRowTiles;
   static constexpr int kRows = kTeams * kTeamRows;
+  static constexpr int kStepQueries = kGroups * kQueries;
   static constexpr int kSideQueries = kQueries / kSides;
   static constexpr int kTiles = kSideQueries / 8;
   static constexpr int kSideColumns = kHeadDim / kSides;
   using Layout = TileLayout<kHeadDim>;
   static constexpr int kRowBytes = Layout::Bytes(kRows);
-  static constexpr int kQueryBytes = Layout::Bytes(kQueries);
+  static constexpr int kQueryBytes = Layout::Bytes(kStepQueries);
   // Queries, d_out, log_sum_exp and D of a step; two steps are in memory.
-  static constexpr int kStageBytes = 2 * kQueryBytes + 2 * kQueries * 4;
+  static constexpr int kStageBytes = 2 * kQueryBytes + 2 * kStepQueries * 4;
   // A warp's factors, P and dS.
   static constexpr int kFactorBytes = kSides == 1 ? 0 : kTeamRows * kSideQueries * 2;
   static constexpr int kExchangeBytes = kWarps * 2 * kFactorBytes;
   static constexpr int kSharedBytes = 2 * kRowBytes + 2 * kStageBytes + kExchangeBytes;
-  static_assert(kSides == 1 || kSides == 2);
-  static_assert(kStageBytes % 128 == 0 && kThreads >= 2 * kQueries);
 
   using Scores = Sums<kRowTiles, kTiles>;
   using Factors = cuda::Factors<kRowTiles, kTiles>;
   using Gradients = Sums<kRowTiles, kSideColumns / 8>;
+  static_assert(kSides == 1 || kSides == 2);
+  static_assert(kStageBytes % 128 == 0);
+  static_assert(kGroups == 1 || kWarpsOfGroup * 2 * kWarp * sizeof(Gradients) <= 2 * kStageBytes);
 };
 
 // Which keys, queries and columns are this warp's.
 template <typename Config>
 struct Place {
   static __device__ int Warp() { return static_cast<int>(threadIdx.x) / kWarp; }
-  static __device__ int Team() { return Warp() % Config::kTeams; }
-  static __device__ int Side() { return Warp() / Config::kTeams; }
+  static __device__ int Group() { return Warp() / Config::kWarpsOfGroup; }
+  static __device__ int WarpOfGroup() { return Warp() % Config::kWarpsOfGroup; }
+  static __device__ int Team() { return WarpOfGroup() % Config::kTeams; }
+  static __device__ int Side() { return WarpOfGroup() / Config::kTeams; }
   static __device__ int FirstRow() { return Team() * Config::kTeamRows; }
+  static __device__ int FirstQuery() { return Group() * Config::kQueries; }  // of a step
 };
 
 // What of one step lies in shared memory.
@@ -67,7 +78,7 @@ struct QueryStage {
   __device__ const float* log_sum_exp() const {
     return reinterpret_cast<const float*>(memory + 2 * Config::kQueryBytes);
   }
-  __device__ const float* out_dot_d_out() const { return log_sum_exp() + Config::kQueries; }
+  __device__ const float* out_dot_d_out() const { return log_sum_exp() + Config::kStepQueries; }
   uint8_t* memory;
 };
 
@@ -77,7 +88,8 @@ template <typename Config>
 struct Exchange {
   enum Kind { kProbabilities, kScoreGradients };
   __device__ static uint8_t* At(uint8_t* shared, int side, Kind kind) {
-    const int number = (Place<Config>::Team() * 2 + side) * 2 + kind;
+    using Here = Place<Config>;
+    const int number = ((Here::Group() * Config::kTeams + Here::Team()) * 2 + side) * 2 + kind;
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     return shared + 2 * Config::kRowBytes + 2 * Config::kStageBytes +
            number * Config::kFactorBytes + lane * 16;
@@ -106,7 +118,7 @@ struct Exchange {
   }
 };
 
-// Starts to copy the queries [first, first + kQueries) of a head.
+// Starts to copy a step's queries of a head, from `first` on.
 template <typename Config>
 __device__ __forceinline__ void CopyQueriesAsync(const BackwardParams& params,
                                                  const RowBlock& block, int head, int first,
@@ -115,14 +127,16 @@ __device__ __forceinline__ void CopyQueriesAsync(const BackwardParams& params,
   using Source = TileSource<kHeadDim, Config::kThreads>;
   const Source queries(params.qkv, {params.row_heads(), block.begin, head});
   const Source d_out(params.d_out, {params.heads, block.begin, head});
-  queries.template CopyAsync<Config::kQueries>(first, block.length, stage.queries());
-  d_out.template CopyAsync<Config::kQueries>(first, block.length, stage.d_out());
-  const int thread = static_cast<int>(threadIdx.x);
-  if (thread < 2 * Config::kQueries) {
-    const int row = first + thread % Config::kQueries;
+  queries.template CopyAsync<Config::kStepQueries>(first, block.length, stage.queries());
+  d_out.template CopyAsync<Config::kStepQueries>(first, block.length, stage.d_out());
+#pragma unroll
+  for (int begin = 0; begin < 2 * Config::kStepQueries; begin += Config::kThreads) {
+    const int i = begin + static_cast<int>(threadIdx.x);
+    if (i >= 2 * Config::kStepQueries) break;
+    const int row = first + i % Config::kStepQueries;
     const bool valid = row < block.length;
-    const float* from = thread < Config::kQueries ? params.log_sum_exp : params.out_dot_d_out;
-    CopyAsync4(stage.queries() + static_cast<uint32_t>(2 * Config::kQueryBytes + 4 * thread),
+    const float* from = i < Config::kStepQueries ? params.log_sum_exp : params.out_dot_d_out;
+    CopyAsync4(stage.queries() + static_cast<uint32_t>(2 * Config::kQueryBytes + 4 * i),
                from + head * params.sequences.tokens + block.begin + row, valid);
   }
 }
@@ -166,7 +180,7 @@ __device__ __forceinline__ void ColumnScoreGradients(const Sums<kRowTiles, kTile
 }
 
 // Adds what the side's own queries of a stage give to the team's keys, and offers the other side
-// the factors.
+// the factors. `first_query` is the step's.
 template <typename Config>
 __device__ __forceinline__ void AddOwnQueries(const BackwardParams& params, uint8_t* shared,
                                               const QueryStage<Config>& stage, int first_key,
@@ -176,7 +190,7 @@ __device__ __forceinline__ void AddOwnQueries(const BackwardParams& params, uint
   using Give = Exchange<Config>;
   using Here = Place<Config>;
   const uint32_t keys = SharedAddress(shared) + Config::Layout::Bytes(Here::FirstRow());
-  const int side_query = Here::Side() * Config::kSideQueries;
+  const int side_query = Here::FirstQuery() + Here::Side() * Config::kSideQueries;
   const uint32_t side_rows = Config::Layout::Bytes(side_query);
   // Of rows as operands, a side needs its own columns: 128 bytes, which swizzling does not mix.
   const uint32_t columns = static_cast<uint32_t>(Here::Side() * Config::kSideColumns * 2);
@@ -208,7 +222,8 @@ __device__ __forceinline__ void AddOtherQueries(uint8_t* shared, const QueryStag
   constexpr int kHeadDim = Config::kHeadDim;
   using Other = Exchange<Config>;
   const int side = Place<Config>::Side();
-  const uint32_t rows = Config::Layout::Bytes((side ^ 1) * Config::kSideQueries);
+  const uint32_t rows =
+      Config::Layout::Bytes(Place<Config>::FirstQuery() + (side ^ 1) * Config::kSideQueries);
   const uint32_t columns = static_cast<uint32_t>(side * Config::kSideColumns * 2);
   typename Config::Factors factors;
   Other::Take(shared, Other::kProbabilities, factors);
@@ -217,6 +232,52 @@ __device__ __forceinline__ void AddOtherQueries(uint8_t* shared, const QueryStag
   MultiplyFactors<kHeadDim>(factors, stage.queries() + rows + columns, d_k);
 }
 
+// Adds the sums of a group's warp to those of the first group's, through memory of its own.
+template <typename Config, bool kGives>
+__device__ __forceinline__ void PassOn(float* memory, typename Config::Gradients& gradients) {
+  constexpr int kTiles = Config::kSideColumns / 8;
+  float* at = memory + static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll
+  for (int r = 0; r < Config::kRowTiles; ++r) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        float& sum = gradients.values[r][n][i];
+        if constexpr (kGives) {
+          *at = sum;
+        } else {
+          sum += *at;
+        }
+        at += kWarp;
+      }
+    }
+  }
+}
+
+// The first group gets the sums of all, added in their order; the steps' memory is free.
+template <typename Config>
+__device__ __forceinline__ void AddGroups(uint8_t* shared, typename Config::Gradients& d_k,
+                                          typename Config::Gradients& d_v) {
+  constexpr int kFloats = kWarp * static_cast<int>(sizeof(typename Config::Gradients) / 4);
+  const int mine = Place<Config>::Group();
+  float* memory = reinterpret_cast<float*>(shared + 2 * Config::kRowBytes) +
+                  Place<Config>::WarpOfGroup() * 2 * kFloats;
+  for (int group = 1; group < Config::kGroups; ++group) {
+    if (mine == group) {
+      PassOn<Config, true>(memory, d_k);
+      PassOn<Config, true>(memory + kFloats, d_v);
+    }
+    __syncthreads();
+    if (mine == 0) {
+      PassOn<Config, false>(memory, d_k);
+      PassOn<Config, false>(memory + kFloats, d_v);
+    }
+    __syncthreads();
+  }
+}
+
+// By the warps of the first group.
 template <typename Config>
 __device__ __forceinline__ void StoreGradients(const BackwardParams& params, const RowBlock& block,
                                                int kv_head, uint8_t* shared,
@@ -241,7 +302,6 @@ template <typename Config>
 __device__ __forceinline__ void KeysBlock(const BackwardParams& params, const RowBlock& block,
                                           int kv_head, uint8_t* shared) {
   constexpr int kHeadDim = Config::kHeadDim;
-  constexpr int kQueries = Config::kQueries;
   using Source = TileSource<kHeadDim, Config::kThreads>;
   const int first_key = block.first_row + Place<Config>::FirstRow();
   const int past_heads = (kv_head + 1) * (params.heads / params.kv_heads);
@@ -262,9 +322,10 @@ __device__ __forceinline__ void KeysBlock(const BackwardParams& params, const Ro
   d_v.Clear();
   int stage = 0;
   while (head < past_heads) {
-    const bool is_last_of_head = first_query + kQueries >= block.length;
+    const int past_step = first_query + Config::kStepQueries;
+    const bool is_last_of_head = past_step >= block.length;
     const int next_head = is_last_of_head ? head + 1 : head;
-    const int next_query = is_last_of_head ? block.first_row : first_query + kQueries;
+    const int next_query = is_last_of_head ? block.first_row : past_step;
     CopyAsyncWait<0>();
     __syncthreads();  // this stage is there, and nobody needs the other one any more
     if (next_head < past_heads) {
@@ -272,7 +333,8 @@ __device__ __forceinline__ void KeysBlock(const BackwardParams& params, const Ro
     }
     CopyAsyncCommit();
     // Queries before the team's first key see none of its keys.
-    const bool adds = first_query + kQueries > first_key && first_key < block.length;
+    const int group_query = first_query + Place<Config>::FirstQuery();
+    const bool adds = group_query + Config::kQueries > first_key && first_key < block.length;
     const QueryStage<Config> here(shared, stage);
     if (adds) AddOwnQueries(params, shared, here, first_key, first_query, d_k, d_v);
     if constexpr (Config::kSides == 2) {
@@ -283,8 +345,11 @@ __device__ __forceinline__ void KeysBlock(const BackwardParams& params, const Ro
     first_query = next_query;
     stage ^= 1;
   }
-  __syncthreads();  // the results take the place of the keys and values
-  StoreGradients<Config>(params, block, kv_head, shared, d_k, d_v);
+  __syncthreads();  // the results take the place of the keys and values, and of the steps
+  AddGroups<Config>(shared, d_k, d_v);
+  if (Place<Config>::Group() == 0) {
+    StoreGradients<Config>(params, block, kv_head, shared, d_k, d_v);
+  }
 }
 
 // Floor: 8 * head_dim operations per query head and pair of a query and a key it sees, of which
@@ -323,15 +388,24 @@ void LaunchKeys(cudaStream_t stream, const BackwardParams& params) {
 }  // namespace
 }  // namespace cuda
 
-void TiledBackwardOfKeys(cudaStream_t stream, int compute_capability, int64_t head_dim,
+void TiledBackwardOfKeys(cudaStream_t stream, const GpuChip& chip, int64_t head_dim,
                          const cuda::BackwardParams& params) {
-  using Paired = cuda::KeysConfig<128, 2, 8, 2, 64, 1>;
+  using Wide64 = cuda::KeysConfig<64, 2, 4, 1, 1, 32, 2>;
+  using Narrow64 = cuda::KeysConfig<64, 2, 1, 1, 8, 16, 1>;
+  using Paired = cuda::KeysConfig<128, 2, 4, 2, 1, 64, 1>;
+  using Wide128 = cuda::KeysConfig<128, 1, 8, 1, 1, 32, 1>;
+  using LargeNarrow128 = cuda::KeysConfig<128, 1, 2, 1, 4, 32, 1>;
+  using Narrow128 = cuda::KeysConfig<128, 1, 2, 1, 4, 16, 1>;
+  const int64_t wide_blocks = params.kv_heads * DivUp(params.sequences.tokens, Wide128::kRows);
+  const bool few = AreFew(wide_blocks, chip);
   if (head_dim == 64) {
-    cuda::LaunchKeys<cuda::KeysConfig<64, 2, 4, 1, 32, 2>>(stream, params);
-  } else if (Fits<Paired>(compute_capability)) {
-    cuda::LaunchKeys<Paired>(stream, params);
+    few ? cuda::LaunchKeys<Narrow64>(stream, params) : cuda::LaunchKeys<Wide64>(stream, params);
+  } else if (few) {
+    Fits<LargeNarrow128>(chip) ? cuda::LaunchKeys<LargeNarrow128>(stream, params)
+                               : cuda::LaunchKeys<Narrow128>(stream, params);
   } else {
-    cuda::LaunchKeys<cuda::KeysConfig<128, 1, 8, 1, 32, 1>>(stream, params);
+    Fits<Paired>(chip) ? cuda::LaunchKeys<Paired>(stream, params)
+                       : cuda::LaunchKeys<Wide128>(stream, params);
   }
 }
 

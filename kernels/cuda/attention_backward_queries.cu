@@ -214,18 +214,22 @@ void LaunchQueries(cudaStream_t stream, const BackwardParams& params) {
 }  // namespace
 }  // namespace cuda
 
-void TiledBackwardOfQueries(cudaStream_t stream, int compute_capability, int64_t head_dim,
+void TiledBackwardOfQueries(cudaStream_t stream, const GpuChip& chip, int64_t head_dim,
                             const cuda::BackwardParams& params) {
+  const int64_t wide_blocks = params.heads * DivUp(params.sequences.tokens, 128);
+  const bool few = AreFew(wide_blocks, chip);
   if (head_dim == 64) {
     using Large = cuda::QueriesConfig<64, 2, 4, 64, 2>;
-    Fits<Large>(compute_capability)
-        ? cuda::LaunchQueries<Large>(stream, params)
-        : cuda::LaunchQueries<cuda::QueriesConfig<64, 1, 8, 32, 2>>(stream, params);
+    using Small = cuda::QueriesConfig<64, 1, 4, 64, 2>;
+    if (few && Fits<Small>(chip)) return cuda::LaunchQueries<Small>(stream, params);
+    Fits<Large>(chip) ? cuda::LaunchQueries<Large>(stream, params)
+                      : cuda::LaunchQueries<cuda::QueriesConfig<64, 1, 8, 32, 2>>(stream, params);
   } else {
     using Large = cuda::QueriesConfig<128, 2, 4, 32, 2>;
-    Fits<Large>(compute_capability)
-        ? cuda::LaunchQueries<Large>(stream, params)
-        : cuda::LaunchQueries<cuda::QueriesConfig<128, 1, 8, 32, 1>>(stream, params);
+    using Small = cuda::QueriesConfig<128, 1, 4, 32, 2>;
+    if (few && Fits<Small>(chip)) return cuda::LaunchQueries<Small>(stream, params);
+    Fits<Large>(chip) ? cuda::LaunchQueries<Large>(stream, params)
+                      : cuda::LaunchQueries<cuda::QueriesConfig<128, 1, 8, 32, 1>>(stream, params);
   }
 }
 

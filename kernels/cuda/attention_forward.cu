@@ -271,16 +271,18 @@ void Launch(cudaStream_t stream, const AttentionForwardArgs& args) {
 }  // namespace
 }  // namespace cuda
 
-void TiledAttentionForward(cudaStream_t stream, int compute_capability,
+void TiledAttentionForward(cudaStream_t stream, const GpuChip& chip,
                            const AttentionForwardArgs& args) {
+  using Large64 = cuda::ForwardConfig<64, 2, 64>;
+  using Large128 = cuda::ForwardConfig<128, 2, 64>;
+  const int64_t blocks = args.shape.heads * DivUp(args.qkv.shape()[0], Large128::kRows);
+  const bool few = AreFew(blocks, chip);
   if (args.shape.head_dim == 64) {
-    using Large = cuda::ForwardConfig<64, 2, 64>;
-    Fits<Large>(compute_capability) ? cuda::Launch<Large>(stream, args)
-                                    : cuda::Launch<cuda::ForwardConfig<64, 1, 64>>(stream, args);
+    Fits<Large64>(chip) && !few ? cuda::Launch<Large64>(stream, args)
+                                : cuda::Launch<cuda::ForwardConfig<64, 1, 64>>(stream, args);
   } else {
-    using Large = cuda::ForwardConfig<128, 2, 64>;
-    Fits<Large>(compute_capability) ? cuda::Launch<Large>(stream, args)
-                                    : cuda::Launch<cuda::ForwardConfig<128, 1, 64>>(stream, args);
+    Fits<Large128>(chip) && !few ? cuda::Launch<Large128>(stream, args)
+                                 : cuda::Launch<cuda::ForwardConfig<128, 1, 64>>(stream, args);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "kernels/core/check.h"
 #include "kernels/core/tensor_view.h"
+#include "kernels/cuda/attention_kernels.h"
 #include "kernels/cuda/cuda_native.h"
 #include "kernels/cuda/device/attention_sequences.cuh"
 
@@ -23,8 +24,14 @@ inline int64_t SharedBytesOf(int compute_capability) {
 // Whether as many thread blocks fit on a multiprocessor as the kernel is made for; each costs 1 KB
 // beside its own.
 template <typename Config>
-bool Fits(int compute_capability) {
-  return Config::kBlocks * (Config::kSharedBytes + 1024) <= SharedBytesOf(compute_capability);
+bool Fits(const GpuChip& chip) {
+  return Config::kBlocks * (Config::kSharedBytes + 1024) <= SharedBytesOf(chip.compute_capability);
+}
+
+// Whether so many thread blocks leave multiprocessors idle, or one of them, with the causal half
+// that is longest, ends long after the others.
+inline bool AreFew(int64_t blocks, const GpuChip& chip) {
+  return 2 * blocks < 3 * int64_t{chip.multiprocessors};
 }
 
 inline cuda::SequenceOffsets Sequences(const TensorView& offsets, int64_t tokens) {

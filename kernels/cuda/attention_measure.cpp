@@ -121,7 +121,7 @@ double Median(std::vector<double> values) {
 
 }  // namespace
 
-std::optional<AttentionTimes> MeasureAttention(cudaStream_t stream, int compute_capability,
+std::optional<AttentionTimes> MeasureAttention(cudaStream_t stream, const GpuChip& chip,
                                                const AttentionKey& key, float softmax_scale,
                                                CudnnAttention& cudnn) {
   const AttentionShape shape{.heads = key.heads};
@@ -146,8 +146,8 @@ std::optional<AttentionTimes> MeasureAttention(cudaStream_t stream, int compute_
   // The first round loads kernels and does not count.
   for (int round = 0; round <= kRounds; ++round) {
     const double own_time = turn([&] {
-      TiledAttentionForward(stream, compute_capability, forward);
-      TiledAttentionBackward(stream, compute_capability, backward);
+      TiledAttentionForward(stream, chip, forward);
+      TiledAttentionBackward(stream, chip, backward);
     });
     const double cudnn_time = turn([&] {
       CudnnAttentionForward(stream, cudnn, forward);

@@ -19,7 +19,7 @@ struct AttentionTimes {
 // Runs both several times on random operands in memory of its own, which is given back on return;
 // nothing where the GPU refuses that memory. Blocks until everything before on the stream, and its
 // own work, is done. DeviceError when one of them fails or the GPU does not answer.
-std::optional<AttentionTimes> MeasureAttention(cudaStream_t stream, int compute_capability,
+std::optional<AttentionTimes> MeasureAttention(cudaStream_t stream, const GpuChip& chip,
                                                const AttentionKey& key, float softmax_scale,
                                                CudnnAttention& cudnn);
 

@@ -19,6 +19,11 @@ bool IsCapturing(cudaStream_t stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
+GpuChip ChipOf(const CudaDevice& device) {
+  return {.compute_capability = device.compute_capability(),
+          .multiprocessors = device.multiprocessors()};
+}
+
 int64_t Rounded(double microseconds) { return static_cast<int64_t>(microseconds + 0.5); }
 
 }  // namespace
@@ -37,7 +42,7 @@ void CudaAttention::Forward(Stream& stream, const AttentionForwardArgs& args) {
   }
   used_own_ = true;
   if (IsTiled(args)) {
-    TiledAttentionForward(native, device_.compute_capability(), args);
+    TiledAttentionForward(native, ChipOf(device_), args);
   } else {
     PlainAttentionForward(native, args);
   }
@@ -53,7 +58,7 @@ void CudaAttention::Backward(Stream& stream, const AttentionBackwardArgs& args) 
   }
   used_own_ = true;
   if (IsTiled(args)) {
-    TiledAttentionBackward(native, device_.compute_capability(), args);
+    TiledAttentionBackward(native, ChipOf(device_), args);
   } else {
     PlainAttentionBackward(native, args);
   }
@@ -105,8 +110,7 @@ CudaAttention::Choice CudaAttention::MeasureChoice(cudaStream_t stream, const At
   const Choice own{AttentionProvider::kOwn, std::string(kAnyLibrary)};
   CudnnAttention* const attention = Prepare(key, softmax_scale, workspace_bytes, reason_);
   if (attention == nullptr) return own;
-  const auto times =
-      MeasureAttention(stream, device_.compute_capability(), key, softmax_scale, *attention);
+  const auto times = MeasureAttention(stream, ChipOf(device_), key, softmax_scale, *attention);
   if (!times) {
     reason_ = "there was no memory to measure cuDNN's";
     return own;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "kernels/api/workspace.h"
@@ -65,13 +66,17 @@ class AttentionTensors {
   DeviceTensor qkv, offsets, out, log_sum_exp, d_out, d_qkv, workspace;
 };
 
-// Runs attention on normal operands, of which qkv has that deviation, and holds
-// every result against the oracle's bounds.
-inline void ExpectAttention(Rig& rig, Random& random, const AttentionCase& c, double deviation) {
+// Runs attention on normal operands, of which qkv has that deviation, by the backend or as told,
+// and holds every result against the oracle's bounds.
+inline void ExpectAttention(
+    Rig& rig, Random& random, const AttentionCase& c, double deviation,
+    const std::function<void(AttentionTensors&)>& run = [](AttentionTensors& tensors) {
+      tensors.Run();
+    }) {
   AttentionTensors tensors(rig, c,
                            random.Normals(c.tokens * c.qkv_heads() * c.shape.head_dim, deviation),
                            random.Normals(c.tokens * c.shape.heads * c.shape.head_dim));
-  tensors.Run();
+  run(tensors);
   const std::vector<double> qkv = tensors.qkv.Get();
   const std::vector<double> out = tensors.out.Get();
   const std::vector<double> lse = tensors.log_sum_exp.Get();

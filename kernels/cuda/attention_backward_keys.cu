@@ -51,7 +51,7 @@ struct KeysConfig {
   using Scores = Sums<kRowTiles, kTiles>;
   using Factors = cuda::Factors<kRowTiles, kTiles>;
   using Gradients = Sums<kRowTiles, kSideColumns / 8>;
-  static_assert(kSides == 1 || kSides == 2);
+  static_assert(kSides == 1 || (kSides == 2 && kGroups == 1 && kTeams < 16));
   static_assert(kStageBytes % 128 == 0);
   static_assert(kGroups == 1 || kWarpsOfGroup * 2 * kWarp * sizeof(Gradients) <= 2 * kStageBytes);
 };
@@ -336,10 +336,13 @@ __device__ __forceinline__ void KeysBlock(const BackwardParams& params, const Ro
     const int group_query = first_query + Place<Config>::FirstQuery();
     const bool adds = group_query + Config::kQueries > first_key && first_key < block.length;
     const QueryStage<Config> here(shared, stage);
-    if (adds) AddOwnQueries(params, shared, here, first_key, first_query, d_k, d_v);
-    if constexpr (Config::kSides == 2) {
-      __syncthreads();  // of all teams: sanitizers do not follow barriers of two warps
-      if (adds) AddOtherQueries(shared, here, d_k, d_v);
+    if (adds) {
+      AddOwnQueries(params, shared, here, first_key, first_query, d_k, d_v);
+      if constexpr (Config::kSides == 2) {
+        // Of the two warps of a team: a barrier of the block costs a fifth of the whole pass.
+        SyncThreads(1 + Place<Config>::Team(), 2 * kWarp);
+        AddOtherQueries(shared, here, d_k, d_v);
+      }
     }
     head = next_head;
     first_query = next_query;

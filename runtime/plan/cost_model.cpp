@@ -10,7 +10,7 @@ namespace hearth {
 
 namespace {
 
-constexpr double kTera = 1e12, kGiga = 1e9, kMicro = 1e-6;
+constexpr double kTera = 1e12, kGiga = 1e9, kMicro = 1e-6, kNano = 1e-9;
 // Attention works on each score besides its matmuls, about as long as on this many more columns of
 // a head: an exponential takes as long as 256 operations of a matmul.
 constexpr double kColumnsPerScore = 40;
@@ -48,7 +48,7 @@ class BlockCosts {
     switch (segment) {
       case Segment::kNorm1:
       case Segment::kNorm2:
-        return Elementwise(c, storage_ + OperandBytes());
+        return Producer(c, storage_ + OperandBytes());
       case Segment::kQkvRope:
         return Linear(config_.qkv_size(), c) + Elementwise(Rotated(), 2 * storage_);
       case Segment::kAttention:
@@ -59,7 +59,7 @@ class BlockCosts {
       case Segment::kUp:
         return Linear(2 * f, c);
       case Segment::kSwiglu:
-        return Elementwise(f, 2 * storage_ + OperandBytes());
+        return Producer(f, 2 * storage_ + OperandBytes());
       case Segment::kDown:
         return Linear(c, f);
     }
@@ -76,13 +76,13 @@ class BlockCosts {
     const int64_t c = config_.hidden_size, f = config_.intermediate_size;
     const int64_t q = config_.query_size(), qkv = config_.qkv_size();
     double seconds = Quantize(c, 2) + LinearBackward(c, f);
-    seconds += Elementwise(f, 3 * storage_ + 2 * OperandBytes());  // SwiGLU
+    seconds += Producer(f, 3 * storage_ + 2 * OperandBytes());  // SwiGLU
     seconds += LinearBackward(2 * f, c) + NormBackward();
     seconds += Quantize(c, 2) + Quantize(q, 1) + LinearBackward(c, q);
     seconds +=
         AttentionSeconds(config_, plan_.precision, tokens_, plan_.sequence_len, true, hardware_);
     seconds += Elementwise(Rotated(), (config_.qk_norm ? 3 : 2) * storage_);
-    if (config_.qkv_bias) seconds += Elementwise(qkv, storage_);
+    if (config_.qkv_bias) seconds += Elementwise(qkv, storage_, 2);
     return seconds + Quantize(qkv, 2) + LinearBackward(qkv, c) + NormBackward();
   }
 
@@ -92,14 +92,19 @@ class BlockCosts {
   int64_t Rotated() const { return config_.qkv_size() - config_.num_kv_heads * config_.head_dim; }
   DType Operand() const { return fp8_ ? DType::kF8E4M3 : plan_.precision.storage; }
 
-  // A kernel over [tokens, columns].
-  double Elementwise(int64_t columns, double bytes_per_element) const {
-    return ElementwiseSeconds(Number(tokens_ * columns) * bytes_per_element, hardware_);
+  // An op over [tokens, columns].
+  double Elementwise(int64_t columns, double bytes_per_element, int kernels = 1) const {
+    return ElementwiseSeconds(Number(tokens_ * columns) * bytes_per_element, hardware_, kernels);
+  }
+  // One whose result matmuls take: in FP8 a second kernel waits for the scale of the first.
+  double Producer(int64_t columns, double bytes_per_element) const {
+    return Elementwise(columns, bytes_per_element, fp8_ ? 2 : 1);
   }
   double Quantize(int64_t columns, int forms) const {
-    return fp8_ ? Elementwise(columns, storage_ + forms) : 0;
+    return fp8_ ? Producer(columns, storage_ + forms) : 0;
   }
-  double NormBackward() const { return Elementwise(config_.hidden_size, 4 * storage_); }
+  // Sums over rows have a second kernel.
+  double NormBackward() const { return Elementwise(config_.hidden_size, 4 * storage_, 2); }
   double Linear(int64_t n, int64_t k) const {
     return MatmulSeconds(
         {.m = tokens_, .n = n, .k = k, .type = Operand(), .out = plan_.precision.storage},
@@ -252,12 +257,11 @@ double MatmulSeconds(const MatmulSize& size, const HardwareProfile& hardware) {
   const Rate rate = RateOf(size.type, hardware);
   const double reached = rate.peak * rate.share;
   const double computing = 2 * m * n * k / reached;
-  const double copied = hardware.copy_gbps * kGiga;
-  const double result = m * n * Number(SizeOf(size.out)) / copied;
-  const double moving = (m * k + n * k) * Number(SizeOf(size.type)) / copied + result;
-  // What is added to is read once the products are done.
-  return std::hypot(computing, moving) + (size.accumulates ? result : 0) +
-         hardware.half_rate_gflop * kGiga / reached + hardware.kernel_us * kMicro;
+  const double results = m * n * Number(SizeOf(size.out)) * (size.accumulates ? 2 : 1);
+  const double operands = (m * k + n * k) * Number(SizeOf(size.type));
+  const double moving = (operands + results) / (hardware.copy_gbps * kGiga);
+  return std::hypot(computing, moving) + hardware.half_rate_gflop * kGiga / reached +
+         hardware.kernel_us * kMicro;
 }
 
 double AttentionSeconds(const ModelConfig& config, const Precision& precision, int64_t tokens,
@@ -266,15 +270,18 @@ double AttentionSeconds(const ModelConfig& config, const Precision& precision, i
   const double matmul = Number(tokens) * Number(config.query_size()) * Number(sequence_len + 1);
   const double peak =
       (precision.storage == DType::kF32 ? hardware.fp32_tflops : hardware.bf16_tflops) * kTera;
-  const double share = backward ? hardware.attention_backward_share : hardware.attention_share;
   const double of_usual =
       head / (head + kColumnsPerScore) * (kUsualHead + kColumnsPerScore) / kUsualHead;
-  return (backward ? 5 : 2) * matmul / (peak * share * of_usual) +
-         (backward ? 3 : 1) * hardware.kernel_us * kMicro;
+  const double computing = backward ? 5 * matmul / (peak * hardware.attention_backward_share)
+                                    : 2 * matmul / (peak * hardware.attention_share * of_usual);
+  const double heads_in_turn = backward ? Number(config.num_heads / config.num_kv_heads) : 1;
+  const double longest = Number(sequence_len) * heads_in_turn * hardware.attention_token_ns *
+                         kNano * (head + kColumnsPerScore) / (kUsualHead + kColumnsPerScore);
+  return std::hypot(computing, longest) + (backward ? 2 : 1) * hardware.kernel_us * kMicro;
 }
 
-double ElementwiseSeconds(double bytes, const HardwareProfile& hardware) {
-  return bytes / (hardware.elementwise_gbps * kGiga) + hardware.kernel_us * kMicro;
+double ElementwiseSeconds(double bytes, const HardwareProfile& hardware, int kernels) {
+  return bytes / (hardware.elementwise_gbps * kGiga) + kernels * hardware.kernel_us * kMicro;
 }
 
 double SegmentSeconds(Segment segment, const Plan& plan, const ModelConfig& config,

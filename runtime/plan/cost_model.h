@@ -35,14 +35,15 @@ struct MatmulSize {
 };
 
 // Single ops. A matmul's time is the root of the sum of the squares of its time to compute and its
-// time to move (neither hides the other altogether), besides a fixed part, and the reading of what
-// it is added to.
+// time to move (neither hides the other altogether), besides a fixed part.
 double MatmulSeconds(const MatmulSize& size, const HardwareProfile& hardware);
 // One matmul over the causal half of `tokens` x `sequence_len` scores counts once: 2 forward, 5
-// backward.
+// backward. Beside that, as above, the longest thread block: it passes over a whole sequence,
+// backward once for each query head of a group.
 double AttentionSeconds(const ModelConfig& config, const Precision& precision, int64_t tokens,
                         int64_t sequence_len, bool backward, const HardwareProfile& hardware);
-double ElementwiseSeconds(double bytes, const HardwareProfile& hardware);
+// `bytes` by the last of so many kernels, which wait for each other.
+double ElementwiseSeconds(double bytes, const HardwareProfile& hardware, int kernels = 1);
 
 // One block's segment forward; a whole block forward; backward; over one micro-batch.
 double SegmentSeconds(Segment segment, const Plan& plan, const ModelConfig& config,

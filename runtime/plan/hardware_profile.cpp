@@ -41,6 +41,7 @@ constexpr std::array kFigures = {
     Figure{"compute", "attention_share", &HardwareProfile::attention_share, kShare},
     Figure{"compute", "attention_backward_share", &HardwareProfile::attention_backward_share,
            kShare},
+    Figure{"compute", "attention_token_ns", &HardwareProfile::attention_token_ns, kCost},
     Figure{"compute", "kernel_us", &HardwareProfile::kernel_us, kCost},
     Figure{"host", "to_device_gbps", &HardwareProfile::to_device_gbps, kRate},
     Figure{"host", "to_host_gbps", &HardwareProfile::to_host_gbps, kRate},

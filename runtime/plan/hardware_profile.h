@@ -34,7 +34,8 @@ struct HardwareProfile {
   // Of the bf16 peak (fp32 under fp32), with heads of 128; forward, and backward with five matmuls.
   double attention_share = 1;
   double attention_backward_share = 1;
-  double kernel_us = 0;  // from one kernel to the next
+  double attention_token_ns = 0;  // in which one thread block of it passes over a token
+  double kernel_us = 0;           // from one kernel to the next
 
   // The link between device and host, its directions alone and the sum of both at once.
   double to_device_gbps = 0;

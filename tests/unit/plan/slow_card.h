@@ -22,6 +22,7 @@ inline HardwareProfile SlowCard() {
           .half_rate_gflop = 0.0001,
           .attention_share = 0.4,
           .attention_backward_share = 0.3,
+          .attention_token_ns = 50,
           .kernel_us = 0.1,
           .to_device_gbps = 5,
           .to_host_gbps = 5,

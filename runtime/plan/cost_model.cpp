@@ -205,8 +205,8 @@ class Pricer {
     return price;
   }
 
-  // On the host a random draw takes longer than the bytes of bf16 master weights would; on the
-  // device it hides.
+  // On the host the random draws of bf16 master weights, of which each rounding takes one, take
+  // longer than the bytes they save; on the device they hide.
   TaskPrice Update(const Task& task) const {
     const StateTypes& types = plan_.state_types;
     const double state = Master() + Number(SizeOf(types.m) + SizeOf(types.v));
@@ -214,8 +214,10 @@ class Pricer {
     if (task.stream != StreamId::kHostOptimizer) {
       return {.seconds = ElementwiseSeconds(bytes, hardware_)};
     }
-    TaskPrice price{.seconds = Kernel() + bytes / (hardware_.adamw_gbps * kGiga)};
-    Use(SharedResource::kHostMemory, hardware_.adamw_gbps / hardware_.memory_gbps, price);
+    const double rate =
+        types.master == DType::kBF16 ? hardware_.adamw_stochastic_gbps : hardware_.adamw_gbps;
+    TaskPrice price{.seconds = Kernel() + bytes / (rate * kGiga)};
+    Use(SharedResource::kHostMemory, rate / hardware_.memory_gbps, price);
     return price;
   }
 

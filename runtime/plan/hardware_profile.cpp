@@ -48,6 +48,7 @@ constexpr std::array kFigures = {
     Figure{"host", "both_ways_gbps", &HardwareProfile::both_ways_gbps, kRate},
     Figure{"host", "memory_gbps", &HardwareProfile::memory_gbps, kRate},
     Figure{"host", "adamw_gbps", &HardwareProfile::adamw_gbps, kRate},
+    Figure{"host", "adamw_stochastic_gbps", &HardwareProfile::adamw_stochastic_gbps, kRate},
     Figure{"peers", "gather_gbps", &HardwareProfile::gather_gbps, kRate},
     Figure{"peers", "reduce_gbps", &HardwareProfile::reduce_gbps, kRate},
     Figure{"peers", "latency_us", &HardwareProfile::latency_us, kCost},

@@ -41,8 +41,9 @@ struct HardwareProfile {
   double to_device_gbps = 0;
   double to_host_gbps = 0;
   double both_ways_gbps = 0;
-  double memory_gbps = 0;  // host memory: reads and writes
-  double adamw_gbps = 0;   // host optimizer: reads and writes
+  double memory_gbps = 0;            // host memory: reads and writes
+  double adamw_gbps = 0;             // host optimizer: reads and writes
+  double adamw_stochastic_gbps = 0;  // with bf16 master weights
 
   // Collectives between neighbours: what a rank receives.
   double gather_gbps = 0;

@@ -89,7 +89,7 @@ TEST(HardwareProfile, WhatIsWrongIsNamedWithItsPlace) {
               "h.yaml:8:13: error: device_memory.size_gib");
   ExpectStart(ErrorOf(With("both_ways_gbps: 99", "both_ways_gbps: 30")),
               "h.yaml:30:19: error: host.both_ways_gbps");
-  ExpectStart(ErrorOf(With("  latency_us: 32", "  extra_us: 32")), "h.yaml:37:3: error:");
+  ExpectStart(ErrorOf(With("  latency_us: 32", "  extra_us: 32")), "h.yaml:38:3: error:");
   ExpectStart(ErrorOf(With("fp8_share: 0.6", "fp8_share: .nan")), "h.yaml:18:14: error:");
   ExpectStart(ErrorOf("[1, 2]"), "h.yaml:1:1: error: a hardware file must be a map");
   ExpectStart(ErrorOf("hardware_version: 1\n"), "h.yaml:1:1: error: a hardware file has no");

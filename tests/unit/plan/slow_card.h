@@ -29,6 +29,7 @@ inline HardwareProfile SlowCard() {
           .both_ways_gbps = 8,
           .memory_gbps = 12,
           .adamw_gbps = 10,
+          .adamw_stochastic_gbps = 8,
           .gather_gbps = 4,
           .reduce_gbps = 3,
           .latency_us = 1};

@@ -9,8 +9,10 @@
 #include "kernels/core/error.h"
 #include "launcher/command.h"
 #include "launcher/device_choice.h"
+#include "launcher/host_rates_cache.h"
 #include "launcher/link_probe.h"
 #include "launcher/links_bench.h"
+#include "launcher/rank_environment.h"
 #include "launcher/run_check.h"
 #include "launcher/single_rank.h"
 #include "launcher/supervisor.h"
@@ -369,6 +371,7 @@ int BenchStep(const Invocation& invocation) {
   const ResolvedConfig resolved = LoadRunWithoutData(invocation);
   const bool no_peer_access = invocation.Get<bool>("no-peer-access");
   if (no_peer_access) setenv("NCCL_P2P_DISABLE", "1", 1);
+  if (!ReadRankEnvironment().rank) MeasureHostFor(resolved.config.device);
   const SingleRank rank(resolved.config, {.no_peer_access = no_peer_access});
   RunEnvironment environment = rank.environment();
   environment.progress.enabled = environment.bootstrap.rank() == 0;

@@ -37,17 +37,6 @@ std::string FirstLine(const char* path) {
   return line;
 }
 
-std::string ProcessorName() {
-  std::ifstream in(kProcessorFile);
-  for (std::string line; std::getline(in, line);) {
-    const size_t colon = line.find(": ");
-    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) {
-      return line.substr(colon + 2);
-    }
-  }
-  return "CPU";
-}
-
 // A part of a file's name.
 std::string FileWord(std::string text) {
   std::replace_if(
@@ -69,11 +58,25 @@ std::filesystem::path LinkCacheFolder() {
   return {};
 }
 
-std::filesystem::path LinkCacheFile(bool gpus, int ranks) {
+std::string ProcessorName() {
+  std::ifstream in(kProcessorFile);
+  for (std::string line; std::getline(in, line);) {
+    const size_t colon = line.find(": ");
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) {
+      return line.substr(colon + 2);
+    }
+  }
+  return "CPU";
+}
+
+std::filesystem::path CacheFile(const std::string& kind, const std::string& end) {
   const std::filesystem::path folder = LinkCacheFolder();
   if (folder.empty()) return {};
-  return folder /
-         fmt::format("links-{}-{}-{}.json", FileWord(HostName()), gpus ? "cuda" : "cpu", ranks);
+  return folder / fmt::format("{}-{}{}.json", kind, FileWord(HostName()), end);
+}
+
+std::filesystem::path LinkCacheFile(bool gpus, int ranks) {
+  return CacheFile("links", fmt::format("-{}-{}", gpus ? "cuda" : "cpu", ranks));
 }
 
 LinkMachine ThisMachine(std::vector<std::string> devices, bool gpus) {
@@ -120,11 +123,15 @@ CachedLinks ReadLinks(const std::filesystem::path& file, const LinkMachine& here
 }
 
 void WriteLinks(const std::filesystem::path& file, const LinkTable& table) {
+  WriteCacheFile(file, LinkTableText(table));
+}
+
+void WriteCacheFile(const std::filesystem::path& file, const std::string& text) {
   std::error_code error;
   if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
   const std::filesystem::path partial = fmt::format("{}.{}", file.string(), getpid());
   std::ofstream out(partial, std::ios::binary | std::ios::trunc);
-  out << LinkTableText(table);
+  out << text;
   out.close();
   if (out) std::filesystem::rename(partial, file, error);
   if (out && !error) return;

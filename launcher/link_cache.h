@@ -1,4 +1,5 @@
-// The tables of `hearth probe`, kept per machine and number of ranks in the user's cache folder.
+// The user's cache folder, and in it the tables of `hearth probe`, one per machine and number of
+// ranks.
 #pragma once
 
 #include <filesystem>
@@ -13,11 +14,17 @@ namespace hearth {
 
 // $XDG_CACHE_HOME/hearth, or ~/.cache/hearth; empty where the environment names no home.
 std::filesystem::path LinkCacheFolder();
+// KIND-HOST<end>.json in it. Empty without a folder.
+std::filesystem::path CacheFile(const std::string& kind, const std::string& end = "");
+// Replaces a file as a whole and makes its folder. IoError.
+void WriteCacheFile(const std::filesystem::path& file, const std::string& text);
 // Of this host. Empty without a folder.
 std::filesystem::path LinkCacheFile(bool gpus, int ranks);
 
 // This machine with ranks on these devices.
 LinkMachine ThisMachine(std::vector<std::string> devices, bool gpus);
+// The model of this host's processors; "CPU" where it is not told.
+std::string ProcessorName();
 // What tells the backend's device from others.
 std::string DeviceIdentity(KernelBackend& backend);
 // Of every rank's; collective.

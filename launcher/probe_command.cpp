@@ -5,6 +5,8 @@
 #include <boost/program_options/value_semantic.hpp>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "launcher/command.h"
 #include "launcher/device_choice.h"
 #include "launcher/exchange_ways.h"
+#include "launcher/host_rates_cache.h"
 #include "launcher/link_cache.h"
 #include "launcher/link_probe.h"
 #include "launcher/supervisor.h"
@@ -79,6 +82,18 @@ int RanksOf(const Invocation& invocation, DeviceKind device) {
   return static_cast<int>(ranks);
 }
 
+// Into the cache; `without` is what a failure costs.
+void Keep(const std::filesystem::path& file, const char* without,
+          const std::function<void(const std::filesystem::path&)>& write) {
+  try {
+    if (file.empty()) throw IoError("the environment names no home");
+    write(file);
+    fmt::print("kept in {}\n", file.string());
+  } catch (const IoError& error) {
+    LogWarning(fmt::format("{}: {}", without, error.what()));
+  }
+}
+
 int Run(const Invocation& invocation) {
   const DeviceKind device = ReadDeviceKind(invocation.Get<std::string>("device"));
   if (invocation.Get<bool>("as-rank")) return AsRank(invocation, device);
@@ -94,14 +109,13 @@ int Run(const Invocation& invocation) {
        .silence = std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000)),
        .progress = [](const std::string& line) { fmt::print(stderr, "probe: {}\n", line); }});
   fmt::print("{}", LinkTableForPeople(table, ChooseWays(table, AllowedWays(gpus))));
-  const std::filesystem::path cache = LinkCacheFile(gpus, table.ranks());
-  try {
-    if (cache.empty()) throw IoError("the environment names no home");
-    WriteLinks(cache, table);
-    fmt::print("kept in {}\n", cache.string());
-  } catch (const IoError& error) {
-    LogWarning(fmt::format("runs will not know this table: {}", error.what()));
-  }
+  Keep(LinkCacheFile(gpus, table.ranks()), "runs will not know this table",
+       [&](const std::filesystem::path& file) { WriteLinks(file, table); });
+  fmt::print(stderr, "probe: this host's memory\n");
+  const HostRates rates = MeasureHost();
+  fmt::print("\n{}\n", Describe(rates));
+  Keep(HostRatesFile(), "the planner takes the figures of a common host",
+       [&](const std::filesystem::path& file) { WriteHostRates(file, rates); });
   if (invocation.Has("out")) WriteLinks(invocation.Get<std::string>("out"), table);
   return kExitDone;
 }
@@ -111,12 +125,13 @@ int Run(const Invocation& invocation) {
 Command MakeProbeCommand() {
   return {.name = "probe",
           .file = "",
-          .summary = "measure how the ranks of this machine can exchange, and keep the table",
+          .summary = "measure how ranks here can exchange and what memory gives, and keep it",
           .details =
               "Every pair of ranks in each direction, then all together, by every way there is:\n"
               "first whether the data comes whole, then how fast. In child processes: one that\n"
               "hangs or crashes costs that way, not the probe. comm.backend: auto and doctor read\n"
-              "the table, until the GPUs, their driver or Hearth change.",
+              "the table, until the GPUs, their driver or Hearth change. Last, what the host's\n"
+              "memory gives the optimizer, by which the planner chooses for GPUs here.",
           .takes_run_keys = false,
           .add_options = AddOptions,
           .run = Run};

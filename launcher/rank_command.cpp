@@ -10,6 +10,7 @@
 #include "kernels/core/log.h"
 #include "launcher/command.h"
 #include "launcher/device_choice.h"
+#include "launcher/host_rates_cache.h"
 #include "launcher/rank_entry.h"
 #include "launcher/run_links.h"
 #include "launcher/run_lock.h"
@@ -54,6 +55,7 @@ RunSummary TrainStage(const RankContext& context, std::optional<int64_t> goes_on
                                    .exchange = links.description(),
                                    .version = kBuildVersion,
                                    .links = links.links(),
+                                   .host_rates = CachedHostRates(),
                                    .goes_on_from = goes_on_from};
   std::unique_ptr<Trainer> trainer;  // outlives the catch block: nothing is unwound there
   try {

@@ -6,6 +6,7 @@
 
 #include "kernels/core/error.h"
 #include "launcher/device_choice.h"
+#include "launcher/host_rates_cache.h"
 #include "launcher/program_info.h"
 #include "launcher/run_communicator.h"
 #include "launcher/run_links.h"
@@ -54,6 +55,9 @@ CheckedRun CheckRun(const ResolvedConfig& resolved, const RankGrid& grid, bool a
   if (grid.boxes > 1) communicator += NetworkMemory(resolved.config, grid.boxes, gpus);
   const auto hardware =
       other ? other : HardwareOf(DeviceName(resolved.config.device), gpus, InstalledConfigs());
+  const auto rates = other || are_remote ? std::nullopt : CachedHostRates();
+  const auto here =
+      hardware && rates ? std::optional(WithHost(*hardware, *rates, ranks_per_box)) : hardware;
   const MachineMemory machine = other        ? WithDevice({}, *other)
                                 : are_remote ? MachineMemory{.device_is_host = !gpus}
                                              : HostOf(grid.ranks, gpus, communicator);
@@ -63,8 +67,10 @@ CheckedRun CheckRun(const ResolvedConfig& resolved, const RankGrid& grid, bool a
   const MemoryLimits expected =
       gpus && hardware ? LimitsOf(resolved.config.memory, WithDevice(machine, *hardware)) : limits;
   const auto choose = [&](const ResolvedConfig& config) {
-    ChosenPlan choice = hardware ? ChoosePlan({config, model.spec, grid, expected, *hardware})
-                                 : LeavePlan(config, model.spec, grid, limits);
+    ChosenPlan choice =
+        hardware
+            ? ChoosePlan({config, model.spec, grid, expected, *hardware, rates ? &*here : nullptr})
+            : LeavePlan(config, model.spec, grid, limits);
     choice.plan.ranks_per_host = ranks_per_box;
     choice.plan.communicator = communicator;
     choice.plan.exchange = grid.ranks > 1 ? exchange.description : "";
@@ -75,7 +81,7 @@ CheckedRun CheckRun(const ResolvedConfig& resolved, const RankGrid& grid, bool a
                  .model = model,
                  .plan = choice.plan,
                  .choice = choice,
-                 .hardware = hardware,
+                 .hardware = here,
                  .limits = expected};
   run.total_steps = TotalSteps(resolved, run.plan.global_batch_size, *data);
   const bool knows_memory = !are_remote || other;

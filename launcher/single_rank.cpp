@@ -6,6 +6,7 @@
 #include "kernels/core/log.h"
 #include "launcher/core_binding.h"
 #include "launcher/device_choice.h"
+#include "launcher/host_rates_cache.h"
 #include "launcher/program_info.h"
 #include "launcher/rank_environment.h"
 
@@ -55,7 +56,8 @@ SingleRank::SingleRank(const RunConfig& config, const RunCommunicatorOptions& op
                    .stop_requested = {},
                    .host_threads = DefaultThreads(),
                    .exchange = links_.description(),
-                   .links = links_.links()} {
+                   .links = links_.links(),
+                   .host_rates = CachedHostRates()} {
   if (bootstrap_->rank() == 0 && !links_.warning().empty()) LogWarning(links_.warning());
 }
 

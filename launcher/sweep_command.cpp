@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "launcher/command.h"
+#include "launcher/host_rates_cache.h"
 #include "launcher/run_lock.h"
 #include "launcher/supervisor.h"
 #include "launcher/sweep_outcome.h"
@@ -66,9 +67,12 @@ void PrintRuns(const SweepPlan& plan) {
 }
 
 int Run(const Invocation& invocation) {
+  const bool dry_run = invocation.Get<bool>("dry-run");
+  // Not by the runs, which would all measure at once.
+  if (!dry_run) MeasureHostFor(DeviceKind::kAuto);
   const SweepPlan plan = PlanSweep(invocation.file, LookAtMachine());
   fmt::print("{}\n", Describe(plan));
-  if (invocation.Get<bool>("dry-run")) {
+  if (dry_run) {
     PrintRuns(plan);
     return kExitDone;
   }

@@ -16,6 +16,7 @@
 #include "kernels/core/error.h"
 #include "launcher/command.h"
 #include "launcher/device_choice.h"
+#include "launcher/host_rates_cache.h"
 #include "launcher/hostfile.h"
 #include "launcher/message_log.h"
 #include "launcher/mpirun.h"
@@ -139,6 +140,7 @@ int Run(const Invocation& invocation) {
   } else if (config.comm.interface) {
     RequireInterface(resolved);
   }
+  if (AreLocal(placement.hosts)) MeasureHostFor(config.device);
   const CheckedRun run = CheckRun(resolved, placement.Grid(), !AreLocal(placement.hosts));
   if (run.plan.boxes > 1) {
     const auto hardware = FindHardware(DeviceName(config.device), InstalledConfigs());

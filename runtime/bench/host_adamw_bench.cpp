@@ -118,6 +118,14 @@ int64_t BytesPerElement(const StateTypes& types) {
 
 }  // namespace
 
+const HostAdamwBenchCase& HostAdamwBenchResult::Of(DType master) const {
+  const auto found = std::find_if(
+      cases.begin(), cases.end(),
+      [master](const HostAdamwBenchCase& c) { return c.m == DType::kBF16 && c.master == master; });
+  CHECK(found != cases.end(), "no case with master weights of {}", Name(master));
+  return *found;
+}
+
 HostAdamwBenchResult BenchHostAdamw(Device& device, const HostAdamwBenchOptions& options) {
   CHECK(options.elements > 0 && options.repetitions > 0, "a bench of {} elements, {} repetitions",
         options.elements, options.repetitions);
@@ -155,6 +163,8 @@ HostAdamwBenchResult BenchHostAdamw(Device& device, const HostAdamwBenchOptions&
     const double gb_per_s = static_cast<double>(bytes) * elements / milliseconds / 1e6;
     result.cases.push_back({.state = fmt::format("m {}, v {}, master {}", ShortName(types.m),
                                                  ShortName(types.v), ShortName(types.master)),
+                            .m = types.m,
+                            .master = types.master,
                             .bytes_per_element = bytes,
                             .milliseconds = milliseconds,
                             .gb_per_s = gb_per_s,

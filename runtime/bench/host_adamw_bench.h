@@ -17,7 +17,9 @@ struct HostAdamwBenchOptions {
 
 // One combination of storage types; gradient and new weight are bf16 unless all state is fp32.
 struct HostAdamwBenchCase {
-  std::string state;          // "m bf16, v bf16, master fp32"
+  std::string state;  // "m bf16, v bf16, master fp32"
+  DType m;
+  DType master;
   int64_t bytes_per_element;  // read and written
   double milliseconds;        // median of one update of all elements
   double gb_per_s;            // 10^9 bytes, read and written
@@ -31,6 +33,9 @@ struct HostAdamwBenchResult {
   std::string simd_target;
   double triad_gb_per_s;  // a[i] = b[i] + s * c[i] in fp32, 12 bytes an element (as STREAM counts)
   std::vector<HostAdamwBenchCase> cases;
+
+  // With bf16 moments and master weights of that type.
+  const HostAdamwBenchCase& Of(DType master) const;
 };
 
 // Allocates its arrays on the host through the device. Triad and updates alternate, so that all of

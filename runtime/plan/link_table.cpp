@@ -19,22 +19,6 @@ constexpr int64_t kMostRanks = 4096;
 // By how much another way has to be faster to be worth its memory.
 constexpr double kWorthAnotherWay = 0.9;
 
-std::string Quoted(std::string_view text) {
-  std::string quoted = "\"";
-  for (char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      quoted += '\\';
-      quoted += c;
-    } else if (byte < 0x20 || byte >= 0x7F) {
-      quoted += '?';  // names of hosts and devices have none, messages may
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + '"';
-}
-
 double NotNegative(const JsonNode& node) {
   const double value = node.AsReal();
   if (value < 0) node.Fail("is negative; run hearth probe again");
@@ -117,6 +101,22 @@ std::string PreferredOf(const std::vector<const LinkFigure*>& figures, const std
 
 }  // namespace
 
+std::string QuotedName(std::string_view text) {
+  std::string quoted = "\"";
+  for (char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      quoted += '\\';
+      quoted += c;
+    } else if (byte < 0x20 || byte >= 0x7F) {
+      quoted += '?';  // names of hosts and devices have none, messages may
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + '"';
+}
+
 LinkTable ParseLinkTable(std::string_view text, const std::string& file) {
   const JsonDocument document =
       JsonDocument::Parse(text, file, {.max_values = 100'000}, JsonRefusal::kIoError);
@@ -151,32 +151,34 @@ std::string LinkTableText(const LinkTable& table) {
   const auto line = [&](std::string_view key, const std::string& value, std::string_view end) {
     text += fmt::format("  \"{}\": {}{}\n", key, value, end);
   };
-  line("host", Quoted(table.machine.host), ",");
-  line("driver", Quoted(table.machine.driver), ",");
-  line("program", Quoted(table.machine.program), ",");
-  line("device", Quoted(table.device), ",");
-  line("devices", List(table.machine.devices, Quoted), ",");
+  line("host", QuotedName(table.machine.host), ",");
+  line("driver", QuotedName(table.machine.driver), ",");
+  line("program", QuotedName(table.machine.program), ",");
+  line("device", QuotedName(table.device), ",");
+  line("devices", List(table.machine.devices, QuotedName), ",");
   line("directions",
        List(table.directions,
             [](const LinkDirection& d) {
               return fmt::format(
                   "{{\"from\": {}, \"to\": {}, \"way\": {}, \"problem\": {}, "
                   "\"gb_per_s\": {}, \"both_gb_per_s\": {}}}",
-                  d.from, d.to, Quoted(d.way), Quoted(d.problem), d.gb_per_s, d.both_gb_per_s);
+                  d.from, d.to, QuotedName(d.way), QuotedName(d.problem), d.gb_per_s,
+                  d.both_gb_per_s);
             }),
        ",");
   line("figures",
        List(table.figures,
             [](const LinkFigure& f) {
               return fmt::format("{{\"operation\": {}, \"way\": {}, \"bytes\": {}, \"us\": {}}}",
-                                 Quoted(f.operation), Quoted(f.way), f.bytes, f.microseconds);
+                                 QuotedName(f.operation), QuotedName(f.way), f.bytes,
+                                 f.microseconds);
             }),
        ",");
   line("problems",
        List(table.problems,
             [](const LinkProblem& p) {
-              return fmt::format("{{\"way\": {}, \"problem\": {}}}", Quoted(p.way),
-                                 Quoted(p.problem));
+              return fmt::format("{{\"way\": {}, \"problem\": {}}}", QuotedName(p.way),
+                                 QuotedName(p.problem));
             }),
        "");
   return text + "}\n";

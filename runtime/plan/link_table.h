@@ -60,6 +60,10 @@ LinkTable ParseLinkTable(std::string_view text, const std::string& file);
 // JSON, which a YAML reader takes too.
 std::string LinkTableText(const LinkTable& table);
 
+// A JSON string of a host's or a device's name, which have none but printable ASCII; what is not is
+// '?'.
+std::string QuotedName(std::string_view text);
+
 // "2 ranks on one NVIDIA H200": for people, by what each rank's device is called and which one it
 // is.
 std::string DescribeRanks(const std::string& device, const std::vector<std::string>& identities);

@@ -10,7 +10,6 @@ namespace hearth {
 namespace {
 
 constexpr const char* kAuto = "auto";
-constexpr const char* kMicroBatch = "training.micro_batch_size";
 constexpr const char* kAsyncSave = "checkpoint.async_save";
 constexpr const char* kMoment = "memory.offload.m";
 constexpr const char* kGradients = "memory.offload.gradients";

@@ -11,6 +11,9 @@
 
 namespace hearth {
 
+// The one key of the ladder that changes bits.
+inline constexpr const char* kMicroBatch = "training.micro_batch_size";
+
 enum class LeverKind : uint8_t {
   kCompute,    // changes what is computed
   kPlacement,  // changes where something lives

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "kernels/core/error.h"
 #include "runtime/plan/boundary_places.h"
@@ -398,9 +399,7 @@ class Planner {
   int64_t looked_at_ = 0;
 };
 
-}  // namespace
-
-ChosenPlan ChoosePlan(const PlanRequest& request) {
+ChosenPlan ChooseByFile(const PlanRequest& request) {
   const auto ladder = [&](StateOrder order) {
     return PlanLadder(request.resolved, request.spec, request.grid, request.hardware, order);
   };
@@ -410,6 +409,31 @@ ChosenPlan ChoosePlan(const PlanRequest& request) {
   if (others.empty()) return run;
   ChosenPlan other = Planner(request, std::move(others)).Run();
   return other.fits ? other : run;
+}
+
+}  // namespace
+
+ChosenPlan ChoosePlan(const PlanRequest& request) {
+  if (request.here == nullptr) return ChooseByFile(request);
+  ResolvedConfig kept = request.resolved;
+  const bool keeps = IsOpen(kept, kMicroBatch);
+  std::optional<ChosenPlan> by_file;
+  if (keeps) {
+    by_file = ChooseByFile(request);
+    kept.SetPlanned(kMicroBatch, std::to_string(by_file->plan.numeric.micro_batch_size));
+  }
+  ChosenPlan run = ChooseByFile({kept, request.spec, request.grid, request.limits, *request.here});
+  if (!keeps) return run;
+  const auto is_micro_batch = [](const auto& value) { return value.first == kMicroBatch; };
+  for (auto [from, to] :
+       {std::pair{&by_file->values, &run.values}, {&by_file->usual, &run.usual}}) {
+    const auto found = std::find_if(from->begin(), from->end(), is_micro_batch);
+    if (found != from->end()) to->insert(to->begin(), *found);
+  }
+  run.options = by_file->options;
+  run.looked_at += by_file->looked_at;
+  run.simulated += by_file->simulated;
+  return run;
 }
 
 ChosenPlan LeavePlan(const ResolvedConfig& resolved, const ModelSpec& spec, const RankGrid& grid,

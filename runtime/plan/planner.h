@@ -17,7 +17,10 @@ struct PlanRequest {
   const ModelSpec& spec;
   RankGrid grid = 1;
   const MemoryLimits& limits;
-  const HardwareProfile& hardware;
+  const HardwareProfile& hardware;  // by its file
+  // The same with what was measured of this host; null: nothing was. Only the micro-batch, which is
+  // part of the numerics, is chosen by the file: no measurement comes out the same twice.
+  const HardwareProfile* here = nullptr;
 };
 
 // A setting of everything that was left open.

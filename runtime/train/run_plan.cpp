@@ -17,19 +17,29 @@ namespace hearth {
 
 namespace {
 
-// Rank 0's, for all.
+// A text that rank 0 has, for all.
+std::string Shared(Bootstrap& bootstrap, const std::string& text) {
+  return ToText(bootstrap.Broadcast(ToBytes(bootstrap.rank() == 0 ? text : ""), 0));
+}
+
 std::optional<HardwareProfile> SharedHardware(const RunEnvironment& environment) {
-  Bytes bytes;
+  std::string text;
   if (environment.bootstrap.rank() == 0) {
     const Device& device = environment.backend.device();
     const auto profile =
         HardwareOf(device.name(), device.kind() != DeviceType::kCpu, environment.installed_configs);
-    const std::string text = profile ? HardwareYaml(*profile) : "";
-    bytes = ToBytes(text);
+    if (profile) text = HardwareYaml(*profile);
   }
-  bytes = environment.bootstrap.Broadcast(bytes, 0);
-  if (bytes.empty()) return std::nullopt;
-  return ParseHardware(ToText(bytes), "rank 0");
+  text = Shared(environment.bootstrap, text);
+  if (text.empty()) return std::nullopt;
+  return ParseHardware(text, "rank 0");
+}
+
+std::optional<HostRates> SharedRates(const RunEnvironment& environment) {
+  const std::string text = Shared(
+      environment.bootstrap, environment.host_rates ? HostRatesText(*environment.host_rates) : "");
+  if (text.empty()) return std::nullopt;
+  return ParseHostRates(text, "rank 0");
 }
 
 // Of one [n, n] fp32 product, the fastest of a few.
@@ -78,10 +88,16 @@ DecidedPlan DecidePlan(const ResolvedConfig& resolved, const ModelSpec& spec,
   const RankGrid grid = environment.grid();
   // Not within the braces of `decided`: where it throws there, gcc 12 and 13 destroy `run` twice.
   std::optional<HardwareProfile> hardware = SharedHardware(environment);
+  const std::optional<HostRates> rates = SharedRates(environment);
   DecidedPlan decided;
-  decided.hardware = std::move(hardware);
-  decided.run = decided.hardware ? ChoosePlan({resolved, spec, grid, limits, *decided.hardware})
-                                 : LeavePlan(resolved, spec, grid, limits);
+  if (hardware) {
+    const HardwareProfile here =
+        rates ? WithHost(*hardware, *rates, environment.bootstrap.local_world()) : *hardware;
+    decided.run = ChoosePlan({resolved, spec, grid, limits, *hardware, rates ? &here : nullptr});
+    decided.hardware = here;
+  } else {
+    decided.run = LeavePlan(resolved, spec, grid, limits);
+  }
   Plan& plan = decided.run.plan;
   plan.communicator = environment.communicator.memory();
   if (environment.links) plan.communicator += environment.links->network.memory();

@@ -14,6 +14,7 @@
 #include "runtime/data/token_dataset.h"
 #include "runtime/model/load_model.h"
 #include "runtime/model/model_spec.h"
+#include "runtime/plan/host_rates.h"
 #include "runtime/plan/plan.h"
 #include "runtime/telemetry/heartbeat.h"
 #include "runtime/telemetry/progress.h"
@@ -45,6 +46,8 @@ struct RunEnvironment {
   std::string exchange = {};                     // in words, how the ranks exchange
   std::string version = "unknown";               // of Hearth, for the manifests of checkpoints
   std::optional<BoxLinks> links = std::nullopt;  // where there are several boxes
+  // What this host's memory gives, where that was measured; rank 0's counts.
+  std::optional<HostRates> host_rates = std::nullopt;
   // The step of the run's own checkpoint that it goes on from, whatever `checkpoint.resume` says.
   std::optional<int64_t> goes_on_from = std::nullopt;
 

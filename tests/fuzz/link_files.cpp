@@ -1,4 +1,5 @@
-// The tables of `hearth probe`.
+// The files of `hearth probe`.
+#include "runtime/plan/host_rates.h"
 #include "runtime/plan/link_table.h"
 #include "tests/fuzz/targets.h"
 
@@ -56,6 +57,45 @@ std::vector<std::string> LinkTableWords() {
           "copy_engine, host",
           "9223372036854775807",
           "1e308",
+          "-1",
+          "0",
+          "null"};
+}
+
+int FuzzHostRates(const uint8_t* data, size_t size) {
+  return RunReader([&] {
+    const HostRates rates = ParseHostRates(AsText(data, size), "host.json");
+    RunAccepted("a host's rates", [&] {
+      const std::string text = HostRatesText(rates);
+      Require(HostRatesText(ParseHostRates(text, "host.json")) == text,
+              "a host's rates read back as others");
+      const HardwareProfile here = WithHost({}, rates, 3);
+      Require(here.memory_gbps > 0 && here.adamw_gbps > 0 && here.adamw_stochastic_gbps > 0,
+              "rates that are none");
+    });
+  });
+}
+
+std::vector<std::string> HostRatesSeeds() {
+  return {HostRatesText({.host = "box-1",
+                         .processor = "A CPU",
+                         .program = "0.1",
+                         .threads = 16,
+                         .memory_gbps = 120.5,
+                         .adamw_gbps = 100,
+                         .adamw_stochastic_gbps = 60.25}),
+          "{}"};
+}
+
+std::vector<std::string> HostRatesWords() {
+  return {"\"host_version\"",
+          "\"threads\"",
+          "\"memory_gbps\"",
+          "\"adamw_gbps\"",
+          "1e308",
+          "1e-320",
+          "4e-324",
+          "65536",
           "-1",
           "0",
           "null"};

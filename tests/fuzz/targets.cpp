@@ -29,6 +29,7 @@ const std::vector<FuzzTarget>& FuzzTargets() {
       {"chat_lines", FuzzChatLines, ChatLinesSeeds, ChatLinesWords},
       {"convert_config", FuzzConvertConfig, ConvertConfigSeeds, ConvertConfigWords},
       {"link_table", FuzzLinkTable, LinkTableSeeds, LinkTableWords},
+      {"host_rates", FuzzHostRates, HostRatesSeeds, HostRatesWords},
       {"hostfile", FuzzHostfile, HostfileSeeds, HostfileWords},
   };
   return targets;

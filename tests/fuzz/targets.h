@@ -100,5 +100,8 @@ std::vector<std::string> HostfileWords();
 int FuzzLinkTable(const uint8_t* data, size_t size);
 std::vector<std::string> LinkTableSeeds();
 std::vector<std::string> LinkTableWords();
+int FuzzHostRates(const uint8_t* data, size_t size);
+std::vector<std::string> HostRatesSeeds();
+std::vector<std::string> HostRatesWords();
 
 }  // namespace hearth::test

@@ -49,15 +49,21 @@ TEST(ProbeTest, MeasuresEveryDirectionAndKeepsTheTable) {
   EXPECT_EQ(table.at("figures").size(), 7u);  // gathers and sums of three sizes, small sums
   EXPECT_THAT(result.output, HasSubstr("comm.backend: auto: all-gather by mpi; reduce-scatter by "
                                        "mpi; all-reduce by mpi"));
-  int kept = 0;
+  std::string table_kept;
+  std::string host_kept;
   for (const auto& file :
        std::filesystem::directory_iterator(workplace.folder() / "cache" / "hearth")) {
-    ++kept;
-    EXPECT_THAT(file.path().filename().string(), HasSubstr("-cpu-2.json"));
-    EXPECT_EQ(workplace.Read("cache/hearth/" + file.path().filename().string()),
-              workplace.Read("links.json"));
+    const std::string name = file.path().filename().string();
+    (name.starts_with("host-") ? host_kept : table_kept) = name;
   }
-  EXPECT_EQ(kept, 1);
+  EXPECT_THAT(table_kept, HasSubstr("-cpu-2.json"));
+  EXPECT_EQ(workplace.Read("cache/hearth/" + table_kept), workplace.Read("links.json"));
+  const auto host = nlohmann::json::parse(workplace.Read("cache/hearth/" + host_kept));
+  for (const char* rate : {"memory_gbps", "adamw_gbps", "adamw_stochastic_gbps"}) {
+    EXPECT_FALSE(!(host.at(rate).get<double>() > 0)) << rate;
+    EXPECT_FALSE(!(host.at(rate).get<double>() <= host.at("memory_gbps").get<double>())) << rate;
+  }
+  EXPECT_THAT(result.output, HasSubstr("host memory "));
 }
 
 TEST(ProbeTest, RefusesWhatItCannotDo) {

@@ -4,9 +4,11 @@
 
 #include <fstream>
 #include <limits>
+#include <set>
 #include <sstream>
 
 #include "runtime/model/load_model.h"
+#include "runtime/plan/host_rates.h"
 #include "runtime/plan/planner.h"
 
 namespace hearth::test {
@@ -108,6 +110,40 @@ TEST(H200Planner, AModelDataAndABudgetAreEnough) {
     EXPECT_TRUE(kept.plan.saves_from_copy);
     EXPECT_EQ(kept.fits, model == "models/qwen2.5-1.5b.yaml");
   }
+}
+
+// The same run is decided by the same micro-batch, and so ends in the same bits, whatever this
+// host's memory gave when it was measured; where state lives and who updates it follows the
+// measurement.
+TEST(H200Planner, AMeasuredHostChangesPlacesAndNoBits) {
+  const HardwareProfile hardware = ParseHardware(TextOf(kConfigs + "/hardware/h200.yaml"), "h200");
+  const ModelSpec spec = BuildModelSpec(LoadModel("models/qwen2.5-7b.yaml", kConfigs).config);
+  const ResolvedConfig resolved = Resolve(
+      "model: {name_or_path: models/qwen2.5-7b.yaml}\n"
+      "data: {datasets: [{path: x}], sequence_len: 1024, sample_packing: false}\n"
+      "training: {global_batch_size: 64}\n"
+      "optimizer: {master_dtype: bf16_stochastic}\n");
+  const MemoryLimits limits = Limits(15.6, 110);
+  const ChosenPlan by_file = ChoosePlan({resolved, spec, 1, limits, hardware});
+  ASSERT_TRUE(by_file.fits);
+  ASSERT_EQ(by_file.values.front().first, "training.micro_batch_size");
+  std::set<KeyValues> settings;
+  for (const double adamw : {10.0, 66.0, 400.0}) {
+    SCOPED_TRACE(adamw);
+    const HostRates rates{
+        .memory_gbps = 2 * adamw, .adamw_gbps = adamw, .adamw_stochastic_gbps = adamw};
+    const HardwareProfile here = WithHost(hardware, rates, 1);
+    const ChosenPlan chosen = ChoosePlan({resolved, spec, 1, limits, hardware, &here});
+    ASSERT_TRUE(chosen.fits);
+    EXPECT_EQ(chosen.plan.numeric, by_file.plan.numeric);
+    EXPECT_EQ(chosen.values.front(), by_file.values.front());
+    EXPECT_EQ(chosen.usual.front().first, "training.micro_batch_size");
+    // No slower, by what was measured, than what the file alone would have chosen.
+    EXPECT_FALSE(!(EstimateStep(chosen.plan, spec, here).seconds <=
+                   EstimateStep(by_file.plan, spec, here).seconds * 1.01));
+    settings.insert(chosen.values);
+  }
+  EXPECT_GT(settings.size(), 1U);
 }
 
 }  // namespace

@@ -1,0 +1,89 @@
+#include "launcher/host_rates_cache.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "kernels/backend.h"
+#include "kernels/core/error.h"
+#include "kernels/core/log.h"
+#include "launcher/device_choice.h"
+#include "launcher/link_cache.h"
+#include "launcher/single_rank.h"
+#include "runtime/bench/host_adamw_bench.h"
+#include "runtime/model/json_reader.h"
+
+namespace hearth {
+
+namespace {
+
+constexpr int64_t kMostBytes = int64_t{1} << 16;
+// Several times what a server's caches hold.
+constexpr int64_t kElements = int64_t{32} << 20;
+constexpr int kRepetitions = 3;
+
+}  // namespace
+
+std::filesystem::path HostRatesFile() { return CacheFile("host"); }
+
+HostRates ThisHost() {
+  const LinkMachine machine = ThisMachine({}, false);
+  return {.host = machine.host, .processor = OneLine(ProcessorName()), .program = machine.program};
+}
+
+CachedRates ReadHostRates(const std::filesystem::path& file, const HostRates& here) {
+  if (file.empty()) {
+    return {.why_not = "the environment names no folder for a cache (HOME)"};
+  }
+  std::error_code error;
+  if (!std::filesystem::exists(file, error)) {
+    return {.why_not = fmt::format("{}: there is none yet", file.string())};
+  }
+  try {
+    HostRates rates = ParseHostRates(ReadTextFile(file, kMostBytes), file.string());
+    const std::string stale = WhyStale(rates, here);
+    if (stale.empty()) return {.rates = std::move(rates)};
+    return {.why_not = fmt::format("{}: {}", file.string(), stale)};
+  } catch (const std::exception& failure) {
+    return {.why_not = OneLine(failure.what())};
+  }
+}
+
+std::optional<HostRates> CachedHostRates() {
+  return ReadHostRates(HostRatesFile(), ThisHost()).rates;
+}
+
+HostRates MeasureHost() {
+  const auto backend = MakeBackend("cpu", {.threads = 1});
+  const int threads = DefaultThreads();
+  const HostAdamwBenchResult result = BenchHostAdamw(
+      backend->device(), {.threads = threads, .elements = kElements, .repetitions = kRepetitions});
+  HostRates rates = ThisHost();
+  rates.threads = threads;
+  rates.adamw_gbps = result.Of(DType::kF32).gb_per_s;
+  rates.adamw_stochastic_gbps = result.Of(DType::kBF16).gb_per_s;
+  // A triad that the caches do not write around moves more than it counts.
+  rates.memory_gbps =
+      std::max({result.triad_gb_per_s, rates.adamw_gbps, rates.adamw_stochastic_gbps});
+  return rates;
+}
+
+void WriteHostRates(const std::filesystem::path& file, const HostRates& rates) {
+  WriteCacheFile(file, HostRatesText(rates));
+}
+
+void MeasureHostFor(DeviceKind device) {
+  if (!UsesGpus(device)) return;
+  try {
+    const std::filesystem::path file = HostRatesFile();
+    if (file.empty() || ReadHostRates(file, ThisHost()).rates) return;
+    fmt::print(stderr, "hearth: measuring this host's memory (once; hearth probe does it again)\n");
+    WriteHostRates(file, MeasureHost());
+  } catch (const std::exception& error) {
+    LogWarning(fmt::format("this host's memory was not measured: {}", error.what()));
+  }
+}
+
+}  // namespace hearth

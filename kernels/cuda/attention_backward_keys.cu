@@ -339,7 +339,7 @@ __device__ __forceinline__ void KeysBlock(const BackwardParams& params, const Ro
     if (adds) {
       AddOwnQueries(params, shared, here, first_key, first_query, d_k, d_v);
       if constexpr (Config::kSides == 2) {
-        // Of the two warps of a team: a barrier of the block costs a fifth of the whole pass.
+        // Of the two warps of a team: a barrier of the block costs up to a sixth of the whole pass.
         SyncThreads(1 + Place<Config>::Team(), 2 * kWarp);
         AddOtherQueries(shared, here, d_k, d_v);
       }

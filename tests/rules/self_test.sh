@@ -78,5 +78,22 @@ Expect files 0 "a long file that says why"
 CleanTree
 printf "int F() { return 1; }\n\nclass C {\n$(yes '  int x;' | head -n 70)\n};\n" >"$tree/runtime/plan/class.cpp"
 Expect files 0 "a long class after a short function"
+
+# A patch that removes the first line of launcher/main.cpp, and the test it names.
+PlantDefect() {  # STATUS WHAT REMOVED-LINE TEST
+  CleanTree
+  mkdir -p "$tree/tests/defects"
+  {
+    printf '# test: unit_a A.%s\n' "$4"
+    printf -- '--- a/launcher/main.cpp\n+++ b/launcher/main.cpp\n@@ -1,2 +1,1 @@\n-%s\n #include "build_info.h"\n' "$3"
+  } >"$tree/tests/defects/planted.patch"
+  printf 'TEST(A, IsThere) {}\n' >>"$tree/tests/unit/a/a.cpp"
+  Expect defects "$1" "$2"
+}
+PlantDefect 0 "a defect that can be put back" '#include "runtime/plan/a.h"' IsThere
+PlantDefect 1 "does not apply" '#include "runtime/plan/b.h"' IsThere
+PlantDefect 1 "there is no test 'IsGone'" '#include "runtime/plan/a.h"' IsGone
+CleanTree
+Expect defects 0 "clean tree"
 [ $failures -eq 0 ] && echo "every planted violation was found"
 exit $((failures > 0))

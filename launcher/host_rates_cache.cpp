@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "kernels/backend.h"
@@ -19,7 +18,6 @@ namespace hearth {
 
 namespace {
 
-constexpr int64_t kMostBytes = int64_t{1} << 16;
 // Several times what a server's caches hold.
 constexpr int64_t kElements = int64_t{32} << 20;
 constexpr int kRepetitions = 3;
@@ -34,21 +32,14 @@ HostRates ThisHost() {
 }
 
 CachedRates ReadHostRates(const std::filesystem::path& file, const HostRates& here) {
-  if (file.empty()) {
-    return {.why_not = "the environment names no folder for a cache (HOME)"};
-  }
-  std::error_code error;
-  if (!std::filesystem::exists(file, error)) {
-    return {.why_not = fmt::format("{}: there is none yet", file.string())};
-  }
-  try {
-    HostRates rates = ParseHostRates(ReadTextFile(file, kMostBytes), file.string());
+  CachedRates cached;
+  cached.why_not = WhyNotCached(file, [&](const std::string& text) {
+    HostRates rates = ParseHostRates(text, file.string());
     const std::string stale = WhyStale(rates, here);
-    if (stale.empty()) return {.rates = std::move(rates)};
-    return {.why_not = fmt::format("{}: {}", file.string(), stale)};
-  } catch (const std::exception& failure) {
-    return {.why_not = OneLine(failure.what())};
-  }
+    if (stale.empty()) cached.rates = std::move(rates);
+    return stale;
+  });
+  return cached;
 }
 
 std::optional<HostRates> CachedHostRates() {

@@ -104,22 +104,30 @@ std::vector<std::string> GpuIdentities(int ranks) {
   return identities;
 }
 
-CachedLinks ReadLinks(const std::filesystem::path& file, const LinkMachine& here) {
-  if (file.empty()) {
-    return {.why_not = "the environment names no folder for a cache (HOME)"};
-  }
+std::string WhyNotCached(const std::filesystem::path& file,
+                         const std::function<std::string(const std::string&)>& take) {
+  if (file.empty()) return "the environment names no folder for a cache (HOME)";
   std::error_code error;
   if (!std::filesystem::exists(file, error)) {
-    return {.why_not = fmt::format("{}: there is none yet", file.string())};
+    return fmt::format("{}: there is none yet", file.string());
   }
   try {
-    LinkTable table = ParseLinkTable(ReadTextFile(file, kMostBytes), file.string());
-    const std::string stale = WhyStale(table.machine, here);
-    if (stale.empty()) return {.table = std::move(table)};
-    return {.why_not = fmt::format("{}: {}", file.string(), stale)};
+    const std::string stale = take(ReadTextFile(file, kMostBytes));
+    return stale.empty() ? "" : fmt::format("{}: {}", file.string(), stale);
   } catch (const std::exception& failure) {
-    return {.why_not = OneLine(failure.what())};
+    return OneLine(failure.what());
   }
+}
+
+CachedLinks ReadLinks(const std::filesystem::path& file, const LinkMachine& here) {
+  CachedLinks links;
+  links.why_not = WhyNotCached(file, [&](const std::string& text) {
+    LinkTable table = ParseLinkTable(text, file.string());
+    const std::string stale = WhyStale(table.machine, here);
+    if (stale.empty()) links.table = std::move(table);
+    return stale;
+  });
+  return links;
 }
 
 void WriteLinks(const std::filesystem::path& file, const LinkTable& table) {

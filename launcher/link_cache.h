@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +17,10 @@ namespace hearth {
 std::filesystem::path LinkCacheFolder();
 // KIND-HOST<end>.json in it. Empty without a folder.
 std::filesystem::path CacheFile(const std::string& kind, const std::string& end = "");
+// Why nothing was taken from a file there: "", or one line that begins with the file's name. `take`
+// gets its text, and says why it must not be used; what it throws is told too.
+std::string WhyNotCached(const std::filesystem::path& file,
+                         const std::function<std::string(const std::string& text)>& take);
 // Replaces a file as a whole and makes its folder. IoError.
 void WriteCacheFile(const std::filesystem::path& file, const std::string& text);
 // Of this host. Empty without a folder.

@@ -50,7 +50,7 @@ std::string FileWord(std::string text) {
 
 }  // namespace
 
-std::filesystem::path LinkCacheFolder() {
+std::filesystem::path CacheFolder() {
   const char* cache = std::getenv("XDG_CACHE_HOME");
   if (cache != nullptr && *cache == '/') return std::filesystem::path(cache) / "hearth";
   const char* home = std::getenv("HOME");
@@ -70,7 +70,7 @@ std::string ProcessorName() {
 }
 
 std::filesystem::path CacheFile(const std::string& kind, const std::string& end) {
-  const std::filesystem::path folder = LinkCacheFolder();
+  const std::filesystem::path folder = CacheFolder();
   if (folder.empty()) return {};
   return folder / fmt::format("{}-{}{}.json", kind, FileWord(HostName()), end);
 }

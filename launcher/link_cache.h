@@ -14,7 +14,7 @@
 namespace hearth {
 
 // $XDG_CACHE_HOME/hearth, or ~/.cache/hearth; empty where the environment names no home.
-std::filesystem::path LinkCacheFolder();
+std::filesystem::path CacheFolder();
 // KIND-HOST<end>.json in it. Empty without a folder.
 std::filesystem::path CacheFile(const std::string& kind, const std::string& end = "");
 // Why nothing was taken from a file there: "", or one line that begins with the file's name. `take`

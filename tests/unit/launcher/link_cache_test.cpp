@@ -82,11 +82,11 @@ TEST(LinkCache, LiesWhereTheEnvironmentSays) {
   const std::optional<std::string> kept =
       before ? std::optional<std::string>(before) : std::nullopt;
   setenv("XDG_CACHE_HOME", "/some/cache", 1);
-  EXPECT_EQ(LinkCacheFolder(), "/some/cache/hearth");
+  EXPECT_EQ(CacheFolder(), "/some/cache/hearth");
   EXPECT_THAT(LinkCacheFile(true, 4).filename().string(), HasSubstr("-cuda-4.json"));
   EXPECT_NE(LinkCacheFile(true, 4), LinkCacheFile(false, 4));
   setenv("XDG_CACHE_HOME", "relative", 1);  // which the standard says to ignore
-  EXPECT_THAT(LinkCacheFolder().string(), ::testing::Not(HasSubstr("relative")));
+  EXPECT_THAT(CacheFolder().string(), ::testing::Not(HasSubstr("relative")));
   kept ? setenv("XDG_CACHE_HOME", kept->c_str(), 1) : unsetenv("XDG_CACHE_HOME");
 }
 

@@ -15,6 +15,11 @@ namespace hearth::test {
 namespace {
 
 const std::string kConfigs = std::string(HEARTH_SOURCE_DIR) + "/configs";
+const std::string k7B =
+    "model: {name_or_path: models/qwen2.5-7b.yaml}\n"
+    "data: {datasets: [{path: x}], sequence_len: 1024, sample_packing: false}\n"
+    "training: {global_batch_size: 64}\n"
+    "optimizer: {master_dtype: bf16_stochastic}\n";
 constexpr int64_t kGibibyte = int64_t{1} << 30;
 
 std::string TextOf(const std::string& path) {
@@ -40,12 +45,7 @@ ResolvedConfig Resolve(const std::string& text) {
 TEST(H200Planner, MoreMemoryIsNotSlower) {
   const HardwareProfile hardware = ParseHardware(TextOf(kConfigs + "/hardware/h200.yaml"), "h200");
   const ModelSpec spec = BuildModelSpec(LoadModel("models/qwen2.5-7b.yaml", kConfigs).config);
-  const ResolvedConfig resolved = Resolve(
-      "model: {name_or_path: models/qwen2.5-7b.yaml}\n"
-      "data: {datasets: [{path: x}], sequence_len: 1024, sample_packing: false}\n"
-      "training: {global_batch_size: 64}\n"
-      "optimizer: {master_dtype: bf16_stochastic}\n"
-      "checkpoint: {async_save: false}\n");
+  const ResolvedConfig resolved = Resolve(k7B + "checkpoint: {async_save: false}\n");
   double less = std::numeric_limits<double>::infinity();
   for (const double gibibytes : {15.6, 23.5, 40.0, 79.0}) {
     const MemoryLimits limits = Limits(gibibytes, 110);
@@ -118,11 +118,7 @@ TEST(H200Planner, AModelDataAndABudgetAreEnough) {
 TEST(H200Planner, AMeasuredHostChangesPlacesAndNoBits) {
   const HardwareProfile hardware = ParseHardware(TextOf(kConfigs + "/hardware/h200.yaml"), "h200");
   const ModelSpec spec = BuildModelSpec(LoadModel("models/qwen2.5-7b.yaml", kConfigs).config);
-  const ResolvedConfig resolved = Resolve(
-      "model: {name_or_path: models/qwen2.5-7b.yaml}\n"
-      "data: {datasets: [{path: x}], sequence_len: 1024, sample_packing: false}\n"
-      "training: {global_batch_size: 64}\n"
-      "optimizer: {master_dtype: bf16_stochastic}\n");
+  const ResolvedConfig resolved = Resolve(k7B);
   const MemoryLimits limits = Limits(15.6, 110);
   const ChosenPlan by_file = ChoosePlan({resolved, spec, 1, limits, hardware});
   ASSERT_TRUE(by_file.fits);

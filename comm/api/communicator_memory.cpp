@@ -10,7 +10,7 @@ namespace {
 
 // Pieces that a half of the landing memory, or a slot, holds at least.
 constexpr int64_t kPiecesFromPeers = 32;
-constexpr int64_t kPiecesThroughHost = 8;
+constexpr int64_t kPiecesThroughHost = 4;
 
 CommunicatorMemory StagedMemory(const CommunicatorShape& shape) {
   const int64_t slots = shape.world * shape.piece_bytes;

@@ -39,7 +39,7 @@ constexpr int kStagedTurns = 2;
 // Copy engines and NCCL: halves of device memory that take turns, each with a share for every rank;
 // through the host `kExchangeSlots` slots of each rank besides.
 constexpr int kLandingHalves = 2;
-constexpr int kExchangeSlots = 4;
+constexpr int kExchangeSlots = 6;
 constexpr int64_t kExchangeAlignment = 64;
 // What a half holds at most, and a slot.
 int64_t ExchangeSlotBytes(bool through_host, int world, int64_t piece_bytes);

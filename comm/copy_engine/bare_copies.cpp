@@ -13,7 +13,7 @@ namespace hearth {
 
 namespace {
 
-// As large as a slot of the copy engines.
+// So large that what a copy takes to begin does not count.
 constexpr int64_t kChunkBytes = int64_t{8} << 20;
 
 class EngineBareCopies final : public BareCopies {

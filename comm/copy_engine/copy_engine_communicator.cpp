@@ -45,10 +45,12 @@ CopyEngineCommunicator::CopyEngineCommunicator(Bootstrap& bootstrap, KernelBacke
   }
   for (int step = 1; step < world_; ++step) peers_.push_back((rank_ + step) % world_);
   Device& device = backend.device();
-  pull_stream_ = device.CreateStream("pulls");
-  put_stream_ = device.CreateStream("puts");
-  for (auto* event : {&begin_, &pulled_, &landed_[0], &landed_[1], &freed_[0], &freed_[1]}) {
-    *event = device.CreateEvent();
+  begin_ = device.CreateEvent();
+  for (auto& posted : posted_) posted = device.CreateEvent();
+  for (Lane& lane : lanes_) {
+    lane.pulls = device.CreateStream("pulls");
+    lane.puts = device.CreateStream("puts");
+    for (auto* event : {&lane.landed, &lane.freed, &lane.pulled}) *event = device.CreateEvent();
   }
   sequence_ = std::make_unique<CollectiveSequence>(
       bootstrap, device, CollectiveSequenceArgs{.timeout = options.collective_timeout});
@@ -59,15 +61,19 @@ CopyEngineCommunicator::~CopyEngineCommunicator() {
   if (!sequence_->Stop()) {
     if (slots_) slots_->Abandon();
     // Their destructors would wait, perhaps for ever.
-    pull_stream_.release();
-    put_stream_.release();
+    for (Lane& lane : lanes_) {
+      lane.pulls.release();
+      lane.puts.release();
+    }
     peer_slabs_.release();
     new Buffer(std::move(landing_));
     return;
   }
   // Wait for the work on them.
-  pull_stream_.reset();
-  put_stream_.reset();
+  for (Lane& lane : lanes_) {
+    lane.pulls.reset();
+    lane.puts.reset();
+  }
   peer_slabs_.reset();
   sequence_->Leave();
 }
@@ -260,29 +266,27 @@ void CopyEngineCommunicator::RunFromPeers(Stream& stream, const Call& call, cons
   FlagBoard& board = sequence_->board();
   // All of the slab is ready from the start, so one flag says so for all rounds.
   board.Post(stream, Flag::kReady, call.column, call.first);
-  stream.Record(*begin_);
-  pull_stream_->Wait(*begin_);
+  BeginLanes(stream, call);
   for (int64_t index = 0; index < call.rounds; ++index) {
     const Round round = make(index);
+    Stream& pulls = *LaneOf(index).pulls;
     AwaitHalf(index, round);
     for (const Pull& pull : round.pulls) {
-      if (index == 0) {
-        board.Await(*pull_stream_, Flag::kReady, call.column, call.first, pull.source);
+      if (index < kLandingHalves) {
+        board.Await(pulls, Flag::kReady, call.column, call.first, pull.source);
       }
       if (pull.range.bytes == 0) continue;
       const TensorView source(peer_slabs_->slab(pull.source) + pull.range.offset_bytes, DType::kU8,
                               {pull.range.bytes});
-      backend_.Copy(*pull_stream_, {.source = source, .destination = pull.destination});
+      backend_.Copy(pulls, {.source = source, .destination = pull.destination});
     }
     if (call.in_place) {
-      const uint32_t number = call.first + static_cast<uint32_t>(index);
-      board.Post(*pull_stream_, Flag::kDone, call.column, number);
-      board.AwaitAll(stream, Flag::kDone, call.column, number);
+      PostInOrder(pulls, Flag::kDone, call, index);
+      board.AwaitAll(stream, Flag::kDone, call.column, call.number(index));
     }
     Reduce(stream, index, round);
   }
-  pull_stream_->Record(*pulled_);
-  stream.Wait(*pulled_);
+  EndLanes(stream, call);
   if (call.in_place) return;
   board.Post(stream, Flag::kDone, call.column, call.last());
   board.AwaitAll(stream, Flag::kDone, call.column, call.last());
@@ -291,51 +295,74 @@ void CopyEngineCommunicator::RunFromPeers(Stream& stream, const Call& call, cons
 void CopyEngineCommunicator::RunThroughHost(Stream& stream, const Call& call,
                                             const MakeRound& make) {
   FlagBoard& board = sequence_->board();
-  stream.Record(*begin_);
-  put_stream_->Wait(*begin_);
-  pull_stream_->Wait(*begin_);
+  BeginLanes(stream, call);
   for (int64_t index = 0; index < call.rounds; ++index) {
     const Round round = make(index);
-    const uint32_t number = call.first + static_cast<uint32_t>(index);
+    const uint32_t number = call.number(index);
+    Stream& puts = *LaneOf(index).puts;
+    Stream& pulls = *LaneOf(index).pulls;
     if (index >= kExchangeSlots) {
-      board.AwaitAll(*put_stream_, Flag::kDone, call.column, number - kExchangeSlots);
+      board.AwaitAll(puts, Flag::kDone, call.column, number - kExchangeSlots);
     }
     for (const Put& put : round.puts) {
       if (put.range.bytes == 0) continue;
-      backend_.Copy(*put_stream_,
-                    {.source = SlabBytes(put.range),
-                     .destination = Slot(rank_, number, put.slot_offset, put.range.bytes)});
+      backend_.Copy(puts, {.source = SlabBytes(put.range),
+                           .destination = Slot(rank_, number, put.slot_offset, put.range.bytes)});
     }
-    board.Post(*put_stream_, Flag::kReady, call.column, number);
+    PostInOrder(puts, Flag::kReady, call, index);
     AwaitHalf(index, round);
     // This rank's too: the reduction may write what was put.
-    board.AwaitAll(*pull_stream_, Flag::kReady, call.column, number);
+    board.AwaitAll(pulls, Flag::kReady, call.column, number);
     for (const Pull& pull : round.pulls) {
       if (pull.range.bytes == 0) continue;
-      backend_.Copy(*pull_stream_,
-                    {.source = Slot(pull.source, number, pull.slot_offset, pull.range.bytes),
-                     .destination = pull.destination});
+      backend_.Copy(pulls, {.source = Slot(pull.source, number, pull.slot_offset, pull.range.bytes),
+                            .destination = pull.destination});
     }
-    board.Post(*pull_stream_, Flag::kDone, call.column, number);
+    PostInOrder(pulls, Flag::kDone, call, index);
     Reduce(stream, index, round);
   }
-  pull_stream_->Record(*pulled_);
-  stream.Wait(*pulled_);
+  EndLanes(stream, call);
   board.AwaitAll(stream, Flag::kDone, call.column, call.last());
+}
+
+void CopyEngineCommunicator::BeginLanes(Stream& stream, const Call& call) {
+  stream.Record(*begin_);
+  for (int64_t index = 0; index < std::min<int64_t>(call.rounds, kLandingHalves); ++index) {
+    LaneOf(index).puts->Wait(*begin_);
+    LaneOf(index).pulls->Wait(*begin_);
+  }
+}
+
+void CopyEngineCommunicator::EndLanes(Stream& stream, const Call& call) {
+  for (int64_t index = 0; index < std::min<int64_t>(call.rounds, kLandingHalves); ++index) {
+    Lane& lane = LaneOf(index);
+    lane.pulls->Record(*lane.pulled);
+    stream.Wait(*lane.pulled);
+  }
+}
+
+void CopyEngineCommunicator::PostInOrder(Stream& stream, Flag flag, const Call& call,
+                                         int64_t index) {
+  Event& posted = *posted_[static_cast<size_t>(flag)];
+  if (index > 0) stream.Wait(posted);
+  sequence_->board().Post(stream, flag, call.column, call.number(index));
+  if (index + 1 < call.rounds) stream.Record(posted);
 }
 
 void CopyEngineCommunicator::AwaitHalf(int64_t index, const Round& round) {
   // What an earlier collective left there was reduced before this one began.
-  if (round.reduce && index >= kLandingHalves) pull_stream_->Wait(*freed_[index % kLandingHalves]);
+  if (!round.reduce || index < kLandingHalves) return;
+  const Lane& lane = LaneOf(index);
+  lane.pulls->Wait(*lane.freed);
 }
 
 void CopyEngineCommunicator::Reduce(Stream& stream, int64_t index, const Round& round) {
   if (!round.reduce) return;
-  const auto half = static_cast<size_t>(index % kLandingHalves);
-  pull_stream_->Record(*landed_[half]);
-  stream.Wait(*landed_[half]);
+  Lane& lane = LaneOf(index);
+  lane.pulls->Record(*lane.landed);
+  stream.Wait(*lane.landed);
   round.reduce(stream);
-  stream.Record(*freed_[half]);
+  stream.Record(*lane.freed);
 }
 
 TensorView CopyEngineCommunicator::Landing(int64_t index, int source, int64_t bytes) const {

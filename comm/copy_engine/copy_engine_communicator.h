@@ -18,10 +18,11 @@ namespace hearth {
 
 // A collective is a sequence of rounds. Each rank pulls what it needs: from the peers' slabs, or,
 // through the host, from the slots of a shared segment where their owners have put it; what is to
-// be reduced lands in device memory of our own, in two halves that take turns. Pulls run on a
-// stream of their own, copies to the slots on another, sums on the caller's. The streams of all
-// ranks wait for each other by flags; no host takes part. A collective ends when all ranks have
-// read what they need. All collectives run one after the other, whatever their streams.
+// be reduced lands in device memory of our own. Rounds take turns on two lanes, each with a stream
+// for pulls, another for copies to the slots and a half of that memory, so that flags of one round
+// travel under the copies of the next; sums run on the caller's stream. The streams of all ranks
+// wait for each other by flags; no host takes part. A collective ends when all ranks have read what
+// they need. All collectives run one after the other, whatever their streams.
 class CopyEngineCommunicator final : public Communicator {
  public:
   CopyEngineCommunicator(Bootstrap& bootstrap, KernelBackend& backend,
@@ -59,7 +60,16 @@ class CopyEngineCommunicator final : public Communicator {
     int column = 0;
     bool in_place = false;  // what others pull is what the reduction writes
     uint32_t first = 0;     // the number of the first round, given by Run
-    uint32_t last() const { return first + static_cast<uint32_t>(rounds) - 1; }
+    uint32_t number(int64_t index) const { return first + static_cast<uint32_t>(index); }
+    uint32_t last() const { return number(rounds - 1); }
+  };
+
+  struct Lane {
+    std::unique_ptr<Stream> pulls;
+    std::unique_ptr<Stream> puts;
+    std::unique_ptr<Event> landed;  // what its last round pulled to be reduced
+    std::unique_ptr<Event> freed;   // its half of the landing memory, by the reduction
+    std::unique_ptr<Event> pulled;  // the last of its pulls
   };
 
   // From peers where every rank can map memory of every other's, else through the host.
@@ -78,6 +88,13 @@ class CopyEngineCommunicator final : public Communicator {
   void Run(Stream& stream, Call call, const MakeRound& make);
   void RunFromPeers(Stream& stream, const Call& call, const MakeRound& make);
   void RunThroughHost(Stream& stream, const Call& call, const MakeRound& make);
+  Lane& LaneOf(int64_t index) { return lanes_[static_cast<size_t>(index % kLandingHalves)]; }
+  // Lets the lanes that have rounds begin after what the stream did before, and the stream go on
+  // after their pulls.
+  void BeginLanes(Stream& stream, const Call& call);
+  void EndLanes(Stream& stream, const Call& call);
+  // Posts a flag behind those of earlier rounds, which another lane has posted.
+  void PostInOrder(Stream& stream, Flag flag, const Call& call, int64_t index);
   // Lets the pulls overwrite a half that an earlier round may still reduce, and the reduction
   // begin.
   void AwaitHalf(int64_t index, const Round& round);
@@ -101,11 +118,8 @@ class CopyEngineCommunicator final : public Communicator {
   std::unique_ptr<SharedSegment> slots_;  // [world][kExchangeSlots][slot_bytes_]
   Buffer landing_;                        // [kLandingHalves][world][share_bytes_] on the device
   std::unique_ptr<Event> begin_;
-  std::unique_ptr<Event> pulled_;
-  std::array<std::unique_ptr<Event>, kLandingHalves> landed_;
-  std::array<std::unique_ptr<Event>, kLandingHalves> freed_;
-  std::unique_ptr<Stream> pull_stream_;
-  std::unique_ptr<Stream> put_stream_;
+  std::array<std::unique_ptr<Event>, kBoardFlags> posted_;  // the last of each flag
+  std::array<Lane, kLandingHalves> lanes_;
   std::unique_ptr<CollectiveSequence> sequence_;
 };
 

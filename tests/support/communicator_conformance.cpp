@@ -389,8 +389,8 @@ CommunicatorMemory ExpectedMemory(const ConformanceRank& rank, const Communicato
     return {.device_bytes = halves(32), .shared_bytes = board};
   }
   if (rank.kind == "copy_engine") {
-    return {.device_bytes = halves(8),
-            .shared_bytes = board + 4 * world * std::max<int64_t>(8, world) * piece};
+    return {.device_bytes = halves(4),
+            .shared_bytes = board + 6 * world * std::max<int64_t>(4, world) * piece};
   }
   if (mode.stage || rank.backend.device().kind() != DeviceType::kCpu) {
     return {.device_bytes = world * piece, .pinned_bytes = 4 * world * piece};

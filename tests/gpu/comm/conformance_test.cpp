@@ -6,6 +6,7 @@
 
 #include "comm/communicators.h"
 #include "kernels/backend.h"
+#include "kernels/core/error.h"
 #include "tests/support/communicator_conformance.h"
 #include "tests/support/gpu_ranks.h"
 
@@ -20,6 +21,7 @@ TEST_P(GpuRanksConformance, Holds) {
   const auto bootstrap = MakeMpiBootstrap(
       {.init_timeout = std::chrono::seconds(60), .collective_timeout = std::chrono::seconds(60)});
   if (kind == "nccl" && bootstrap->local_world() > CudaDeviceCount()) {
+    EXPECT_THROW(MakeCommunicator(kind, *bootstrap, RankBackend(*bootstrap), {}), ConfigError);
     GTEST_SKIP() << "NCCL wants a GPU for each rank";
   }
   test.run({.kind = kind, .bootstrap = *bootstrap, .backend = RankBackend(*bootstrap)});

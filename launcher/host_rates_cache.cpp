@@ -55,9 +55,8 @@ HostRates MeasureHost() {
   rates.threads = threads;
   rates.adamw_gbps = result.Of(DType::kF32).gb_per_s;
   rates.adamw_stochastic_gbps = result.Of(DType::kBF16).gb_per_s;
-  // A triad that the caches do not write around moves more than it counts.
-  rates.memory_gbps =
-      std::max({result.triad_gb_per_s, rates.adamw_gbps, rates.adamw_stochastic_gbps});
+  rates.memory_gbps = std::max({result.triad_gb_per_s, result.in_place_gb_per_s, rates.adamw_gbps,
+                                rates.adamw_stochastic_gbps});
   return rates;
 }
 

@@ -77,6 +77,14 @@ void Triad(WorkerPool& pool, const Arrays& arrays, int64_t elements) {
   });
 }
 
+void AddInPlace(WorkerPool& pool, const Arrays& arrays, int64_t elements) {
+  float* a = arrays.View(4, DType::kF32).as<float>();
+  const float* b = arrays.View(0, DType::kF32).as<float>();
+  Arrays::ForEachPiece(pool, elements, [&](int64_t begin, int64_t count) {
+    for (int64_t i = begin; i < begin + count; ++i) a[i] = 0.5f * a[i] + b[i];
+  });
+}
+
 // Values like those of a run: small gradients of both signs, positive second moments.
 void Fill(WorkerPool& pool, const Arrays& arrays, const StateTypes& types) {
   const DType dtypes[] = {types.gradient, types.m, types.v, types.master, types.weight};
@@ -138,10 +146,15 @@ HostAdamwBenchResult BenchHostAdamw(Device& device, const HostAdamwBenchOptions&
                               .repetitions = options.repetitions,
                               .simd_target = HostAdamw::simd_target(),
                               .triad_gb_per_s = 0,
+                              .in_place_gb_per_s = 0,
                               .cases = {}};
   std::vector<double> triad;
+  std::vector<double> in_place;
   const auto run_triad = [&] {
     return MillisecondsOf([&] { Triad(pool, arrays, options.elements); });
+  };
+  const auto run_in_place = [&] {
+    return MillisecondsOf([&] { AddInPlace(pool, arrays, options.elements); });
   };
   run_triad();
   std::vector<std::vector<double>> updates(std::size(kCases));
@@ -151,11 +164,13 @@ HostAdamwBenchResult BenchHostAdamw(Device& device, const HostAdamwBenchOptions&
     optimizer.Update(args);
     for (int repetition = 0; repetition < options.repetitions; ++repetition) {
       triad.push_back(run_triad());
+      in_place.push_back(run_in_place());
       updates[i].push_back(MillisecondsOf([&] { optimizer.Update(args); }));
     }
   }
   const auto elements = static_cast<double>(options.elements);
   result.triad_gb_per_s = 12 * elements / Median(triad) / 1e6;
+  result.in_place_gb_per_s = 12 * elements / Median(in_place) / 1e6;
   for (size_t i = 0; i < std::size(kCases); ++i) {
     const StateTypes& types = kCases[i];
     const double milliseconds = Median(updates[i]);

@@ -32,6 +32,9 @@ struct HostAdamwBenchResult {
   int repetitions;
   std::string simd_target;
   double triad_gb_per_s;  // a[i] = b[i] + s * c[i] in fp32, 12 bytes an element (as STREAM counts)
+  // a[i] = s * a[i] + b[i], as many bytes: all that memory moves. A triad whose writes do not go
+  // around the caches reads what it writes besides.
+  double in_place_gb_per_s;
   std::vector<HostAdamwBenchCase> cases;
 
   // With bf16 moments and master weights of that type.

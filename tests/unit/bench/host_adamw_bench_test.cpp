@@ -17,6 +17,7 @@ TEST(HostAdamwBenchTest, ReportsEveryCase) {
   EXPECT_EQ(result.repetitions, 3);
   EXPECT_FALSE(result.simd_target.empty());
   EXPECT_GT(result.triad_gb_per_s, 0);
+  EXPECT_GT(result.in_place_gb_per_s, 0);
   ASSERT_EQ(result.cases.size(), 3u);
   const std::vector<std::pair<std::string, int64_t>> expected = {
       {"m fp32, v fp32, master fp32", 32},

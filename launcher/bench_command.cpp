@@ -46,8 +46,9 @@ void AddOptions(po::options_description* options) {
 }
 
 void PrintTable(const HostAdamwBenchResult& result) {
-  fmt::print("host AdamW: {} threads, {} elements, SIMD {}; triad {:.1f} GB/s\n\n", result.threads,
-             result.elements, result.simd_target, result.triad_gb_per_s);
+  fmt::print("host AdamW: {} threads, {} elements, SIMD {}; triad {:.1f}, in place {:.1f} GB/s\n\n",
+             result.threads, result.elements, result.simd_target, result.triad_gb_per_s,
+             result.in_place_gb_per_s);
   fmt::print("{:40} {:>12} {:>10} {:>10} {:>10}\n", "state", "B/element", "ms", "GB/s", "of triad");
   for (const HostAdamwBenchCase& c : result.cases) {
     fmt::print("{:40} {:>12} {:>10.2f} {:>10.1f} {:>8.0f} %\n", c.state, c.bytes_per_element,
@@ -62,6 +63,7 @@ void PrintJson(const HostAdamwBenchResult& result) {
                                  {"repetitions", result.repetitions},
                                  {"simd_target", result.simd_target},
                                  {"triad_gb_per_s", result.triad_gb_per_s},
+                                 {"in_place_gb_per_s", result.in_place_gb_per_s},
                                  {"cases", nlohmann::ordered_json::array()}};
   for (const HostAdamwBenchCase& c : result.cases) {
     json["cases"].push_back({{"state", c.state},
@@ -426,7 +428,8 @@ Command MakeBenchCommand() {
           "kernels: every op of a training step of RUN.yaml at its real size, on the run's\n"
           "device, against the least time that its operations and bytes could take.\n"
           "links: all-gathers, reduce-scatters and a small all-reduce between ranks on this host,\n"
-          "by every way there is, beside bare copies; hearth probe looks at each pair.\n"
+          "by every way there is, beside bare copies, and by how much a matmul takes longer\n"
+          "beside them; hearth probe looks at each pair.\n"
           "step: whole steps of RUN.yaml, as hearth train makes them, on random tokens; nothing\n"
           "is evaluated or saved, and the run's data, length, schedule of the learning rate,\n"
           "evaluation, checkpoints and logs do not matter, but for --trace-steps, which are not\n"

@@ -17,10 +17,16 @@ namespace hearth {
 
 namespace {
 
+// About a millisecond each.
+constexpr int64_t kGpuMatmulSize = 8192;
+constexpr int64_t kCpuMatmulSize = 256;
+
 LinksBenchOptions MakeOptions(const LinksBenchCommand& command, Bootstrap& bootstrap,
                               KernelBackend& backend) {
-  LinksBenchOptions options{.ways = {}, .repetitions = command.repetitions};
   const bool gpus = backend.device().kind() == DeviceType::kCuda;
+  LinksBenchOptions options{.ways = {},
+                            .repetitions = command.repetitions,
+                            .matmul_size = gpus ? kGpuMatmulSize : kCpuMatmulSize};
   if (!gpus) options.bytes.pop_back();
   for (const ExchangeWay& way : ExchangeWays(gpus)) {
     if (way.kind == "copy_engine") {

@@ -11,6 +11,7 @@
 #include "comm/api/gather_texts.h"
 #include "kernels/core/error.h"
 #include "runtime/bench/links_timer.h"
+#include "runtime/bench/matmul_load.h"
 #include "runtime/plan/link_table.h"
 
 namespace hearth {
@@ -38,6 +39,7 @@ class Bench {
                                      MemoryKind::kDevice);
     backend.Zero(*stream_, {.destination = slab_.View(0, DType::kU8, {most})});
     stream_->Synchronize(kTimeout);
+    if (options.matmul_size > 0) load_.emplace(bootstrap, backend, options.matmul_size);
   }
 
   LinksBenchResult Run() {
@@ -136,11 +138,15 @@ class Bench {
     const double median =
         TimeTogether(bootstrap_, *stream_, {.repetitions = options_.repetitions}, enqueue);
     const double received = static_cast<double>(bytes - ranges[0].bytes);
-    return {.operation = operation,
-            .way = way,
-            .bytes = bytes,
-            .milliseconds = median * 1e3,
-            .gb_per_s = received / median / 1e9};
+    LinksBenchCase measured{.operation = operation,
+                            .way = way,
+                            .bytes = bytes,
+                            .milliseconds = median * 1e3,
+                            .gb_per_s = received / median / 1e9};
+    if (load_ && bytes >= options_.bytes.back()) {
+      measured.matmul_slowdown = load_->Slowdown(*stream_, median, enqueue);
+    }
+    return measured;
   }
 
   Bootstrap& bootstrap_;
@@ -149,6 +155,7 @@ class Bench {
   Buffer slab_;
   Buffer out_;
   std::unique_ptr<Stream> stream_;
+  std::optional<MatmulLoad> load_;
 };
 
 // That of the bare copies through the same memory, if it was measured.
@@ -171,9 +178,9 @@ LinksBenchResult BenchLinks(Bootstrap& bootstrap, KernelBackend& backend,
 }
 
 std::string ToText(const LinksBenchResult& result) {
-  std::string text = fmt::format("{}\n\n{:16} {:22} {:>12} {:>12} {:>10} {:>9}\n",
+  std::string text = fmt::format("{}\n\n{:16} {:22} {:>12} {:>12} {:>10} {:>9} {:>9}\n",
                                  DescribeRanks(result.device, result.identities), "operation",
-                                 "way", "bytes", "us", "GB/s", "of bare");
+                                 "way", "bytes", "us", "GB/s", "of bare", "matmul");
   nlohmann::ordered_json json = {{"bench", "links"},
                                  {"ranks", result.identities.size()},
                                  {"device", result.device},
@@ -192,9 +199,15 @@ std::string ToText(const LinksBenchResult& result) {
       fraction = fmt::format("{:.0f} %", 100 * c.gb_per_s / bare->gb_per_s);
       row["fraction_of_bare"] = c.gb_per_s / bare->gb_per_s;
     }
+    std::string slowdown;
+    if (c.matmul_slowdown) {
+      slowdown = fmt::format("{:+.1f} %", 100 * *c.matmul_slowdown);
+      row["matmul_slowdown"] = *c.matmul_slowdown;
+    }
     json["cases"].push_back(row);
-    fmt::format_to(std::back_inserter(text), "{:16} {:22} {:>12} {:>12.1f} {:>10.2f} {:>9}\n",
-                   c.operation, c.way, c.bytes, c.milliseconds * 1e3, c.gb_per_s, fraction);
+    fmt::format_to(std::back_inserter(text), "{:16} {:22} {:>12} {:>12.1f} {:>10.2f} {:>9} {:>9}\n",
+                   c.operation, c.way, c.bytes, c.milliseconds * 1e3, c.gb_per_s, fraction,
+                   slowdown);
   }
   for (const std::string& why : result.left_out) text += fmt::format("left out: {}\n", why);
   return text + "\n" + json.dump() + "\n";

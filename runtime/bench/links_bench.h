@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,9 @@ struct LinksBenchOptions {
   std::vector<int64_t> bytes = {int64_t{64} << 10, int64_t{1} << 20, int64_t{16} << 20,
                                 int64_t{256} << 20};  // of all ranks' ranges together
   int repetitions = 5;                                // the median counts
+  // Products of bf16 matrices of so many rows and columns run beside the largest collectives, to
+  // see what they take from each other; 0: none do.
+  int64_t matmul_size = 0;
 };
 
 struct LinksBenchCase {
@@ -35,6 +39,8 @@ struct LinksBenchCase {
   int64_t bytes = 0;
   double milliseconds = 0;  // median, of the slowest rank
   double gb_per_s = 0;      // 10^9 bytes that each rank receives
+  // By how much a matmul takes longer while such collectives follow each other: 0.03 is 3 %.
+  std::optional<double> matmul_slowdown = {};
 };
 
 struct LinksBenchResult {

@@ -20,6 +20,18 @@ Bytes ToBytes(double value) {
   return bytes;
 }
 
+double Time(Bootstrap& bootstrap, Stream& stream, int64_t calls,
+            const std::function<void()>& enqueue) {
+  bootstrap.Barrier();
+  const Clock::time_point begin = Clock::now();
+  for (int64_t call = 0; call < calls; ++call) enqueue();
+  stream.Synchronize(kTimeout);
+  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  return Largest(bootstrap, seconds / static_cast<double>(calls));
+}
+
+}  // namespace
+
 double Largest(Bootstrap& bootstrap, double mine) {
   double largest = mine;
   for (const Bytes& theirs : bootstrap.AllGather(ToBytes(mine))) {
@@ -35,18 +47,6 @@ double Median(std::vector<double> values) {
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
 }
-
-double Time(Bootstrap& bootstrap, Stream& stream, int64_t calls,
-            const std::function<void()>& enqueue) {
-  bootstrap.Barrier();
-  const Clock::time_point begin = Clock::now();
-  for (int64_t call = 0; call < calls; ++call) enqueue();
-  stream.Synchronize(kTimeout);
-  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  return Largest(bootstrap, seconds / static_cast<double>(calls));
-}
-
-}  // namespace
 
 double TimeTogether(Bootstrap& bootstrap, Stream& stream, const LinksTimerArgs& args,
                     const std::function<void()>& enqueue) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "comm/api/bootstrap.h"
 #include "kernels/core/stream.h"
@@ -17,5 +18,10 @@ struct LinksTimerArgs {
 // rank. Collective. CommError of the collectives.
 double TimeTogether(Bootstrap& bootstrap, Stream& stream, const LinksTimerArgs& args,
                     const std::function<void()>& enqueue);
+
+// The largest of all ranks' values, on every rank. Collective.
+double Largest(Bootstrap& bootstrap, double mine);
+// The upper one of two in the middle.
+double Median(std::vector<double> values);
 
 }  // namespace hearth

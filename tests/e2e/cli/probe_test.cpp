@@ -94,6 +94,14 @@ TEST(BenchLinksTest, PrintsATableAndALineOfJson) {
   EXPECT_EQ(json.at("bench"), "links");
   EXPECT_EQ(json.at("ranks"), 2);
   EXPECT_EQ(json.at("cases").size(), 7u);
+  int beside_matmuls = 0;
+  for (const auto& measured : json.at("cases")) {
+    if (!measured.contains("matmul_slowdown")) continue;
+    ++beside_matmuls;
+    EXPECT_GT(measured.at("matmul_slowdown"), -1);
+    EXPECT_EQ(measured.at("bytes"), 16 << 20);
+  }
+  EXPECT_EQ(beside_matmuls, 2);
   EXPECT_THAT(result.output, HasSubstr("reduce-scatter"));
 }
 

@@ -76,6 +76,7 @@ void ScheduleBuilder::AddEnd() {
 
 Schedule BuildSchedule(Phase phase, const Plan& plan, const ModelSpec& spec, int rank) {
   Schedule schedule = ScheduleBuilder(phase, plan, spec, rank).Build();
+  EnqueueEarly(&schedule);
   ValidateSchedule(schedule);
   return schedule;
 }

@@ -1,6 +1,8 @@
 #include "runtime/plan/schedule_order.h"
 
 #include <algorithm>
+#include <numeric>
+#include <utility>
 
 #include "kernels/core/check.h"
 
@@ -54,6 +56,36 @@ void AccessHistory::Add(const Access& access, int task) {
   } else {
     state.readers.push_back(task);
   }
+}
+
+void EnqueueEarly(Schedule* schedule) {
+  std::vector<Task>& tasks = schedule->tasks;
+  // By task, the last one of compute's that has to be enqueued before it.
+  std::vector<int> behind(tasks.size());
+  std::array<int, kStreamCount> latest{};
+  for (const Task& task : tasks) {
+    int& place = latest[static_cast<size_t>(task.stream)];
+    if (task.stream == StreamId::kCompute) place = task.id;
+    for (int wait : task.waits) place = std::max(place, behind[static_cast<size_t>(wait)]);
+    behind[static_cast<size_t>(task.id)] = place;
+  }
+  std::vector<int> order(tasks.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+    return behind[static_cast<size_t>(a)] < behind[static_cast<size_t>(b)];
+  });
+  std::vector<int> number(tasks.size());
+  for (size_t i = 0; i < order.size(); ++i) {
+    number[static_cast<size_t>(order[i])] = static_cast<int>(i);
+  }
+  std::vector<Task> ordered;
+  ordered.reserve(tasks.size());
+  for (int old : order) {
+    Task& task = ordered.emplace_back(std::move(tasks[static_cast<size_t>(old)]));
+    task.id = number[static_cast<size_t>(old)];
+    for (int& wait : task.waits) wait = number[static_cast<size_t>(wait)];
+  }
+  tasks = std::move(ordered);
 }
 
 }  // namespace hearth

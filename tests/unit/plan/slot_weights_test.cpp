@@ -17,7 +17,9 @@ namespace {
 bool IsUpdatedLater(const Schedule& schedule, const Task& task, int layer) {
   return std::any_of(
       schedule.tasks.begin() + task.id, schedule.tasks.end(), [&](const Task& other) {
-        return other.kind == TaskKind::kUpdate && other.step_offset == 1 && other.unit == layer + 1;
+        const bool makes_weights =
+            other.kind == TaskKind::kUpdate || other.kind == TaskKind::kQuantizeWeights;
+        return makes_weights && other.step_offset == 1 && other.unit == layer + 1;
       });
 }
 
@@ -125,6 +127,36 @@ TEST(Schedule, LayersFindTheirWeightsInSlots) {
       }
     }
   }
+}
+
+// A GPU's queues hold fewer launches than a layer of small micro-batches has, so what the host does
+// layers ahead has to be enqueued before compute comes near it.
+TEST(Schedule, NothingIsEnqueuedLaterThanItMay) {
+  ModelConfig config = SmallConfig();
+  config.num_layers = 6;
+  const ModelSpec spec = BuildModelSpec(config);
+  const Plan plan = PlanOf(
+      {.more = "precision: {compute_dtype: fp8}\n"
+               "memory: {schedule: vertical, recompute: [block], optimizer_device: gpu, "
+               "host_updated_layers: 4, offload: {optimizer: host, weights: host, gradients: host, "
+               "residual: host}}\n",
+       .training = "global_batch_size: 8, micro_batch_size: 1"},
+      spec);
+  const Schedule schedule = BuildSchedule(Phase::kTrain, plan, spec, 0);
+  const std::vector<std::set<int>> before = Predecessors(schedule);
+  int compute = -1, ahead = 0;
+  for (const Task& task : schedule.tasks) {
+    if (task.stream == StreamId::kCompute) {
+      compute = task.id;
+      continue;
+    }
+    EXPECT_TRUE(before[static_cast<size_t>(task.id)].contains(compute))
+        << Name(task.kind) << ", task " << task.id << ", could come before task " << compute;
+    const bool host_update = task.stream == StreamId::kHostOptimizer;
+    ahead +=
+        host_update && task.unit > 1 && FindTask(schedule, TaskKind::kForward, 1, 0)->id > task.id;
+  }
+  EXPECT_GT(ahead, 0);  // the first blocks are not the only ones that the host begins with
 }
 
 }  // namespace

@@ -50,10 +50,10 @@ class AccessHistory {
   std::array<std::vector<State>, kResourceKindCount> states_;  // by kind and index
 };
 
-// Another order of the same tasks to enqueue them in: each that is not compute's as soon as those of
-// its stream and those it waits for have come. A GPU's queues hold about a thousand launches, with
-// small micro-batches fewer than a layer has: what is to run some layers ahead, like an update on
-// the host, must not be reached only when compute is nearly there.
+// Another order of the same tasks to enqueue them in: each that is not compute's as soon as those
+// of its stream and those it waits for have come. A GPU's queues hold about a thousand launches,
+// with small micro-batches fewer than a layer has: what is to run some layers ahead, like an update
+// on the host, must not be reached only when compute is nearly there.
 void EnqueueEarly(Schedule* schedule);
 
 }  // namespace hearth

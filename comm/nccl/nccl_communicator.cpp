@@ -1,6 +1,7 @@
 #include "comm/nccl/nccl_communicator.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <utility>
@@ -35,10 +36,12 @@ bool AreUniform(const std::vector<SlabRange>& ranges) {
   return true;
 }
 
-// NCCL says of it that the usage is invalid.
+// NCCL says of it that the usage is invalid. What NCCL_HOSTID tells apart are hosts to it.
 void RefuseSharedGpus(Bootstrap& bootstrap, const Device& device) {
   const std::optional<GpuInfo> gpu = device.gpu();
-  const std::vector<std::string> gpus = GatherTexts(bootstrap, gpu ? gpu->identity : "");
+  const char* const host = std::getenv("NCCL_HOSTID");
+  const std::vector<std::string> gpus = GatherTexts(
+      bootstrap, gpu ? Format("{} {}", gpu->identity, host == nullptr ? "" : host) : "");
   for (auto first = gpus.begin(); first != gpus.end(); ++first) {
     const auto second = std::find(first + 1, gpus.end(), *first);
     if (first->empty() || second == gpus.end()) continue;

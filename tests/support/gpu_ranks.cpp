@@ -1,5 +1,7 @@
 #include "tests/support/gpu_ranks.h"
 
+#include <cstdlib>
+
 #include "kernels/backend.h"
 
 namespace hearth::test {
@@ -9,6 +11,10 @@ KernelBackend& RankBackend(const Bootstrap& bootstrap) {
   static KernelBackend* const backend =
       MakeBackend("cuda", {.device_ordinal = bootstrap.local_rank() % CudaDeviceCount()}).release();
   return *backend;
+}
+
+bool HasNccl(const Bootstrap& bootstrap) {
+  return bootstrap.local_world() <= CudaDeviceCount() || std::getenv("NCCL_HOSTID") != nullptr;
 }
 
 }  // namespace hearth::test

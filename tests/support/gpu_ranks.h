@@ -13,4 +13,8 @@ inline constexpr const char* kGpuRanksPrefix = "*GpuRanks";
 // turn, so that several may share one.
 KernelBackend& RankBackend(const Bootstrap& bootstrap);
 
+// NCCL wants a GPU for each rank of a host. Where ranks share one it goes by sockets all the same
+// if each has a value of NCCL_HOSTID, and so is a host of its own to it.
+bool HasNccl(const Bootstrap& bootstrap);
+
 }  // namespace hearth::test

@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -20,11 +21,20 @@ TEST_P(GpuRanksConformance, Holds) {
   const auto& [kind, test] = GetParam();
   const auto bootstrap = MakeMpiBootstrap(
       {.init_timeout = std::chrono::seconds(60), .collective_timeout = std::chrono::seconds(60)});
-  if (kind == "nccl" && bootstrap->local_world() > CudaDeviceCount()) {
-    EXPECT_THROW(MakeCommunicator(kind, *bootstrap, RankBackend(*bootstrap), {}), ConfigError);
-    GTEST_SKIP() << "NCCL wants a GPU for each rank";
-  }
+  if (kind == "nccl" && !HasNccl(*bootstrap)) GTEST_SKIP() << "NCCL wants a GPU for each rank";
   test.run({.kind = kind, .bootstrap = *bootstrap, .backend = RankBackend(*bootstrap)});
+}
+
+TEST(GpuRanksNccl, RanksThatShareAGpuAreRefusedByName) {
+  const auto bootstrap = MakeMpiBootstrap(
+      {.init_timeout = std::chrono::seconds(60), .collective_timeout = std::chrono::seconds(60)});
+  if (HasNccl(*bootstrap)) GTEST_SKIP() << "each rank has its own GPU";
+  try {
+    MakeCommunicator("nccl", *bootstrap, RankBackend(*bootstrap), {});
+    FAIL() << "not refused";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("ranks 0 and 1 have the same one"));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GpuRanksConformance,

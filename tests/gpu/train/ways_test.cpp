@@ -38,7 +38,7 @@ std::vector<Way> Ways(const Bootstrap& bootstrap) {
        "copy_engine",
        {.collective_timeout = kTimeout, .piece_bytes = 64, .stage = true}},
   };
-  if (bootstrap.local_world() <= CudaDeviceCount()) {
+  if (HasNccl(bootstrap)) {
     ways.push_back({"nccl", "nccl", {.collective_timeout = kTimeout}});
   }
   return ways;

@@ -22,10 +22,9 @@ struct NcclOptions {
   bool deterministic = true;
 };
 
-// Each rank, of at least two, is a process with a GPU of its own (ConfigError where two have one
-// and NCCL_HOSTID does not tell them apart). CommError when the library cannot be loaded or does
-// not start, ConfigError in a build without it. Collective over the ranks of `bootstrap`, which
-// must outlive the communicator, as must the backend, which is a CUDA one.
+// Each rank, of at least two, is a process with a GPU of its own. CommError when the library cannot
+// be loaded or does not start, ConfigError in a build without it. Collective over the ranks of
+// `bootstrap`, which must outlive the communicator, as must the backend, which is a CUDA one.
 std::unique_ptr<Communicator> MakeNcclCommunicator(Bootstrap& bootstrap, KernelBackend& backend,
                                                    const NcclOptions& options);
 

@@ -1,13 +1,9 @@
 #include "comm/nccl/nccl_communicator.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <optional>
-#include <string>
 #include <utility>
-#include <vector>
 
-#include "comm/api/gather_texts.h"
 #include "comm/copy_engine/collective_pieces.h"
 #include "comm/copy_engine/flag_board.h"
 #include "kernels/api/combine.h"
@@ -36,22 +32,6 @@ bool AreUniform(const std::vector<SlabRange>& ranges) {
   return true;
 }
 
-// NCCL says of it that the usage is invalid. What NCCL_HOSTID tells apart are hosts to it.
-void RefuseSharedGpus(Bootstrap& bootstrap, const Device& device) {
-  const std::optional<GpuInfo> gpu = device.gpu();
-  const char* const host = std::getenv("NCCL_HOSTID");
-  const std::vector<std::string> gpus = GatherTexts(
-      bootstrap, gpu ? Format("{} {}", gpu->identity, host == nullptr ? "" : host) : "");
-  for (auto first = gpus.begin(); first != gpus.end(); ++first) {
-    const auto second = std::find(first + 1, gpus.end(), *first);
-    if (first->empty() || second == gpus.end()) continue;
-    throw ConfigError(
-        Format("comm.backend: nccl wants a GPU for each rank, and ranks {} and {} have the same "
-               "one; use fewer ranks, copy_engine, mpi or auto",
-               first - gpus.begin(), second - gpus.begin()));
-  }
-}
-
 }  // namespace
 
 std::unique_ptr<Communicator> MakeNcclCommunicator(Bootstrap& bootstrap, KernelBackend& backend,
@@ -72,7 +52,6 @@ NcclCommunicator::NcclCommunicator(Bootstrap& bootstrap, KernelBackend& backend,
         world_, backend.device().name());
   for (int step = 1; step < world_; ++step) peers_.push_back((rank_ + step) % world_);
   Device& device = backend.device();
-  RefuseSharedGpus(bootstrap, device);
   nccl_ = LoadNccl();
   share_bytes_ = ExchangeShareBytes(ExchangeSlotBytes(false, world_, options.piece_bytes), world_);
   landing_ = device.Allocate(kLandingHalves * world_ * share_bytes_, MemoryKind::kDevice);

@@ -1,4 +1,3 @@
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -7,7 +6,6 @@
 
 #include "comm/communicators.h"
 #include "kernels/backend.h"
-#include "kernels/core/error.h"
 #include "tests/support/communicator_conformance.h"
 #include "tests/support/gpu_ranks.h"
 
@@ -23,18 +21,6 @@ TEST_P(GpuRanksConformance, Holds) {
       {.init_timeout = std::chrono::seconds(60), .collective_timeout = std::chrono::seconds(60)});
   if (kind == "nccl" && !HasNccl(*bootstrap)) GTEST_SKIP() << "NCCL wants a GPU for each rank";
   test.run({.kind = kind, .bootstrap = *bootstrap, .backend = RankBackend(*bootstrap)});
-}
-
-TEST(GpuRanksNccl, RanksThatShareAGpuAreRefusedByName) {
-  const auto bootstrap = MakeMpiBootstrap(
-      {.init_timeout = std::chrono::seconds(60), .collective_timeout = std::chrono::seconds(60)});
-  if (HasNccl(*bootstrap)) GTEST_SKIP() << "each rank has its own GPU";
-  try {
-    MakeCommunicator("nccl", *bootstrap, RankBackend(*bootstrap), {});
-    FAIL() << "not refused";
-  } catch (const ConfigError& error) {
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("ranks 0 and 1 have the same one"));
-  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GpuRanksConformance,

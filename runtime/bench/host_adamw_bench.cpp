@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "kernels/host/host_adamw.h"
+#include "runtime/bench/median.h"
 
 namespace hearth {
 
@@ -31,12 +32,6 @@ double MillisecondsOf(const std::function<void()>& work) {
   work();
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
       .count();
-}
-
-double Median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
 }
 
 // Memory for the largest case, reused by all; the threads that will use it touch it first.
@@ -169,11 +164,11 @@ HostAdamwBenchResult BenchHostAdamw(Device& device, const HostAdamwBenchOptions&
     }
   }
   const auto elements = static_cast<double>(options.elements);
-  result.triad_gb_per_s = 12 * elements / Median(triad) / 1e6;
-  result.in_place_gb_per_s = 12 * elements / Median(in_place) / 1e6;
+  result.triad_gb_per_s = 12 * elements / UpperMedian(triad) / 1e6;
+  result.in_place_gb_per_s = 12 * elements / UpperMedian(in_place) / 1e6;
   for (size_t i = 0; i < std::size(kCases); ++i) {
     const StateTypes& types = kCases[i];
-    const double milliseconds = Median(updates[i]);
+    const double milliseconds = UpperMedian(updates[i]);
     const int64_t bytes = BytesPerElement(types);
     const double gb_per_s = static_cast<double>(bytes) * elements / milliseconds / 1e6;
     result.cases.push_back({.state = fmt::format("m {}, v {}, master {}", ShortName(types.m),

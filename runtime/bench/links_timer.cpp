@@ -5,6 +5,8 @@
 #include <cstring>
 #include <vector>
 
+#include "runtime/bench/median.h"
+
 namespace hearth {
 
 namespace {
@@ -42,12 +44,6 @@ double Largest(Bootstrap& bootstrap, double mine) {
   return largest;
 }
 
-double Median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 double TimeTogether(Bootstrap& bootstrap, Stream& stream, const LinksTimerArgs& args,
                     const std::function<void()>& enqueue) {
   const double first = Time(bootstrap, stream, 1, enqueue);
@@ -58,7 +54,7 @@ double TimeTogether(Bootstrap& bootstrap, Stream& stream, const LinksTimerArgs& 
   for (int repetition = 0; repetition < args.repetitions; ++repetition) {
     seconds.push_back(Time(bootstrap, stream, calls, enqueue));
   }
-  return Median(seconds);
+  return UpperMedian(seconds);
 }
 
 }  // namespace hearth

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <vector>
 
 #include "comm/api/bootstrap.h"
 #include "kernels/core/stream.h"
@@ -21,7 +20,5 @@ double TimeTogether(Bootstrap& bootstrap, Stream& stream, const LinksTimerArgs& 
 
 // The largest of all ranks' values, on every rank. Collective.
 double Largest(Bootstrap& bootstrap, double mine);
-// The upper one of two in the middle.
-double Median(std::vector<double> values);
 
 }  // namespace hearth

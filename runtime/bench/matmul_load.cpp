@@ -8,6 +8,7 @@
 #include "kernels/api/workspace.h"
 #include "kernels/core/bfloat16.h"
 #include "runtime/bench/links_timer.h"
+#include "runtime/bench/median.h"
 
 namespace hearth {
 
@@ -62,7 +63,7 @@ double MatmulLoad::Slowdown(Stream& stream, double seconds, const std::function<
     alone.push_back(Time(stream, 0, {}));
     beside.push_back(Time(stream, calls, enqueue));
   }
-  return Median(beside) / Median(alone) - 1;
+  return UpperMedian(beside) / UpperMedian(alone) - 1;
 }
 
 double MatmulLoad::Time(Stream& stream, int64_t calls, const std::function<void()>& enqueue) {
